@@ -1,0 +1,62 @@
+//! An upstream socket under observation: the value of the map `CONNECTIONS`, which user space only reads.
+
+use crate::{event::SocketFacts, latency::Series};
+
+/// What is known of one upstream socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Connection {
+    /// What user space gets to see in records; its `path` is that of the peer's address.
+    pub facts: SocketFacts,
+    /// The worker that connected.
+    pub worker: u32,
+    /// 1 once the worker has closed it.
+    pub kept: u32,
+    /// Inode of the socket: tells an AF_UNIX socket from an earlier one at the same address, where no hook told of
+    /// that one's end.
+    pub inode: u64,
+    /// The other end on this host; 0 when none was seen.
+    pub peer: u64,
+    /// When the last byte of the current response arrived; 0 once the request is counted.
+    pub last_byte_at: u64,
+    /// Where its durations are counted.
+    pub series: Series,
+}
+
+/// The durations of one request, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phases {
+    /// connect(2) to established; `None` on a reused connection, and where connect(2) was not seen.
+    pub connect: Option<u64>,
+    /// Request sent to first byte.
+    pub first_byte: u64,
+    /// Start of the attempt to the last byte so far.
+    pub total: u64,
+}
+
+impl Connection {
+    /// The durations of the current request, unless it has no response yet or is counted.
+    #[inline(always)]
+    pub fn uncounted(&self) -> Option<Phases> {
+        let facts = &self.facts;
+        if self.last_byte_at == 0 || facts.sent_at == 0 {
+            return None;
+        }
+        let first_request = facts.requests == 1 && facts.connect_at != 0;
+        let connected = first_request && facts.established_at != 0;
+        Some(Phases {
+            connect: if connected { Some(micros(facts.connect_at, facts.established_at)) } else { None },
+            first_byte: micros(facts.sent_at, facts.first_byte_at),
+            total: micros(if first_request { facts.connect_at } else { facts.sent_at }, self.last_byte_at),
+        })
+    }
+}
+
+#[inline(always)]
+fn micros(from: u64, to: u64) -> u64 {
+    if to > from { (to - from) / 1_000 } else { 0 }
+}
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)` without padding, integers only; any bytes are a valid value.
+unsafe impl aya::Pod for Connection {}

@@ -1,0 +1,81 @@
+//! Births and deaths of processes that matter: nginx's, and those that may hold a listening socket.
+
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use ngx502_common::event::{Exec, Exit, Fork, KIND_EXEC, KIND_EXIT, KIND_FORK};
+
+use crate::{
+    emit,
+    kernel::{self, offset},
+    maps::{HOLDERS, TRACED},
+    task,
+};
+
+/// The low bits of an exit code: a signal number.
+const SIGNAL_BITS: i32 = 0x7f;
+
+/// `TRACE_EVENT(sched_process_fork, TP_PROTO(struct task_struct *parent, struct task_struct *child))`
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
+    let (parent, child): (u64, u64) = (ctx.arg(0), ctx.arg(1));
+    let parent_id = kernel::read_or(parent, offset!(task_tgid), 0u32);
+    let child_id = kernel::read_or(child, offset!(task_tgid), 0u32);
+    if parent_id == child_id {
+        return 0;
+    }
+    // SAFETY: copied at once.
+    let traced = unsafe { TRACED.get(&parent_id) }.copied();
+    // SAFETY: only looked at for presence. init is left out: everything descends from it, and what it opened for a
+    // service shows in the snapshot that is taken when that service fails.
+    let holds = parent_id != 1 && unsafe { HOLDERS.get(&parent_id) }.is_some();
+    if let Some(traced) = traced {
+        let _ = TRACED.insert(&child_id, &traced, 0);
+    }
+    if holds {
+        let _ = HOLDERS.insert(&child_id, &1, 0);
+    }
+    if traced.is_some() || holds {
+        emit::send(&Fork {
+            header: emit::header(KIND_FORK),
+            parent: task::process(parent),
+            child: task::process(child),
+        });
+    }
+    0
+}
+
+/// `TRACE_EVENT(sched_process_exec, TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm))`
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    // Another program is no longer traced; user space looks whether it is an nginx again.
+    let _ = TRACED.remove(&task::tgid());
+    emit::send(&Exec { header: emit::header(KIND_EXEC), process: task::process(ctx.arg(0)) });
+    0
+}
+
+/// `TRACE_EVENT(sched_process_exit, TP_PROTO(struct task_struct *p[, bool group_dead]))`: before its files are closed.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
+    let task: u64 = ctx.arg(0);
+    let signal = kernel::read_or(task, offset!(task_signal), 0u64);
+    // The last thread need not be the leader.
+    if kernel::read_or(signal, offset!(signal_live), 1i32) != 0 {
+        return 0;
+    }
+    let tgid = task::tgid();
+    let traced = TRACED.remove(&tgid).is_ok();
+    let held = HOLDERS.remove(&tgid).is_ok();
+    let code = task::exit_code(task);
+    if traced || held || code & SIGNAL_BITS != 0 {
+        let parent = kernel::read_or(task, offset!(task_real_parent), 0u64);
+        emit::send(&Exit {
+            header: emit::header(KIND_EXIT),
+            process: task::process(task),
+            cgroup: task::cgroup(),
+            parent: kernel::read_or(parent, offset!(task_tgid), 0),
+            code,
+            oom_victim: u32::from(kernel::read_or(signal, offset!(signal_oom_mm), 0u64) != 0),
+            reserved: 0,
+        });
+    }
+    0
+}

@@ -1,0 +1,165 @@
+//! The life of TCP sockets: nginx's own towards upstreams, and their other ends on this host.
+
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use ngx502_common::{
+    connection::Connection,
+    event::{CLOSE_ABORT, CLOSE_DESTROYED, CLOSE_FIN, CLOSE_NEVER_ACCEPTED},
+};
+
+use crate::{
+    answer, connection, emit,
+    hooks::listen,
+    kernel::{self, offset},
+    latency,
+    maps::{CLOSED, TRACED},
+    task,
+};
+
+const ESTABLISHED: i32 = 1;
+const SYN_SENT: i32 = 2;
+const SYN_RECV: i32 = 3;
+const FIN_WAIT1: i32 = 4;
+const CLOSE: i32 = 7;
+const CLOSE_WAIT: i32 = 8;
+const LAST_ACK: i32 = 9;
+const LISTEN: i32 = 10;
+
+const EPIPE: i32 = 32;
+const ECONNABORTED: i32 = 103;
+const ECONNRESET: i32 = 104;
+const ETIMEDOUT: i32 = 110;
+
+/// `TRACE_EVENT(inet_sock_set_state, TP_PROTO(const struct sock *sk, const int oldstate, const int newstate))`
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
+    let (sk, old, new): (u64, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    match (old, new) {
+        (CLOSE, LISTEN) => listen::changed(sk, true),
+        (LISTEN, CLOSE) => listen::changed(sk, false),
+        (CLOSE, SYN_SENT) => connecting(sk),
+        _ => {
+            if let Some(connection) = connection::get(sk) {
+                upstream_changed(connection, sk, old, new);
+            } else {
+                other_end_changed(sk, old, new);
+            }
+        }
+    }
+    0
+}
+
+/// `TRACE_EVENT(tcp_destroy_sock, TP_PROTO(struct sock *sk))`: the end of every TCP socket that was ever hashed.
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
+    let sk: u64 = ctx.arg(0);
+    if connection::get(sk).is_some() {
+        upstream_released(sk);
+    } else {
+        answer::client_ended(sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn connecting(sk: u64) {
+    // SAFETY: only looked at for presence.
+    if unsafe { TRACED.get(&task::tgid()) }.is_some() {
+        let _ = connection::begin(sk);
+    }
+}
+
+#[inline(always)]
+fn upstream_changed(connection: &mut Connection, sk: u64, old: i32, new: i32) {
+    match (old, new) {
+        (SYN_SENT, ESTABLISHED) => {
+            connection.facts.established_at = emit::now();
+            connection::publish(sk);
+        }
+        (ESTABLISHED, CLOSE_WAIT) => connection.facts.fin_at = emit::now(),
+        (_, CLOSE) if connection.facts.errno == 0 => {
+            connection.facts.errno = kernel::read_or(sk, offset!(sk_err), 0);
+        }
+        _ => {}
+    }
+    // nginx closes it. What the other end or the kernel has closed (CLOSE) is released in nginx's own close(2).
+    if matches!(new, FIN_WAIT1 | LAST_ACK) {
+        keep(connection, sk);
+    }
+}
+
+/// The other end of an upstream connection, in the context of whoever holds it.
+#[inline(always)]
+fn other_end_changed(sk: u64, old: i32, new: i32) {
+    match (old, new) {
+        (SYN_RECV, ESTABLISHED) => {
+            if let Some(connection) = connection::of_peer(sk) {
+                connection.peer = sk;
+            }
+        }
+        (ESTABLISHED, FIN_WAIT1) => {
+            closed(sk, CLOSE_FIN);
+        }
+        (ESTABLISHED | CLOSE_WAIT, CLOSE) => match kernel::read_or(sk, offset!(sk_err), 0) {
+            // A reset or a timeout came in: nobody on this side closed.
+            EPIPE | ECONNRESET | ETIMEDOUT => {}
+            ECONNABORTED => {
+                closed(sk, CLOSE_DESTROYED);
+            }
+            _ if connection::socket_of(sk) == 0 => {
+                closed(sk, CLOSE_NEVER_ACCEPTED);
+            }
+            _ => {
+                closed(sk, CLOSE_ABORT);
+            }
+        },
+        _ => {}
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn closed(sk: u64, how: u32) -> u32 {
+    if let Some(connection) = connection::of_peer(sk) {
+        connection::peer_closed(connection, how);
+    }
+    0
+}
+
+/// Keeps the socket that a worker closes: an error page that follows at once is about it, and where the error log
+/// hides the failure's text nothing else tells.
+#[inline(never)]
+pub fn keep(connection: &mut Connection, sk: u64) {
+    if connection.kept != 0 || connection.worker != task::tgid() {
+        return;
+    }
+    connection.kept = 1;
+    latency::count(connection);
+    // An answer came and nothing broke: an error page that is about it all the same (a bad header) has its text in
+    // the error log, unless that hides it.
+    if connection.facts.first_byte_at != 0 && connection.facts.errno == 0 && !log_hides() {
+        return;
+    }
+    let tid = task::tid();
+    if CLOSED.insert(&tid, connection, 0).is_ok()
+        && let Some(kept) = CLOSED.get_ptr_mut(&tid)
+    {
+        // SAFETY: the entry belongs to this thread.
+        let kept = unsafe { &mut *kept };
+        connection::complete(&mut kept.facts, sk, kept.peer);
+    }
+}
+
+#[inline(always)]
+fn log_hides() -> bool {
+    // SAFETY: read at once.
+    unsafe { TRACED.get(&task::tgid()) }.is_some_and(|traced| traced.log_hides != 0)
+}
+
+/// An upstream socket of any family is gone.
+#[inline(always)]
+pub fn upstream_released(sk: u64) {
+    if let Some(connection) = connection::get(sk) {
+        keep(connection, sk);
+        connection::end(sk);
+    }
+}

@@ -1,0 +1,173 @@
+//! What is sent and received: the only hooks that fire on the success path. Foreign sockets leave after one look-up.
+
+use aya_ebpf::{
+    macros::{kprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext},
+};
+use ngx502_common::connection::Connection;
+
+use crate::{
+    answer,
+    connection::{self, AF_UNIX},
+    emit,
+    hooks::state,
+    kernel::{self, offset},
+    latency,
+    maps::TRACED,
+    task,
+};
+
+const EAGAIN: i32 = 11;
+/// MSG_PEEK: nginx looks whether a pooled connection is still open.
+const PEEK: i32 = 2;
+
+/// `TRACE_EVENT(sock_send_length, TP_PROTO(struct sock *sk, int ret, int flags))`: 6.3 and later, every family.
+#[raw_tracepoint(tracepoint = "sock_send_length")]
+pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
+    sent(ctx.arg(0));
+    0
+}
+
+/// `TRACE_EVENT(sock_recv_length, TP_PROTO(struct sock *sk, int ret, int flags))`: 6.3 and later, every family.
+#[raw_tracepoint(tracepoint = "sock_recv_length")]
+pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
+    let (sk, result, flags): (u64, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    if result != -EAGAIN && flags & PEEK == 0 {
+        received(sk, result);
+    }
+    0
+}
+
+/// `int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)`
+#[kprobe]
+pub fn tcp_sendmsg(ctx: ProbeContext) -> u32 {
+    if let Some(sk) = ctx.arg::<u64>(0) {
+        sent(sk);
+    }
+    0
+}
+
+/// `void tcp_cleanup_rbuf(struct sock *sk, int copied)`: after every receive.
+#[kprobe]
+pub fn tcp_cleanup_rbuf(ctx: ProbeContext) -> u32 {
+    if let (Some(sk), Some(copied)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1))
+        && copied as i32 > 0
+    {
+        received(sk, copied as i32);
+    }
+    0
+}
+
+/// `static int unix_stream_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags)`, at its entry: what
+/// waits in the queue is about to be read.
+#[kprobe]
+pub fn unix_stream_recvmsg(ctx: ProbeContext) -> u32 {
+    if let (Some(socket), Some(flags)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(3)) {
+        let sk = kernel::read_or(socket, offset!(socket_sk), 0u64);
+        let waiting = kernel::read_or(sk, offset!(sk_receive_qlen), 0u32) > 0;
+        if waiting && flags as i32 & PEEK == 0 {
+            received(sk, 1);
+        }
+    }
+    0
+}
+
+/// `static int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
+#[kprobe]
+pub fn unix_stream_sendmsg(ctx: ProbeContext) -> u32 {
+    if let Some(socket) = ctx.arg::<u64>(0) {
+        sent(kernel::read_or(socket, offset!(socket_sk), 0));
+    }
+    0
+}
+
+/// A traced worker sends: to an upstream, or to a client that waits for its answer.
+#[inline(always)]
+fn sent(sk: u64) {
+    // SAFETY: only looked at for presence.
+    if unsafe { TRACED.get(&task::tgid()) }.is_none() {
+        return;
+    }
+    match connection::get(sk) {
+        Some(connection)
+            if connection.facts.family != AF_UNIX || connection.inode == connection::inode(sk) =>
+        {
+            request_sent(connection);
+        }
+        known if is_unix_client(sk) => {
+            if let Some(earlier) = known {
+                latency::count(earlier);
+            }
+            if let Some(connection) = connection::begin(sk) {
+                // When connect(2) was called is not known here.
+                connection.facts.connect_at = 0;
+                connection.peer = kernel::read_or(sk, offset!(unix_peer), 0);
+                request_sent(connection);
+            }
+        }
+        _ => answer::sent(sk),
+    }
+}
+
+/// A unix socket that nginx connected: its peer is bound to a path, it itself is not. A client of nginx is the other
+/// way round.
+#[inline(always)]
+fn is_unix_client(sk: u64) -> bool {
+    connection::family(sk) == AF_UNIX && kernel::read_or(sk, offset!(unix_addr), 0u64) == 0
+}
+
+/// A request begins with the first bytes sent after a response, or with the first ones at all. What is sent on top of
+/// an answer that has begun counts as another one: TLS handshakes, HTTP/2 frames, a body after an early answer.
+#[inline(always)]
+fn request_sent(connection: &mut Connection) {
+    if connection.facts.sent_at == 0 || connection.facts.first_byte_at != 0 {
+        latency::count(connection);
+        connection.facts.sent_at = emit::now();
+        connection.facts.first_byte_at = 0;
+        connection.facts.requests += 1;
+        connection.series.failed = 0;
+    }
+}
+
+/// The upstream socket at an address, unless what is there now is a later AF_UNIX socket of anybody: without kprobes
+/// nothing tells of the earlier one's end.
+#[inline(always)]
+fn observed<'a>(sk: u64) -> Option<&'a mut Connection> {
+    let connection = connection::get(sk)?;
+    (connection.facts.family != AF_UNIX || connection.inode == connection::inode(sk)).then_some(connection)
+}
+
+/// A worker receives from its upstream; or the upstream receives from nginx by AF_UNIX, where nothing else tells
+/// which process serves the connection.
+#[inline(always)]
+fn received(sk: u64, result: i32) {
+    if let Some(connection) = observed(sk) {
+        if result <= 0 {
+            return ended(connection, sk, result);
+        }
+        let now = emit::now();
+        if connection.facts.first_byte_at == 0 {
+            connection.facts.first_byte_at = now;
+        }
+        connection.last_byte_at = now;
+    } else if result > 0
+        && connection::family(sk) == AF_UNIX
+        && let Some(connection) = observed(kernel::read_or(sk, offset!(unix_peer), 0))
+    {
+        connection.facts.owner = task::process(task::current());
+    }
+}
+
+/// The worker learns that its upstream is gone. For AF_UNIX this is the last that is seen of the connection where no
+/// hook tells of its close; for TCP the state hook knows more.
+#[inline(always)]
+fn ended(connection: &mut Connection, sk: u64, result: i32) {
+    if connection.facts.family != AF_UNIX {
+        return;
+    }
+    connection.facts.fin_at = emit::now();
+    if connection.facts.errno == 0 {
+        connection.facts.errno = -result;
+    }
+    state::keep(connection, sk);
+}

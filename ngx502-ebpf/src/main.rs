@@ -1,0 +1,34 @@
+//! The BPF programs of ngx502: they notice failed upstream attempts of nginx and what the kernel did about them.
+//!
+//! `hooks` holds one file a family of hooks, each a few lines that unpack arguments and call a body; `connection`
+//! keeps what is known of nginx's upstream sockets; `request` reads nginx's structs; `kernel` and `user` are the only
+//! raw reads; `emit` is the only way to the ring buffer.
+#![no_std]
+#![no_main]
+// The build needs an unstable compiler anyway (`-Z build-std`); see `bound` for what it is good for.
+#![feature(asm_experimental_arch)]
+
+mod answer;
+mod bound;
+mod connection;
+mod emit;
+mod hooks;
+mod kernel;
+mod latency;
+mod maps;
+mod report;
+mod request;
+mod task;
+mod thread;
+mod user;
+
+// "Dual MIT/GPL" gives access to the GPL-only helpers (bpf_probe_read_kernel, bpf_ktime_get_boot_ns).
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never reached: the verifier refuses programs that could get here, since this loop does not end.
+    loop {}
+}

@@ -1,0 +1,148 @@
+//! All maps, each with who fills it and who empties it.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+};
+use ngx502_common::{
+    config::{Traced, loss},
+    connection::Connection,
+    event::Request,
+    latency::{Durations, Series},
+    layout::NginxLayout,
+};
+
+/// Every record. 8 MiB hold a storm of some 30,000 failed requests a second for about 100 ms.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Counts of lost records by `loss` reason. Only ever grows; user space reads the difference.
+#[map]
+pub static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(loss::COUNT, 0);
+
+/// Thread-group ids of traced nginx processes. User space inserts at start, the fork hook adds workers, the exit hook
+/// removes.
+#[map]
+pub static TRACED: HashMap<u32, Traced> = HashMap::with_max_entries(16_384, 0);
+
+/// Struct layouts, one per nginx binary. User space fills; BPF writes back the offset that a scan found.
+#[map]
+pub static LAYOUTS: Array<NginxLayout> = Array::with_max_entries(256, 0);
+
+/// Upstream sockets of traced workers, by `struct sock *`. The state hook inserts at connect (AF_UNIX: the first
+/// send); `tcp_destroy_sock` and `unix_release_sock` remove. User space reads the requests that are not counted yet.
+#[map]
+pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(32_768, 0);
+
+/// The same TCP sockets, by the tuple that their other end sees. Lives and dies with `CONNECTIONS`.
+#[map]
+pub static TUPLES: HashMap<Tuple, u64> = HashMap::with_max_entries(32_768, 0);
+
+/// Client sockets of requests with a failed attempt, until nginx writes to them. Inserted by the error-path uprobes,
+/// removed by the first write or the socket's end; a storm's excess evicts the oldest.
+#[map]
+pub static WATCHED: LruHashMap<u64, Watch> = LruHashMap::with_max_entries(16_384, 0);
+
+/// What the current thread is in the middle of. Inserted by uprobes, evicted by age; an entry is only ever used by
+/// its own thread.
+#[map]
+pub static THREADS: LruHashMap<u32, Thread> = LruHashMap::with_max_entries(4_096, 0);
+
+/// The upstream socket that a thread closed last. The state hook inserts, the error page that follows takes it away.
+#[map]
+pub static CLOSED: LruHashMap<u32, Connection> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Processes that may hold a listening socket. User space inserts the start snapshot, listen and fork add, exit
+/// removes.
+#[map]
+pub static HOLDERS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Where a thread builds a record that is too large for the 512 bytes of stack. Per thread and not per CPU, since a
+/// uprobe's program can be preempted by another worker's on the same CPU.
+#[map]
+pub static SCRATCH: LruHashMap<u32, Scratch> = LruHashMap::with_max_entries(1_024, 0);
+
+/// One all-zero entry: the initial value for `SCRATCH`, too large for the stack.
+#[map]
+pub static BLANK: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// One all-zero entry: the initial value for `CONNECTIONS`.
+#[map]
+pub static BLANK_CONNECTION: Array<Connection> = Array::with_max_entries(1, 0);
+
+/// Durations of upstream requests. User space reads and never empties it; how many series there is room for depends
+/// on the number of CPUs (see `kernel::load`).
+#[map]
+pub static DURATIONS: PerCpuHashMap<Series, Durations> = PerCpuHashMap::with_max_entries(256, 0);
+
+/// One all-zero entry: the initial value for `DURATIONS`.
+#[map]
+pub static NO_DURATIONS: Array<Durations> = Array::with_max_entries(1, 0);
+
+/// The paths of AF_UNIX series by their hash. Only ever filled; the least recently used go first.
+#[map]
+pub static PATHS: LruHashMap<u64, [u8; 112]> = LruHashMap::with_max_entries(1_024, 0);
+
+/// When the reader was last woken, in one entry.
+#[map]
+pub static WAKEUP: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Room for the largest record.
+#[repr(C, align(8))]
+pub struct Scratch {
+    pub bytes: [u8; size_of::<Request>()],
+}
+
+/// The addresses of a TCP connection as one end sees them, ports in network byte order. `netns` is only set for
+/// loopback addresses: those exist once a namespace, while a veth pair joins two.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Tuple {
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub netns: u32,
+}
+
+/// A client that waits for an answer after a failed attempt.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Watch {
+    /// The main request, or the subrequest where the layout is not known.
+    pub request: u64,
+    pub connection: u64,
+    pub worker: u32,
+    pub layout: u32,
+}
+
+/// See [`THREADS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// Text of the `ngx_connection_error` call that is under way: its own `ngx_log_error_core` call says nothing new.
+    pub reported_text: u64,
+    pub reported_errno: i32,
+    /// errno of this thread's last connect(2), positive, where a provider tells.
+    pub connect_errno: i32,
+    /// The arguments of the connect(2) that is under way.
+    pub connect_fd: u32,
+    pub reserved: u32,
+    /// When it began; 0 outside of connect(2).
+    pub connect_at: u64,
+    /// The request that got an error page of nginx's own last.
+    pub error_page: u64,
+}
+
+impl Thread {
+    /// In the middle of nothing.
+    pub const NEW: Self = Self {
+        reported_text: 0,
+        reported_errno: 0,
+        connect_errno: 0,
+        connect_fd: 0,
+        reserved: 0,
+        connect_at: 0,
+        error_page: 0,
+    };
+}

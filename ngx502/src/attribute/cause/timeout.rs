@@ -1,0 +1,135 @@
+//! Waiting that ended without an answer: in the network, in the accept queue, or in a worker.
+
+use super::{Diagnosis, on_this_host};
+use crate::attribute::attempt::Failure;
+use crate::attribute::symptom::ETIMEDOUT;
+use crate::attribute::verdict::{Cause, ProcessFacts};
+use crate::attribute::wording::{self, timeout as words};
+use crate::attribute::world::World;
+use crate::event::{EndpointInfo, Queue};
+
+/// AF_UNIX connect said EAGAIN: that is a full backlog and nothing else.
+pub(super) fn backlog_full(world: &World, failure: &Failure) -> Diagnosis {
+    let there = wording::target(failure);
+    let own = failure.socket.as_ref().and_then(|socket| socket.queue);
+    full(world, failure, &there, own.or_else(|| queue(world, failure)))
+}
+
+fn full(world: &World, failure: &Failure, there: &str, queue: Option<Queue>) -> Diagnosis {
+    let (who, busy) = listener(world, failure);
+    let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
+    let mut found = Diagnosis::proven(Cause::QueueFull, words::full(there, who.as_ref(), queue, busy));
+    found.process = who;
+    found.fix(words::more_backlog(&comm, queue.map(|queue| queue.limit)))
+}
+
+/// No answer to the SYN.
+pub(super) fn connecting(world: &World, failure: &Failure) -> Diagnosis {
+    let there = wording::target(failure);
+    let Some(socket) = &failure.socket else { return Diagnosis::unknown(words::connect_unobserved(&there)) };
+    if let Some(icmp) = socket.icmp {
+        return Diagnosis::proven(Cause::Unreachable, words::icmp(&there, icmp));
+    }
+    if !on_this_host(world, failure) {
+        return Diagnosis::unknown(words::silent_host(&there, socket.retransmits + 1));
+    }
+    let queue = queue(world, failure);
+    match (queue, asked(world, failure)) {
+        (Some(queue), _) if queue.length > queue.limit => full(world, failure, &there, Some(queue)),
+        (Some(Queue { length: 0, .. }), _) if socket.retransmits > 0 => filtered(&there, words::QUEUE_EMPTY),
+        (None, Some(info)) if info.listeners.is_empty() && socket.retransmits > 0 => {
+            filtered(&there, words::NOBODY_THERE)
+        }
+        _ => Diagnosis::unknown(words::syn_unanswered(&there)),
+    }
+}
+
+fn filtered(there: &str, why: &str) -> Diagnosis {
+    Diagnosis::inferred(Cause::Firewall, words::filtered(there, why)).fix([wording::listener::filters()])
+}
+
+/// No answer to the request, or nginx could not send it.
+pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
+    let there = wording::target(failure);
+    let Some(socket) = &failure.socket else { return by_queue(world, failure, &there) };
+    let timer = failure.hidden || failure.text.starts_with(b"upstream timed out");
+    if failure.errno == Some(ETIMEDOUT) && !timer && socket.retransmits > 0 {
+        return Diagnosis::inferred(Cause::Unreachable, words::path_down(&there, socket.retransmits));
+    }
+    let peer = world.peer_socket(socket.id);
+    let holder = peer.and_then(|peer| peer.holders.first()).or(socket.owner.as_ref());
+    let holder = holder.map(|holder| world.processes.facts(holder));
+    // Bytes that the upstream's program read or wrote, in this response or an earlier one, show that it had accepted.
+    let touched = socket.requests > 1
+        || socket.first_byte_at.is_some()
+        || socket.bytes_received.unwrap_or(0) > 0
+        || socket.owner.is_some();
+    let accepted = if touched { Some(true) } else { socket.accepted.or(peer.and_then(|peer| peer.accepted)) };
+    match accepted {
+        Some(true) => slow(failure, &there, holder),
+        Some(false) => not_accepted(world, failure, &there),
+        None => Diagnosis::unknown(words::accepted_unknown(&there)),
+    }
+}
+
+/// The socket was not observed. A connection stays in the accept queue when nginx gives it up, so that an empty queue
+/// shows that somebody had taken it.
+fn by_queue(world: &World, failure: &Failure, there: &str) -> Diagnosis {
+    let connected = failure.state.as_ref().is_some_and(|state| state.connect_ms.is_some());
+    let (holder, _) = listener(world, failure);
+    match queue(world, failure) {
+        Some(Queue { length: 0, .. }) if connected && on_this_host(world, failure) => {
+            let mut found = slow(failure, there, holder);
+            found.doubt(words::queue_was_empty());
+            found
+        }
+        _ => Diagnosis::unknown(words::read_unobserved(there)),
+    }
+}
+
+fn slow(failure: &Failure, there: &str, holder: Option<ProcessFacts>) -> Diagnosis {
+    let summary = words::slow(there, holder.as_ref(), failure.times().total_us);
+    let mut found =
+        Diagnosis::proven(Cause::UpstreamSlow, summary).fix(holder.as_ref().map(words::look_inside));
+    found.process = holder;
+    found.fix([words::allow_more_time()])
+}
+
+fn not_accepted(world: &World, failure: &Failure, there: &str) -> Diagnosis {
+    let queue = queue(world, failure);
+    let socket = failure.socket.as_ref();
+    let unacknowledged = socket.is_some_and(|one| one.retransmits > 0 && one.bytes_acked.unwrap_or(1) == 0);
+    if unacknowledged && queue.is_some_and(|queue| queue.length > queue.limit) {
+        let mut found = full(world, failure, there, queue);
+        found.doubt(words::never_acknowledged());
+        return found;
+    }
+    let (who, busy) = listener(world, failure);
+    let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
+    let summary = words::not_accepted(there, who.as_ref(), queue, busy == Some(true));
+    let mut found = Diagnosis::proven(Cause::NotAccepted, summary);
+    found.process = who;
+    found.fix(words::more_backlog(&comm, None).into_iter().take(1))
+}
+
+/// The look-up that belongs to this failure.
+fn asked<'a>(world: &'a World, failure: &Failure) -> Option<&'a EndpointInfo> {
+    let (_, info) = world.asked(failure.netns(), &failure.endpoint()?).filter(|(at, _)| {
+        // A look-up of an earlier failure tells nothing about now; one second covers the order of records.
+        at.0 + 1_000_000_000 >= failure.at.0
+    })?;
+    Some(info)
+}
+
+/// The fullest queue among the listeners (a SO_REUSEPORT group has several).
+fn queue(world: &World, failure: &Failure) -> Option<Queue> {
+    let queues = asked(world, failure)?.listeners.iter().filter_map(|listener| listener.queue);
+    queues.max_by_key(|queue| i64::from(queue.length) - i64::from(queue.limit))
+}
+
+fn listener(world: &World, failure: &Failure) -> (Option<ProcessFacts>, Option<bool>) {
+    let Some(found) = asked(world, failure).and_then(|info| info.listeners.first()) else {
+        return (None, None);
+    };
+    (found.holders.first().map(|holder| world.processes.facts(holder)), found.all_busy)
+}

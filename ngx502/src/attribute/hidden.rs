@@ -1,0 +1,161 @@
+//! The symptom of an attempt that nginx did not word, or whose words `error_log … crit` hides: from nginx's states and
+//! the socket that the worker closed last.
+
+use bstr::ByteSlice;
+
+use super::attempt::{Failure, parse_peer};
+use super::symptom::{EAGAIN, ECONNREFUSED, ECONNRESET, ENOENT, EPIPE, ETIMEDOUT, connect};
+use super::verdict::Symptom;
+use super::world::World;
+use crate::event::{Endpoint, EndpointInfo, Ends, Nanos, PathKind, Pid, Queue, Request, Socket, State};
+
+/// NGX_LOG_ERR: below this level nginx hides what it says about upstreams.
+const LEVEL_ERROR: u64 = 4;
+/// Header buffers are whole pages (or half ones).
+const BUFFER: u64 = 4_096;
+/// How long a look-up tells of the present (nanoseconds).
+const LOOKUP: u64 = 1_000_000_000;
+
+/// Infers how the request's last attempt failed; `None` when no upstream is to blame.
+pub(super) fn infer(world: &World, at: Nanos, request: &Request, stderr: bool) -> Option<Failure> {
+    if !matches!(request.status, 502 | 504) {
+        return None;
+    }
+    let request = &with_own_socket(request);
+    let muted = request.log_level.is_some_and(|level| level < LEVEL_ERROR);
+    let states = request.states.as_deref().unwrap_or_default();
+    let Some(state) = states.last() else {
+        let unresolved = request.has_upstream && !request.has_cache && request.peer.is_none() && muted;
+        return unresolved.then(|| failure(request, at, Symptom::NameUnresolved, &State::default()));
+    };
+    if state.header_ms.is_some() && state.status == request.status {
+        let mut found = failure(request, at, Symptom::UpstreamStatus, state);
+        found.hidden = false;
+        found.text = "upstream answered with an error that error_page intercepts".into();
+        found.socket = None;
+        return Some(found);
+    }
+    if stderr {
+        let mut found = failure(request, at, Symptom::HeaderInvalid, state);
+        found.hidden = false;
+        found.text = "FastCGI sent in stderr what fastcgi_catch_stderr matches".into();
+        return Some(found);
+    }
+    (state.peer.is_some() || state.status > 0)
+        .then(|| failure(request, at, symptom(world, request, state), state))
+}
+
+/// The request without the socket that its worker closed last, where that was another attempt's.
+fn with_own_socket(request: &Request) -> Request {
+    let mut request = request.clone();
+    let state = request.states.as_ref().and_then(|states| states.last());
+    let peer = state.and_then(|state| state.peer.as_ref()).or(request.peer.as_ref());
+    let endpoint = peer.and_then(|peer| parse_peer(peer.as_bstr()));
+    request.closed = request.closed.take().filter(|socket| match (&socket.ends, &endpoint) {
+        (Ends::Tcp { remote, .. }, Some(Endpoint::Tcp(address))) => {
+            (remote.ip().to_canonical(), remote.port()) == (address.ip().to_canonical(), address.port())
+        }
+        (Ends::Unix { path }, Some(Endpoint::Unix(wanted))) => path.is_empty() || path == wanted,
+        _ => false,
+    });
+    request
+}
+
+/// An upstream's own error.
+pub(super) fn upstream_status(worker: Pid, at: Nanos, state: State) -> Failure {
+    let request =
+        Request { key: crate::event::RequestKey { worker, ..Default::default() }, ..Request::default() };
+    let mut found = failure(&request, at, Symptom::UpstreamStatus, &state);
+    found.hidden = false;
+    found.text = "upstream answered with an error of its own".into();
+    found
+}
+
+fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Failure {
+    let peer = state.peer.clone().or_else(|| request.peer.clone());
+    let socket = request.closed.clone().filter(|_| symptom != Symptom::NoLiveUpstreams);
+    Failure {
+        at,
+        worker: request.key.worker,
+        symptom,
+        mechanism: symptom,
+        errno: symptom.errno_of(socket.as_deref()).or(implied_errno(symptom)),
+        text: Default::default(),
+        detail: None,
+        number: None,
+        action: None,
+        peer,
+        socket,
+        state: Some(state.clone()),
+        hidden: true,
+    }
+}
+
+fn implied_errno(symptom: Symptom) -> Option<i32> {
+    match symptom {
+        Symptom::ConnectRefused | Symptom::SocketRefused => Some(ECONNREFUSED),
+        Symptom::SocketMissing => Some(ENOENT),
+        Symptom::SocketBacklogFull => Some(EAGAIN),
+        Symptom::ConnectTimedOut | Symptom::ReadTimedOut => Some(ETIMEDOUT),
+        _ => None,
+    }
+}
+
+fn symptom(world: &World, request: &Request, state: &State) -> Symptom {
+    let peer = state.peer.as_ref().or(request.peer.as_ref());
+    let endpoint = peer.and_then(|peer| parse_peer(peer.as_bstr()));
+    let socket = request.closed.as_deref();
+    let established = socket.is_some_and(|socket| socket.established_at.is_some());
+    match (state.status, state.connect_ms, state.bytes_received.unwrap_or(0)) {
+        (_, None, _) if endpoint.is_none() && peer.is_some() && socket.is_none() => Symptom::NoLiveUpstreams,
+        (504, None, _) if !established => Symptom::ConnectTimedOut,
+        (504, ..) => Symptom::ReadTimedOut,
+        (_, None, _) if established => Symptom::TlsFailed,
+        (_, None, _) => refused(world, endpoint.as_ref(), socket),
+        (_, Some(_), 0) => ended(socket),
+        (_, Some(_), received) => match socket {
+            Some(socket) if broke_off(socket) => ended(Some(socket)),
+            _ if received % BUFFER == 0 => Symptom::HeaderTooBig,
+            _ => Symptom::HeaderInvalid,
+        },
+    }
+}
+
+/// Whether the upstream ended a connection in the midst of its response, as far as its manner shows: a FIN by a
+/// process that lives is how a response without keep-alive ends, so that what came before it must have been wrong.
+fn broke_off(socket: &Socket) -> bool {
+    let dying = socket.closer.as_ref().is_some_and(|closer| closer.exiting);
+    socket.reset_at.is_some() || socket.fin_at.is_some() && dying
+}
+
+fn ended(socket: Option<&Socket>) -> Symptom {
+    match socket {
+        Some(socket) if socket.errno == Some(EPIPE) => Symptom::SendFailed,
+        Some(socket) if socket.reset_at.is_some() || socket.errno == Some(ECONNRESET) => Symptom::Reset,
+        _ => Symptom::ClosedEarly,
+    }
+}
+
+fn refused(world: &World, endpoint: Option<&Endpoint>, socket: Option<&Socket>) -> Symptom {
+    let unix = matches!(endpoint, Some(Endpoint::Unix(_)));
+    if let Some(errno) = socket.and_then(|socket| socket.errno) {
+        return connect(errno, unix);
+    }
+    let fresh = |at: Nanos| at.0 + LOOKUP >= world.now.0;
+    let asked = endpoint
+        .and_then(|endpoint| world.asked(0, endpoint))
+        .filter(|(at, _)| fresh(*at))
+        .map(|(_, info)| info);
+    match asked {
+        _ if !unix => Symptom::ConnectRefused,
+        Some(info) if info.path == Some(PathKind::Missing) => Symptom::SocketMissing,
+        // Only a full backlog keeps a connect from a listener, unless permissions do, which nginx says even then.
+        Some(info) if crowded(info) => Symptom::SocketBacklogFull,
+        _ => Symptom::SocketRefused,
+    }
+}
+
+fn crowded(info: &EndpointInfo) -> bool {
+    let full = |queue: &Queue| queue.length > queue.limit;
+    info.listeners.iter().any(|listener| listener.queue.as_ref().is_some_and(full))
+}

@@ -1,0 +1,386 @@
+//! Who listens where, with every process that shares the socket, and how the last listener of a place ended.
+//!
+//! A listener is gone when its last holder is gone; the kernel says so with a `Listen` record for TCP, and the last
+//! holder's exit says so for AF_UNIX.
+
+use bstr::BString;
+
+use super::bounded::Bounded;
+use super::processes::same;
+use crate::event::{Endpoint, EndpointInfo, Listen, Nanos, Pid, ProcessRef};
+
+/// Places remembered; each with at most [`PER_PLACE`] listeners, living and dead.
+const PLACES: usize = 8_192;
+const PER_PLACE: usize = 64;
+/// Beyond so many places of one process, those that nobody listens at any more are forgotten.
+const PER_PROCESS: usize = 256;
+/// Processes whose places are remembered: as many as may share listeners.
+const HOLDERS: usize = 32_768;
+
+/// What listeners are filed under: wildcards make addresses useless as a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Port(u16),
+    Path(BString),
+}
+
+/// A listening socket.
+#[derive(Clone, Debug)]
+pub(super) struct Listener {
+    id: Option<u64>,
+    pub(super) netns: u32,
+    pub(super) bound: Endpoint,
+    pub(super) holders: Vec<ProcessRef>,
+    /// Holders that died while others held on, with when.
+    pub(super) lost: Vec<(ProcessRef, Nanos)>,
+    /// When it began to listen; `None`: before the trace.
+    pub(super) opened_at: Option<Nanos>,
+    /// When it was last seen alive: deaths before then did not end it.
+    confirmed_at: Nanos,
+}
+
+/// A listener that is no more.
+#[derive(Clone, Debug)]
+pub(super) struct Gone {
+    id: Option<u64>,
+    pub(super) netns: u32,
+    pub(super) bound: Endpoint,
+    /// The last holder.
+    pub(super) last: ProcessRef,
+    pub(super) at: Nanos,
+    pub(super) end: End,
+    /// Every process that held it.
+    pub(super) holders: Vec<ProcessRef>,
+    /// [`End::Unseen`]: those of them whose death was not seen when the socket was found gone.
+    pub(super) rest: Vec<ProcessRef>,
+    /// [`End::Unseen`]: whether a holder was seen dying since the socket was last seen alive; `last` is that one.
+    pub(super) lost_one: bool,
+}
+
+/// How a listener ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A living process closed it.
+    Closed,
+    /// Its last holder died.
+    Died,
+    /// A look-up found it gone; how is not observed.
+    Unseen,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    live: Bounded<Place, Vec<Listener>>,
+    gone: Bounded<Place, Vec<Gone>>,
+    /// Socket paths that lead through symbolic links, to where they lead.
+    aliases: Bounded<BString, Endpoint>,
+    /// Where each process holds a listener. May name too many places, never too few.
+    held: Bounded<Pid, Vec<Place>>,
+}
+
+impl Listeners {
+    pub(super) fn new() -> Self {
+        Self {
+            live: Bounded::new(PLACES),
+            gone: Bounded::new(PLACES),
+            aliases: Bounded::new(PLACES),
+            held: Bounded::new(HOLDERS),
+        }
+    }
+
+    /// How many places were forgotten.
+    pub(super) fn evicted(&self) -> u64 {
+        self.live.evicted() + self.gone.evicted() + self.aliases.evicted() + self.held.evicted()
+    }
+
+    /// Living listeners that a connect to `endpoint` reaches.
+    pub(super) fn living<'a>(
+        &'a self,
+        netns: u32,
+        endpoint: &'a Endpoint,
+    ) -> impl Iterator<Item = &'a Listener> {
+        let endpoint = self.resolved(endpoint);
+        let all = self.live.get(&place(endpoint)).into_iter().flatten();
+        all.filter(move |listener| reaches(netns, endpoint, listener.netns, &listener.bound))
+    }
+
+    /// The last listener there that ended no later than `before`.
+    pub(super) fn last_gone<'a>(
+        &'a self,
+        netns: u32,
+        endpoint: &'a Endpoint,
+        before: Nanos,
+    ) -> Option<&'a Gone> {
+        self.gone(netns, endpoint).filter(|gone| gone.at <= before).max_by_key(|gone| gone.at)
+    }
+
+    /// Dead listeners of a place.
+    pub(super) fn gone<'a>(&'a self, netns: u32, endpoint: &'a Endpoint) -> impl Iterator<Item = &'a Gone> {
+        let endpoint = self.resolved(endpoint);
+        let all = self.gone.get(&place(endpoint)).into_iter().flatten();
+        all.filter(move |gone| reaches(netns, endpoint, gone.netns, &gone.bound))
+    }
+
+    /// `path` leads to `resolved` in the worker's root: listeners are known by the latter.
+    pub(super) fn alias(&mut self, path: &BString, resolved: &BString) {
+        self.aliases.insert(path.clone(), Endpoint::Unix(resolved.clone()));
+    }
+
+    fn resolved<'a>(&'a self, endpoint: &'a Endpoint) -> &'a Endpoint {
+        match endpoint {
+            Endpoint::Unix(path) => self.aliases.get(path).unwrap_or(endpoint),
+            Endpoint::Tcp(_) => endpoint,
+        }
+    }
+
+    /// A socket began or ceased to listen.
+    pub(super) fn listen(&mut self, at: Nanos, event: &Listen) {
+        if event.open { self.open(at, event) } else { self.close(at, event) }
+    }
+
+    fn open(&mut self, at: Nanos, event: &Listen) {
+        let listener = Listener {
+            id: Some(event.id),
+            netns: event.netns,
+            bound: event.endpoint.clone(),
+            holders: vec![event.process.clone()],
+            lost: Vec::new(),
+            opened_at: Some(at),
+            confirmed_at: at,
+        };
+        self.hold(&event.process, &place(&event.endpoint));
+        let there = self.live_at(&event.endpoint);
+        there.retain(|other| other.id != Some(event.id));
+        push(there, listener);
+    }
+
+    fn close(&mut self, at: Nanos, event: &Listen) {
+        let end = if event.exiting { End::Died } else { End::Closed };
+        let there = self.live_at(&event.endpoint);
+        let fits =
+            |listener: &Listener| listener.bound == event.endpoint && near(listener.netns, event.netns);
+        let found = there
+            .iter()
+            .position(|listener| listener.id == Some(event.id))
+            .or_else(|| {
+                there.iter().position(|one| one.id.is_none() && fits(one) && holds(one, &event.process))
+            })
+            .or_else(|| there.iter().position(|one| one.id.is_none() && fits(one)));
+        let mut holders = vec![event.process.clone()];
+        if let Some(found) = found {
+            let listener = there.remove(found);
+            holders.extend(listener.holders);
+            holders.extend(listener.lost.into_iter().map(|(holder, _)| holder));
+        } else if let Some(known) = self.buried(event) {
+            // The last holder's exit had told already; the socket's own end is the better witness.
+            known.end = end;
+            known.last = event.process.clone();
+            return;
+        }
+        self.bury(Gone {
+            id: Some(event.id),
+            netns: event.netns,
+            bound: event.endpoint.clone(),
+            last: event.process.clone(),
+            at,
+            end,
+            holders,
+            rest: Vec::new(),
+            lost_one: false,
+        });
+        self.tidy(&place(&event.endpoint));
+    }
+
+    fn buried(&mut self, event: &Listen) -> Option<&mut Gone> {
+        let gone = self.gone.get_mut(&place(&event.endpoint))?;
+        gone.iter_mut().rev().find(|gone| {
+            let identity = gone.id == Some(event.id) || gone.id.is_none() && gone.bound == event.endpoint;
+            identity
+                && near(gone.netns, event.netns)
+                && gone.holders.iter().any(|one| same(one, &event.process))
+        })
+    }
+
+    /// A child shares its parent's sockets.
+    pub(super) fn fork(&mut self, parent: &ProcessRef, child: &ProcessRef) {
+        let places = self.held.get(&parent.pid).cloned().unwrap_or_default();
+        for place in &places {
+            let there = self.live.get_mut(place).into_iter().flatten();
+            let mut shared = false;
+            for listener in there.filter(|listener| holds(listener, parent)) {
+                listener.holders.push(child.clone());
+                shared = true;
+            }
+            if shared {
+                self.hold(child, place);
+            }
+        }
+    }
+
+    /// A process is gone: so are the listeners that only it held.
+    pub(super) fn exit(&mut self, at: Nanos, process: &ProcessRef) {
+        let mut dead = Vec::new();
+        let places = self.held.remove(&process.pid).unwrap_or_default();
+        for place in &places {
+            let Some(listeners) = self.live.get_mut(place) else { continue };
+            listeners.retain_mut(|listener| {
+                if !holds(listener, process) {
+                    return true;
+                }
+                listener.holders.retain(|holder| !same(holder, process));
+                if listener.lost.len() == PER_PLACE {
+                    listener.lost.remove(0);
+                }
+                listener.lost.push((process.clone(), at));
+                if listener.holders.is_empty() {
+                    dead.push(ended(listener, process.clone(), at, End::Died));
+                }
+                !listener.holders.is_empty()
+            });
+            self.tidy(place);
+        }
+        dead.into_iter().for_each(|gone| self.bury(gone));
+    }
+
+    /// What a look-up found.
+    pub(super) fn found(&mut self, at: Nanos, info: &EndpointInfo) {
+        if info.asked && info.listeners.is_empty() {
+            self.found_empty(at, info);
+        }
+        for found in &info.listeners {
+            let place = place(&found.bound);
+            found.holders.iter().for_each(|holder| self.hold(holder, &place));
+            let there = self.live_at(&found.bound);
+            let known = there.iter_mut().find(|known| {
+                let shared = found.holders.iter().any(|holder| holds(known, holder));
+                known.bound == found.bound
+                    && near(known.netns, info.netns)
+                    && (shared || known.holders.is_empty())
+            });
+            match known {
+                Some(known) => {
+                    known.holders.clone_from(&found.holders);
+                    known.confirmed_at = at;
+                }
+                None => push(
+                    there,
+                    Listener {
+                        id: None,
+                        netns: info.netns,
+                        bound: found.bound.clone(),
+                        holders: found.holders.clone(),
+                        lost: Vec::new(),
+                        opened_at: info.asked.then_some(at),
+                        confirmed_at: at,
+                    },
+                ),
+            }
+        }
+    }
+
+    fn found_empty(&mut self, at: Nanos, info: &EndpointInfo) {
+        let wanted = self.resolved(&info.endpoint).clone();
+        let key = place(&wanted);
+        // A socket bound to that name that nginx's path does not lead to: the file was replaced, or it is another
+        // file system's.
+        let aside = info.near.iter().any(|near| near.bound == wanted);
+        let Some(there) = self.live.get_mut(&key).filter(|_| !aside) else { return };
+        let (stale, kept) = std::mem::take(there)
+            .into_iter()
+            .partition::<Vec<_>, _>(|one| reaches(info.netns, &wanted, one.netns, &one.bound));
+        *there = kept;
+        for listener in stale {
+            let lost = listener.lost.last().filter(|(_, died)| *died >= listener.confirmed_at);
+            let (last, when) = match (lost, listener.holders.first()) {
+                (Some((holder, died)), _) => (holder.clone(), *died),
+                (None, Some(holder)) => (holder.clone(), at),
+                (None, None) => continue,
+            };
+            let lost_one = lost.is_some();
+            self.bury(Gone {
+                rest: listener.holders.clone(),
+                lost_one,
+                ..ended(&listener, last, when, End::Unseen)
+            });
+        }
+        self.tidy(&key);
+    }
+
+    fn hold(&mut self, process: &ProcessRef, place: &Place) {
+        let mut places = self.held.remove(&process.pid).unwrap_or_default();
+        if !places.contains(place) {
+            if places.len() >= PER_PROCESS {
+                places.retain(|place| self.live.get(place).is_some());
+            }
+            places.push(place.clone());
+        }
+        self.held.insert(process.pid, places);
+    }
+
+    /// Forgets a place where nothing listens any more.
+    fn tidy(&mut self, place: &Place) {
+        if self.live.get(place).is_some_and(Vec::is_empty) {
+            self.live.remove(place);
+        }
+    }
+
+    fn bury(&mut self, gone: Gone) {
+        let key = place(&gone.bound);
+        let mut there = self.gone.remove(&key).unwrap_or_default();
+        push(&mut there, gone);
+        self.gone.insert(key, there);
+    }
+
+    fn live_at(&mut self, endpoint: &Endpoint) -> &mut Vec<Listener> {
+        let key = place(endpoint);
+        if self.live.get(&key).is_none() {
+            self.live.insert(key.clone(), Vec::new());
+        }
+        self.live.get_mut(&key).expect("inserted above")
+    }
+}
+
+fn ended(listener: &Listener, last: ProcessRef, at: Nanos, end: End) -> Gone {
+    let lost = listener.lost.iter().map(|(holder, _)| holder.clone());
+    Gone {
+        id: listener.id,
+        netns: listener.netns,
+        bound: listener.bound.clone(),
+        last,
+        at,
+        end,
+        holders: listener.holders.iter().cloned().chain(lost).collect(),
+        rest: Vec::new(),
+        lost_one: false,
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == PER_PLACE {
+        list.remove(0);
+    }
+    list.push(item);
+}
+
+fn holds(listener: &Listener, process: &ProcessRef) -> bool {
+    listener.holders.iter().any(|holder| same(holder, process))
+}
+
+fn place(endpoint: &Endpoint) -> Place {
+    match endpoint {
+        Endpoint::Tcp(address) => Place::Port(address.port()),
+        Endpoint::Unix(path) => Place::Path(path.clone()),
+    }
+}
+
+/// Whether two network namespaces may be one; 0 is unknown.
+fn near(a: u32, b: u32) -> bool {
+    a == b || a == 0 || b == 0
+}
+
+fn reaches(netns: u32, endpoint: &Endpoint, bound_netns: u32, bound: &Endpoint) -> bool {
+    // Pathname sockets do not belong to a network namespace; abstract ones do.
+    let pathname = matches!(endpoint, Endpoint::Unix(path) if path.first() != Some(&0));
+    endpoint.reaches(bound) && (pathname || near(netns, bound_netns))
+}

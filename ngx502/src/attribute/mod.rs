@@ -1,0 +1,104 @@
+//! From records to verdicts: pure, no clock, no I/O.
+//!
+//! [`Attributor`] takes [`Record`]s in their order and appends [`Outcome`]s. The order of the flow: `symptom` reads
+//! nginx's words, `requests` gathers the attempts of each request (`pending`) until its end is known, `cause` explains each failed
+//! attempt from the `world` (`listeners`, `processes`, look-ups), `verdicts` writes the outcome, `wording` holds all
+//! prose. The same records give the same outcomes, live and in a replay.
+
+mod attempt;
+mod bounded;
+mod cause;
+mod hidden;
+mod listeners;
+mod pending;
+mod processes;
+mod requests;
+mod summary;
+mod symptom;
+#[cfg(test)]
+mod tests;
+pub mod verdict;
+mod verdicts;
+mod wording;
+mod world;
+
+pub use summary::{FailedLatency, Percentiles, Summary};
+
+use self::requests::Requests;
+use self::verdict::Outcome;
+use self::verdicts::Scene;
+use self::world::World;
+use crate::event::{Body, Nanos, Record};
+use crate::session::Session;
+
+/// What the user wants to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Only verdicts with one of these statuses; `None`: all.
+    pub statuses: Option<Vec<u16>>,
+    /// Also verdicts about errors that the upstream itself answered and nginx passed on.
+    pub passthrough: bool,
+}
+
+impl Options {
+    /// What the user of a trace wanted to see.
+    pub fn of(session: &Session) -> Self {
+        Self { statuses: session.statuses.clone(), passthrough: session.passthrough }
+    }
+}
+
+/// The attribution engine.
+#[derive(Debug)]
+pub struct Attributor {
+    world: World,
+    requests: Requests,
+    options: Options,
+    host: String,
+}
+
+impl Attributor {
+    /// An engine for the records of one host's trace.
+    pub fn new(session: &Session, options: Options) -> Self {
+        Self { world: World::new(session), requests: Requests::new(), options, host: session.host.clone() }
+    }
+
+    /// Takes the next record and appends the outcomes that it decides.
+    pub fn feed(&mut self, record: &Record, out: &mut Vec<Outcome>) {
+        let now = self.world.now.max(record.at);
+        self.world.now = now;
+        self.world.learn(record);
+        let (requests, mut scene) = self.parts(out);
+        match &record.body {
+            Body::Attempt(attempt) => requests.attempt(&mut scene, record.at, attempt),
+            Body::Request(request) => requests.request(&mut scene, record.at, request),
+            Body::Answer(answer) => requests.answer(&mut scene, record.at, answer),
+            Body::Exit(exit) => requests.worker_gone(&mut scene, exit.process.pid),
+            Body::Lost { events, reason } => {
+                scene.emit(Outcome::Lost { events: *events, reason: reason.clone() });
+            }
+            _ => {}
+        }
+        requests.sweep(&mut scene, now);
+    }
+
+    /// The trace ends: appends every verdict that was still waiting for its answer.
+    pub fn finish(&mut self, out: &mut Vec<Outcome>) {
+        let (requests, mut scene) = self.parts(out);
+        requests.finish(&mut scene);
+    }
+
+    /// Entries of bounded tables that were forgotten for lack of room: each may have cost a cause.
+    pub fn evicted(&self) -> u64 {
+        self.world.evicted() + self.requests.evicted()
+    }
+
+    /// The latest record's time.
+    pub fn now(&self) -> Nanos {
+        self.world.now
+    }
+
+    fn parts<'a>(&'a mut self, out: &'a mut Vec<Outcome>) -> (&'a mut Requests, Scene<'a>) {
+        let scene = Scene { world: &mut self.world, options: &self.options, host: &self.host, out };
+        (&mut self.requests, scene)
+    }
+}

@@ -1,0 +1,186 @@
+//! Life and death of processes: names, parents, signals received, how each one ended.
+//!
+//! Pids are reused. A life is known by pid and start time, and since the two sources of start times differ in
+//! resolution (nanoseconds in the kernel, clock ticks in /proc), two times within [`START_TOLERANCE`] are one.
+
+use bstr::ByteSlice;
+
+use super::bounded::Bounded;
+use super::verdict::ProcessFacts;
+use crate::event::{Exit, MemoryLimit, Nanos, Oom, Pid, ProcessInfo, ProcessRef, Signal};
+
+/// Two clock ticks of 10 ms: no pid is reused that fast.
+const START_TOLERANCE: u64 = 20_000_000;
+/// Processes alive at once that are worth remembering.
+const LIVING: usize = 16_384;
+/// Pids with remembered deaths.
+const DEAD: usize = 8_192;
+/// Signals and earlier lives kept per process and pid.
+const PER_PROCESS: usize = 8;
+
+/// What is known of one process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    pub(super) process: ProcessRef,
+    pub(super) parent: Option<ProcessRef>,
+    pub(super) info: Option<ProcessInfo>,
+    pub(super) signals: Vec<(Nanos, Signal)>,
+    pub(super) oom: Option<(Nanos, Oom)>,
+    pub(super) exit: Option<(Nanos, Exit)>,
+    /// When /proc last showed it alive.
+    alive_at: Option<Nanos>,
+}
+
+/// Every process that records spoke of.
+#[derive(Debug)]
+pub(super) struct Processes {
+    living: Bounded<Pid, Life>,
+    dead: Bounded<Pid, Vec<Life>>,
+}
+
+impl Processes {
+    pub(super) fn new() -> Self {
+        Self { living: Bounded::new(LIVING), dead: Bounded::new(DEAD) }
+    }
+
+    /// How many lives were forgotten.
+    pub(super) fn evicted(&self) -> u64 {
+        self.living.evicted() + self.dead.evicted()
+    }
+
+    pub(super) fn learn(&mut self, at: Nanos, info: &ProcessInfo) {
+        let parent = self.current(info.parent);
+        let life = self.life_mut(&info.process);
+        life.alive_at = life.alive_at.max(Some(at));
+        life.parent = life.parent.take().or(parent);
+        life.info = Some(info.clone());
+    }
+
+    pub(super) fn fork(&mut self, parent: &ProcessRef, child: &ProcessRef) {
+        let inherited = self.find(parent).and_then(|life| life.info.clone());
+        let life = self.life_mut(child);
+        life.parent = Some(parent.clone());
+        // Unit and container are the parent's until /proc says otherwise.
+        life.info = life.info.take().or_else(|| {
+            inherited.map(|info| ProcessInfo { process: child.clone(), parent: parent.pid, ..info })
+        });
+    }
+
+    pub(super) fn signal(&mut self, at: Nanos, signal: &Signal) {
+        let life = self.life_mut(&signal.target);
+        if life.signals.len() == PER_PROCESS {
+            life.signals.remove(0);
+        }
+        life.signals.push((at, signal.clone()));
+    }
+
+    pub(super) fn oom(&mut self, at: Nanos, oom: &Oom) {
+        self.life_mut(&oom.victim).oom = Some((at, oom.clone()));
+    }
+
+    /// The limiting cgroup's whole path and limit. The kernel's own record names only the path's end; where it
+    /// names another cgroup, or none, this look-up from outside proves nothing and is left out.
+    pub(super) fn memory_limit(&mut self, limit: &MemoryLimit) {
+        let Some((_, oom)) = &mut self.life_mut(&limit.victim).oom else { return };
+        let named = oom.limit_cgroup.as_deref().is_some_and(|name| limit.cgroup.ends_with(name));
+        if named && oom.memcg == Some(true) {
+            oom.limit_cgroup = Some(limit.cgroup.clone());
+        }
+    }
+
+    pub(super) fn exit(&mut self, at: Nanos, exit: &Exit) {
+        let parent = self.current(exit.parent);
+        let life = self.life_mut(&exit.process);
+        life.exit = Some((at, exit.clone()));
+        life.parent = life.parent.take().or(parent);
+        if let Some(life) = self.living.remove(&exit.process.pid) {
+            self.bury(life);
+        }
+    }
+
+    /// The life that `process` names.
+    pub(super) fn find(&self, process: &ProcessRef) -> Option<&Life> {
+        let dead = self.dead.get(&process.pid).into_iter().flatten().rev();
+        self.living.get(&process.pid).into_iter().chain(dead).find(|life| same(&life.process, process))
+    }
+
+    /// Whether a look-up at `since` or later found the process alive.
+    pub(super) fn alive_since(&self, process: &ProcessRef, since: Nanos) -> bool {
+        let Some(life) = self.find(process) else { return false };
+        let died = life.exit.as_ref().is_some_and(|(died, _)| *died <= since);
+        life.alive_at.is_some_and(|at| at >= since) && !died
+    }
+
+    /// The names people use for a process.
+    pub(super) fn facts(&self, process: &ProcessRef) -> ProcessFacts {
+        let life = self.find(process);
+        let info = life.and_then(|life| life.info.as_ref());
+        let comm = [Some(process), life.map(|life| &life.process)]
+            .into_iter()
+            .flatten()
+            .map(|process| &process.comm)
+            .find(|comm| !comm.is_empty());
+        ProcessFacts {
+            pid: process.pid,
+            comm: comm.cloned().unwrap_or_default(),
+            unit: info.and_then(|info| info.unit.clone()),
+            container: info.and_then(|info| info.container.clone()),
+            pool: info.and_then(pool),
+        }
+    }
+
+    fn current(&self, pid: Pid) -> Option<ProcessRef> {
+        self.living.get(&pid).map(|life| life.process.clone())
+    }
+
+    /// The life to write to: the living one, a dead one when the record came late, or a new one.
+    fn life_mut(&mut self, process: &ProcessRef) -> &mut Life {
+        let pid = process.pid;
+        let buried =
+            self.dead.get(&pid).and_then(|lives| lives.iter().rposition(|life| same(&life.process, process)));
+        let living = self.living.get(&pid).is_some_and(|life| same(&life.process, process));
+        if let (false, Some(at)) = (living, buried) {
+            return self
+                .dead
+                .get_mut(&pid)
+                .and_then(|lives| lives.get_mut(at))
+                .expect("found one line above");
+        }
+        if !living {
+            if let Some(earlier) = self.living.remove(&pid) {
+                self.bury(earlier);
+            }
+            self.living.insert(pid, Life { process: process.clone(), ..Life::default() });
+        }
+        let life = self.living.get_mut(&pid).expect("inserted above or found alive");
+        if !process.comm.is_empty() {
+            life.process.comm = process.comm.clone();
+        }
+        if life.process.start == Nanos(0) {
+            life.process.start = process.start;
+        }
+        life
+    }
+
+    fn bury(&mut self, life: Life) {
+        let pid = life.process.pid;
+        let mut lives = self.dead.remove(&pid).unwrap_or_default();
+        if lives.len() == PER_PROCESS {
+            lives.remove(0);
+        }
+        lives.push(life);
+        self.dead.insert(pid, lives);
+    }
+}
+
+/// The pool in php-fpm's process title: `php-fpm: pool www`.
+fn pool(info: &ProcessInfo) -> Option<String> {
+    let name = info.command.strip_prefix(b"php-fpm: pool ")?.trim_ascii();
+    (!name.is_empty()).then(|| name.to_str_lossy().into_owned())
+}
+
+/// Whether two references mean one process; an unknown start time matches any.
+pub(super) fn same(a: &ProcessRef, b: &ProcessRef) -> bool {
+    let unknown = a.start == Nanos(0) || b.start == Nanos(0);
+    a.pid == b.pid && (unknown || a.start.0.abs_diff(b.start.0) <= START_TOLERANCE)
+}

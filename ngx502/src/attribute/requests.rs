@@ -1,0 +1,259 @@
+//! Requests under way: from attempts, error pages and answers to one outcome each.
+//!
+//! nginx reports attempts first, then perhaps its error page ([`Request`]), then what the client got ([`Answer`]). A
+//! verdict waits for the answer where one will follow, since `error_page` may still save the client.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
+
+use super::Options;
+use super::attempt::concerns_unix;
+use super::pending::Pending;
+use super::symptom::{Note, classify};
+use super::verdict::{Outcome, Symptom};
+use super::verdicts::{Ended, Scene};
+use crate::event::{Answer, Attempt, Nanos, Pid, Request, RequestKey};
+
+/// Requests with a failed attempt that are under way at once.
+const PENDING: usize = 16_384;
+/// How long a verdict waits for the client's answer.
+const HOLD: u64 = 90_000_000_000;
+/// How long a failed attempt waits for any word about its request.
+const FORGET: u64 = 3_600_000_000_000;
+/// How long a cut response waits for word of its status.
+const CUT: u64 = 1_000_000_000;
+/// Messages about one truncated response come in one go.
+const TRUNCATION: u64 = 50_000_000;
+
+/// All requests under way.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pending: BTreeMap<RequestKey, Pending>,
+    /// The same, oldest first.
+    ages: BTreeSet<(Nanos, RequestKey)>,
+    truncated: Option<(RequestKey, u32, Nanos)>,
+    next_sweep: Nanos,
+    evicted: u64,
+}
+
+impl Requests {
+    pub(super) fn new() -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            ages: BTreeSet::new(),
+            truncated: None,
+            next_sweep: Nanos(0),
+            evicted: 0,
+        }
+    }
+
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// nginx reported trouble with an attempt.
+    pub(super) fn attempt(&mut self, scene: &mut Scene<'_>, at: Nanos, attempt: &Attempt) {
+        let refuses = scene.world.refuses_http09(attempt.key.worker);
+        let note = classify(attempt, concerns_unix(attempt), refuses);
+        let key = self.settle(scene, attempt.key);
+        let speaks = !matches!(note, Note::Harmless | Note::MarkedDown | Note::AuthStatus);
+        if speaks && self.pending.get(&key).is_some_and(|pending| pending.is_over(attempt, at)) {
+            self.release(scene, key);
+        }
+        match note {
+            Note::Harmless | Note::MarkedDown => {}
+            Note::AuthStatus => {
+                let status = attempt.number.and_then(|number| u16::try_from(number).ok());
+                self.entry(scene, key, at).auth = Some(status.unwrap_or(0));
+            }
+            Note::Stderr => self.entry(scene, key, at).find(attempt, at).stderr = true,
+            Note::Failed(symptom) => {
+                let pending = self.entry(scene, key, at);
+                pending.fail(scene.world, at, attempt, symptom, symptom);
+            }
+            Note::Truncated(_) if attempt.subrequest.is_some() => {}
+            Note::Truncated(mechanism) => self.truncate(scene, at, key, attempt, mechanism),
+        }
+    }
+
+    /// The header was out: no error page follows, the cut response is the verdict.
+    fn truncate(
+        &mut self,
+        scene: &mut Scene<'_>,
+        at: Nanos,
+        key: RequestKey,
+        attempt: &Attempt,
+        mechanism: Symptom,
+    ) {
+        let last = self.truncated.replace((key, attempt.index, at));
+        if last.is_some_and(|(known, index, then)| {
+            known == key && index == attempt.index && at.0.saturating_sub(then.0) <= TRUNCATION
+        }) {
+            return;
+        }
+        let pending = self.entry(scene, key, at);
+        pending.fail(scene.world, at, attempt, Symptom::ResponseTruncated, mechanism);
+        let upgraded = attempt.action.as_ref().is_some_and(|action| action == "proxying upgraded connection");
+        // nginx closes the client's connection next, and tells the status with it where that can be read.
+        pending.cut = Some((at, if upgraded { 101 } else { 200 }));
+    }
+
+    /// nginx answers with its own error page.
+    pub(super) fn request(&mut self, scene: &mut Scene<'_>, at: Nanos, request: &Request) {
+        let key = self.settle(scene, request.key);
+        let another =
+            self.pending.get(&key).is_some_and(|pending| pending.cut.is_some() || pending.is_other(request));
+        if another {
+            self.release(scene, key);
+        }
+        if request.subrequest.is_some() {
+            self.entry(scene, key, at).sub_failed = true;
+            return;
+        }
+        let pending = self.entry(scene, key, at);
+        let mut request = request.clone();
+        if let Some((_, earlier)) = pending.page.take() {
+            request.request_line = request.request_line.or(earlier.request_line);
+            request.host = request.host.or(earlier.host);
+            request.client = request.client.or(earlier.client);
+        }
+        pending.complete(scene.world, at, &request);
+        let follows = request.answer_follows;
+        pending.page = Some((at, request));
+        if !follows {
+            self.release(scene, key);
+        }
+    }
+
+    /// nginx wrote to the client, or gave it up.
+    pub(super) fn answer(&mut self, scene: &mut Scene<'_>, at: Nanos, answer: &Answer) {
+        let key = self.settle(scene, answer.key);
+        let Some(mut pending) = self.take(key) else {
+            return scene.passed_on(key, at, answer);
+        };
+        let said = answer.status.filter(|status| *status >= 100);
+        pending.answered = answer.last_state.clone().map(|state| (answer.states, state));
+        if let Some((at, status)) = pending.cut {
+            let status = said.unwrap_or(status);
+            return scene.conclude(key, pending, &Ended { at, status, rescued: false, cut: true });
+        }
+        match &pending.page {
+            Some((_, page)) if answer.client_gone => {
+                let ended = Ended { at, status: page.status, rescued: false, cut: false };
+                scene.conclude(key, pending, &ended);
+            }
+            Some((_, page)) => {
+                let status = said.unwrap_or_else(|| fallback_status(page, answer));
+                scene.conclude(key, pending, &Ended { at, status, rescued: status < 500, cut: false });
+            }
+            None if answer.client_gone => {}
+            None => {
+                let last = answer.last_state.as_ref();
+                let status = said.or(last.map(|state| state.status)).unwrap_or(200);
+                let passed = scene.options.passthrough && matches!(status, 502 | 504);
+                if passed && pending.failed_main() {
+                    pending.passed_on(scene.world, key.worker, at, answer);
+                }
+                scene.conclude(key, pending, &Ended { at, status, rescued: !passed, cut: false });
+            }
+        }
+    }
+
+    /// Time has moved on: releases what waited too long.
+    pub(super) fn sweep(&mut self, scene: &mut Scene<'_>, now: Nanos) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = Nanos(now.0 + 1_000_000_000);
+        let aged = |at: Nanos, limit: u64| now.0.saturating_sub(at.0) > limit;
+        let mut due: Vec<_> = self
+            .pending
+            .iter()
+            .filter_map(|(key, pending)| {
+                let (at, limit) = match (&pending.cut, &pending.page) {
+                    (Some((at, _)), _) => (*at, CUT),
+                    (None, Some((at, _))) => (*at, HOLD),
+                    (None, None) => (pending.first_at, FORGET),
+                };
+                aged(at, limit).then_some((at, *key))
+            })
+            .collect();
+        due.sort_unstable();
+        due.into_iter().for_each(|(_, key)| self.release(scene, key));
+    }
+
+    /// A worker died: nobody will answer its requests.
+    pub(super) fn worker_gone(&mut self, scene: &mut Scene<'_>, worker: Pid) {
+        let of = |connection| RequestKey { worker, request: connection, connection };
+        let keys: Vec<_> = self.pending.range(of(0)..=of(u64::MAX)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.release(scene, key));
+    }
+
+    /// The trace ends: every verdict that waited is due.
+    pub(super) fn finish(&mut self, scene: &mut Scene<'_>) {
+        std::mem::take(&mut self.ages).into_iter().for_each(|(_, key)| self.release(scene, key));
+    }
+
+    /// Ends a request with what is known; without an error page there is nothing to tell.
+    fn release(&mut self, scene: &mut Scene<'_>, key: RequestKey) {
+        let Some(pending) = self.take(key) else { return };
+        if let Some((at, status)) = pending.cut {
+            scene.conclude(key, pending, &Ended { at, status, rescued: false, cut: true });
+        } else if let Some((at, page)) = &pending.page {
+            let ended = Ended { at: *at, status: page.status, rescued: false, cut: false };
+            scene.conclude(key, pending, &ended);
+        }
+    }
+
+    /// The key to file under: a request struct that serves a newer connection has ended its former request.
+    fn settle(&mut self, scene: &mut Scene<'_>, key: RequestKey) -> RequestKey {
+        let of = |connection| RequestKey { connection, ..key };
+        let (mut from, to) = (Included(of(0)), Included(of(u64::MAX)));
+        while let Some((&known, _)) = self.pending.range((from, to)).next() {
+            if known.connection == 0 || key.connection == 0 {
+                return known;
+            }
+            if known.connection != key.connection {
+                self.release(scene, known);
+            }
+            from = Excluded(known);
+        }
+        key
+    }
+
+    fn entry(&mut self, scene: &mut Scene<'_>, key: RequestKey, at: Nanos) -> &mut Pending {
+        if self.pending.len() >= PENDING && !self.pending.contains_key(&key) {
+            let oldest = self.ages.first().map(|(_, key)| *key);
+            self.evicted += 1;
+            oldest.into_iter().for_each(|oldest| self.release(scene, oldest));
+        }
+        self.pending.entry(key).or_insert_with(|| {
+            self.ages.insert((at, key));
+            Pending { first_at: at, ..Pending::default() }
+        })
+    }
+
+    fn take(&mut self, key: RequestKey) -> Option<Pending> {
+        let pending = self.pending.remove(&key)?;
+        self.ages.remove(&(pending.first_at, key));
+        Some(pending)
+    }
+}
+
+/// What the client got when its status could not be read: a fallback that ran and succeeded saved it.
+fn fallback_status(page: &Request, answer: &Answer) -> u16 {
+    let before = page.states.as_ref().map_or(0, Vec::len);
+    let grew = answer.states as usize > before;
+    let last = answer.last_state.as_ref().map(|state| state.status);
+    last.filter(|status| grew && (100..500).contains(status)).unwrap_or(page.status)
+}
+
+/// Whether an outcome is wanted.
+pub(super) fn wanted(options: &Options, outcome: &Outcome) -> bool {
+    let Some(statuses) = &options.statuses else { return true };
+    match outcome {
+        Outcome::Verdict(verdict) => statuses.contains(&verdict.status),
+        Outcome::NotUpstream { status } => statuses.contains(status),
+        Outcome::Rescued(_) | Outcome::Lost { .. } => true,
+    }
+}

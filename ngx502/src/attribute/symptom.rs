@@ -1,0 +1,277 @@
+//! From nginx's words to a [`Symptom`]: every text of the upstream modules of nginx 1.14 to 1.31 and its forks.
+//!
+//! The texts are nginx's format strings, which hardly ever changed; where they did, prefixes cover both forms.
+
+use bstr::ByteSlice;
+
+use super::verdict::Symptom;
+use crate::event::{Attempt, Socket, Via};
+
+pub(super) const EPERM: i32 = 1;
+pub(super) const ENOENT: i32 = 2;
+pub(super) const EAGAIN: i32 = 11;
+pub(super) const EACCES: i32 = 13;
+pub(super) const ENOTDIR: i32 = 20;
+pub(super) const ENFILE: i32 = 23;
+pub(super) const EMFILE: i32 = 24;
+pub(super) const EPIPE: i32 = 32;
+pub(super) const ENAMETOOLONG: i32 = 36;
+pub(super) const ELOOP: i32 = 40;
+pub(super) const EADDRINUSE: i32 = 98;
+pub(super) const EADDRNOTAVAIL: i32 = 99;
+pub(super) const ECONNRESET: i32 = 104;
+pub(super) const ETIMEDOUT: i32 = 110;
+pub(super) const ECONNREFUSED: i32 = 111;
+
+/// What one message of nginx says about its attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// The attempt failed.
+    Failed(Symptom),
+    /// The attempt failed after the header went to the client; the symptom is what it would have been before.
+    Truncated(Symptom),
+    /// Output of a FastCGI application: a failure only when `fastcgi_catch_stderr` makes it one.
+    Stderr,
+    /// The peer will not be tried for `fail_timeout`.
+    MarkedDown,
+    /// `auth_request` got a status that it does not know.
+    AuthStatus,
+    /// No failure of an upstream.
+    Harmless,
+}
+
+/// How a text is to be read.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// Always this symptom.
+    Is(Symptom),
+    /// connect(2): the errno decides.
+    Connect,
+    /// socket(2), made before there is a peer.
+    SocketCall,
+    /// bind(2) of `proxy_bind`.
+    Bind,
+    /// A read: the errno decides.
+    Read,
+    /// An OpenSSL read.
+    SslRead,
+    /// A timer: the action decides.
+    Timer,
+    /// Served as HTTP/0.9 by all but freenginx ≥ 1.29.1.
+    NoHttpHeader,
+    /// One of the other notes.
+    Note(Note),
+}
+
+/// Prefixes in order: the first that matches decides.
+const PREFIXES: &[(&str, Reading)] = &[
+    ("connect() failed", Reading::Connect),
+    ("connect() to ", Reading::Connect),
+    ("kevent() reported that connect() failed", Reading::Connect),
+    ("upstream timed out", Reading::Timer),
+    ("http3 connection timed out", Reading::Timer),
+    ("http3 connection", Reading::Is(Symptom::ClosedEarly)),
+    ("no live upstreams", Reading::Is(Symptom::NoLiveUpstreams)),
+    ("upstream server temporarily disabled", Reading::Note(Note::MarkedDown)),
+    ("socket() failed", Reading::SocketCall),
+    ("%ui worker_connections are not enough, reusing", Reading::Note(Note::Harmless)),
+    ("%ui worker_connections are not enough", Reading::Is(Symptom::FdExhausted)),
+    ("the new socket has number", Reading::Is(Symptom::FdExhausted)),
+    ("bind(", Reading::Bind),
+    ("no resolver defined to resolve", Reading::Is(Symptom::NameUnresolved)),
+    ("%V could not be resolved", Reading::Is(Symptom::NameUnresolved)),
+    ("peer closed connection in SSL handshake", Reading::Is(Symptom::TlsFailed)),
+    ("handshake rejected", Reading::Is(Symptom::TlsFailed)),
+    ("upstream SSL certificate", Reading::Is(Symptom::TlsFailed)),
+    ("upstream prematurely sent response", Reading::Is(Symptom::TlsFailed)),
+    ("SSL_do_handshake() failed", Reading::Is(Symptom::TlsFailed)),
+    ("SSL_read", Reading::SslRead),
+    ("SSL_write", Reading::Is(Symptom::SendFailed)),
+    ("SSL_sendfile() failed", Reading::Is(Symptom::SendFailed)),
+    ("SSL_shutdown", Reading::Note(Note::Harmless)),
+    ("SSL_set", Reading::Is(Symptom::TlsFailed)),
+    ("SSL_use", Reading::Is(Symptom::TlsFailed)),
+    ("cannot load certificate", Reading::Is(Symptom::TlsFailed)),
+    ("writev() failed", Reading::Is(Symptom::SendFailed)),
+    ("sendfile() failed", Reading::Is(Symptom::SendFailed)),
+    ("send() failed", Reading::Is(Symptom::SendFailed)),
+    ("setsockopt(TCP_", Reading::Is(Symptom::SendFailed)),
+    ("recv() failed", Reading::Read),
+    ("readv() failed", Reading::Read),
+    ("kevent() reported that upstream closed connection", Reading::Is(Symptom::ClosedEarly)),
+    ("upstream prematurely closed connection", Reading::Is(Symptom::ClosedEarly)),
+    // A stream inside a living connection ended: nginx files it with malformed headers.
+    ("upstream prematurely closed ", Reading::Is(Symptom::HeaderInvalid)),
+    ("upstream sent too big header", Reading::Is(Symptom::HeaderTooBig)),
+    ("upstream sent no valid HTTP/1.0 header", Reading::NoHttpHeader),
+    ("upstream sent more data than specified", Reading::Note(Note::Harmless)),
+    ("upstream sent data after ", Reading::Note(Note::Harmless)),
+    ("upstream sent ", Reading::Is(Symptom::HeaderInvalid)),
+    ("upstream rejected request with error", Reading::Is(Symptom::HeaderInvalid)),
+    ("upstream violated ", Reading::Is(Symptom::HeaderInvalid)),
+    ("memcached sent invalid ", Reading::Is(Symptom::HeaderInvalid)),
+    ("invalid header after joining FastCGI records", Reading::Is(Symptom::HeaderInvalid)),
+    ("FastCGI sent in stderr", Reading::Note(Note::Stderr)),
+    ("auth request unexpected status", Reading::Note(Note::AuthStatus)),
+];
+
+/// Texts below level `error` that matter all the same. "invalid header" was logged at `info` by 1.21.1 to 1.21.3.
+const QUIET_BUT_TELLING: &[&str] = &["upstream server temporarily disabled", "upstream sent invalid header"];
+
+/// The most talkative level that reports failures: NGX_LOG_ERR.
+const LEVEL_ERROR: u8 = 4;
+
+/// Reads one message. `http09_refused` is true for servers that answer 502 to a headerless response.
+pub(super) fn classify(attempt: &Attempt, unix: bool, http09_refused: bool) -> Note {
+    let text = spoken(attempt);
+    if text.ends_with(b", ignored") || of_the_client(attempt, text) {
+        return Note::Harmless;
+    }
+    let quiet = attempt.via == Via::Log && attempt.level.is_some_and(|level| level > LEVEL_ERROR);
+    if quiet && !QUIET_BUT_TELLING.iter().any(|telling| text.starts_with_str(telling)) {
+        return Note::Harmless;
+    }
+    let Some(symptom) = (match reading(text) {
+        Some(Reading::Note(note)) => return note,
+        Some(reading) => symptom(reading, attempt, unix, http09_refused),
+        None if text.is_empty() => unworded(attempt, unix),
+        None => None,
+    }) else {
+        return Note::Harmless;
+    };
+    if header_sent(attempt) { Note::Truncated(symptom) } else { Note::Failed(symptom) }
+}
+
+/// The words that tell: for `%*s` the OpenSSL text that fills it.
+fn spoken(attempt: &Attempt) -> &[u8] {
+    match (&attempt.detail, attempt.text.starts_with(b"%*s")) {
+        (Some(detail), true) => detail,
+        _ => &attempt.text,
+    }
+}
+
+fn reading(text: &[u8]) -> Option<Reading> {
+    PREFIXES.iter().find(|(prefix, _)| text.starts_with_str(prefix)).map(|(_, reading)| *reading)
+}
+
+fn symptom(reading: Reading, attempt: &Attempt, unix: bool, http09_refused: bool) -> Option<Symptom> {
+    Some(match reading {
+        Reading::Is(symptom) => symptom,
+        Reading::Connect => connect(attempt.errno.unwrap_or(ECONNREFUSED), unix),
+        Reading::SocketCall => match attempt.errno {
+            Some(EMFILE | ENFILE) => Symptom::FdExhausted,
+            Some(EACCES | EPERM) if unix => Symptom::SocketDenied,
+            Some(EACCES | EPERM) => Symptom::ConnectDenied,
+            _ => Symptom::ConnectUnreachable,
+        },
+        Reading::Bind => match attempt.errno {
+            Some(EACCES | EPERM) => Symptom::ConnectDenied,
+            _ => Symptom::AddressExhausted,
+        },
+        Reading::Read => read(attempt.errno),
+        Reading::SslRead => match attempt.errno {
+            Some(_) => read(attempt.errno),
+            None if attempt.detail.as_ref().is_some_and(|text| text.contains_str("unexpected eof")) => {
+                Symptom::ClosedEarly
+            }
+            None => Symptom::TlsFailed,
+        },
+        Reading::Timer => timer(attempt),
+        Reading::NoHttpHeader if http09_refused => Symptom::HeaderInvalid,
+        Reading::NoHttpHeader | Reading::Note(_) => return None,
+    })
+}
+
+impl Symptom {
+    /// The socket's errno as this symptom's: an error that came to the socket beside the failure is not its reason.
+    pub(super) fn errno_of(self, socket: Option<&Socket>) -> Option<i32> {
+        let of_a_call = !matches!(
+            self,
+            Symptom::TlsFailed
+                | Symptom::ClosedEarly
+                | Symptom::HeaderInvalid
+                | Symptom::HeaderTooBig
+                | Symptom::NoLiveUpstreams
+                | Symptom::NameUnresolved
+                | Symptom::UpstreamStatus
+        );
+        socket?.errno.filter(|_| of_a_call)
+    }
+}
+
+/// The symptom of connect(2)'s errno, given at once or by SO_ERROR.
+pub(super) fn connect(errno: i32, unix: bool) -> Symptom {
+    match (errno, unix) {
+        (ECONNREFUSED, false) => Symptom::ConnectRefused,
+        (EACCES | EPERM, false) => Symptom::ConnectDenied,
+        (ETIMEDOUT, _) => Symptom::ConnectTimedOut,
+        (ECONNRESET | EPIPE, _) => Symptom::Reset,
+        (EADDRNOTAVAIL | EADDRINUSE | EAGAIN, false) => Symptom::AddressExhausted,
+        // Besides EHOSTUNREACH, ENETUNREACH, EHOSTDOWN and ENETDOWN: EINVAL, a blackhole route's.
+        (_, false) => Symptom::ConnectUnreachable,
+        (ENOENT | ENOTDIR | ELOOP | ENAMETOOLONG, true) => Symptom::SocketMissing,
+        (EACCES | EPERM, true) => Symptom::SocketDenied,
+        (EAGAIN, true) => Symptom::SocketBacklogFull,
+        // EPROTOTYPE too: the socket there is not a stream.
+        (_, true) => Symptom::SocketRefused,
+    }
+}
+
+fn read(errno: Option<i32>) -> Symptom {
+    match errno {
+        // The kernel's own timeout (keepalive probes, retransmissions), unlike nginx's timer: 502.
+        Some(ETIMEDOUT) => Symptom::ReadTimedOut,
+        _ => Symptom::Reset,
+    }
+}
+
+fn timer(attempt: &Attempt) -> Symptom {
+    let connecting = match &attempt.action {
+        Some(action) => action == "connecting to upstream",
+        None => attempt.socket.as_ref().is_some_and(|socket| socket.established_at.is_none()),
+    };
+    if connecting { Symptom::ConnectTimedOut } else { Symptom::ReadTimedOut }
+}
+
+/// A call whose text could not be resolved: the function and the errno still tell something.
+fn unworded(attempt: &Attempt, unix: bool) -> Option<Symptom> {
+    let errno = attempt.errno?;
+    match attempt.via {
+        Via::SslError => Some(Symptom::TlsFailed),
+        Via::ConnectionError | Via::Log => {
+            let established = attempt.socket.as_ref()?.established_at.is_some();
+            Some(match errno {
+                ETIMEDOUT => timer(attempt),
+                EPIPE => Symptom::SendFailed,
+                _ if established => read(Some(errno)),
+                _ => connect(errno, unix),
+            })
+        }
+    }
+}
+
+/// Trouble with the client's own connection, or with the resolver's.
+fn of_the_client(attempt: &Attempt, text: &[u8]) -> bool {
+    let Some(action) = &attempt.action else { return false };
+    let sending = [&b"send() failed"[..], b"writev() failed", b"sendfile() failed", b"client timed out"];
+    action == "resolving"
+        || action.starts_with_str("sending to client")
+            && sending.iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// Whether nginx had sent the response header: no error page can follow.
+fn header_sent(attempt: &Attempt) -> bool {
+    attempt.action.as_ref().is_some_and(|action| {
+        ["reading upstream", "proxying upgraded connection", "sending to client"]
+            .iter()
+            .any(|phase| action.as_slice() == phase.as_bytes())
+    })
+}
+
+/// Whether the server refuses headerless responses: freenginx since 1.29.1.
+pub(super) fn refuses_http09(version: Option<&str>) -> bool {
+    let Some(number) = version.and_then(|version| version.strip_prefix("freenginx/")) else { return false };
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next()) >= (1, 29, 1)
+}

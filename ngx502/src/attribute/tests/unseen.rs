@@ -1,0 +1,330 @@
+//! Where no hook tells: AF_UNIX listeners and closes, lost answers, what was never watched.
+
+use super::*;
+
+const PATH: &str = "/run/app.sock";
+
+fn app() -> ProcessRef {
+    process(12, "php-fpm")
+}
+
+fn worker() -> ProcessRef {
+    process(13, "php-fpm")
+}
+
+fn unix() -> Endpoint {
+    Endpoint::Unix(PATH.into())
+}
+
+fn alive(process: ProcessRef) -> Body {
+    Body::Process(Box::new(ProcessInfo {
+        process,
+        command: "php-fpm: pool www".into(),
+        ..ProcessInfo::default()
+    }))
+}
+
+fn socket_refused() -> Attempt {
+    said(SOCK, "connect() to %V failed", 111, CONNECTING)
+}
+
+fn unix_socket(owner: Option<ProcessRef>) -> Socket {
+    Socket {
+        ends: Ends::Unix { path: PATH.into() },
+        connect_at: None,
+        established_at: None,
+        owner,
+        ..socket(PEER)
+    }
+}
+
+fn unix_closed(socket: Socket) -> Attempt {
+    Attempt {
+        socket: Some(Box::new(socket)),
+        ..said(SOCK, "upstream prematurely closed connection", 0, READING)
+    }
+}
+
+/// A path that some processes were found to hold, and later nobody.
+fn emptied(holders: Vec<ProcessRef>, between: Vec<Body>) -> Trace {
+    let start = Trace::new().feed(listening(unix(), holders, false));
+    between.into_iter().fold(start, Trace::feed)
+}
+
+fn found_empty(trace: Trace) -> Trace {
+    trace.feed(listening(unix(), vec![], true))
+}
+
+#[test]
+fn a_unix_listener_that_a_living_process_closed_is_inferred() {
+    let trace = emptied(vec![app()], vec![]).feed(alive(app()));
+    // The look-up that finds the socket gone and the process alive has one time.
+    let trace = found_empty(trace).feed(alive(app()));
+    let found = trace.attempt(socket_refused()).page(502).verdict();
+    is(&found, Symptom::SocketRefused, Cause::StoppedListening, Certainty::Inferred);
+    assert!(
+        found.summary.starts_with("php-fpm[12] (pool www) listened on /run/app.sock, lives,"),
+        "{}",
+        found.summary
+    );
+    let unseen = found_empty(emptied(vec![app()], vec![])).attempt(socket_refused()).page(502).verdict();
+    is(&unseen, Symptom::SocketRefused, Cause::Unknown, Certainty::Unknown);
+}
+
+#[test]
+fn a_death_and_a_close_of_a_shared_unix_listener_cannot_be_told_apart() {
+    let shared = vec![app(), worker()];
+    let trace = found_empty(emptied(shared.clone(), vec![exit(worker(), 11)])).feed(alive(app()));
+    let found = trace.attempt(socket_refused()).page(502).verdict();
+    is(&found, Symptom::SocketRefused, Cause::Unknown, Certainty::Unknown);
+    // A death that a later look-up saw the listener survive did not end it.
+    let survived = emptied(shared, vec![exit(worker(), 11), listening(unix(), vec![app()], true)]);
+    let found = found_empty(survived).feed(alive(app())).attempt(socket_refused()).page(502).verdict();
+    is(&found, Symptom::SocketRefused, Cause::StoppedListening, Certainty::Inferred);
+}
+
+#[test]
+fn a_socket_bound_to_the_path_that_nginx_does_not_reach_ends_no_listener() {
+    let near = NearListener { bound: unix(), netns: 1, process: app(), why: Nearness::SameDirectory };
+    let asked = EndpointInfo {
+        endpoint: unix(),
+        netns: 1,
+        listeners: vec![],
+        near: vec![near],
+        path: Some(PathKind::Missing),
+        asked: true,
+    };
+    let trace = emptied(vec![app()], vec![Body::Endpoint(Box::new(asked)), alive(app())]);
+    let missing = said(SOCK, "connect() to %V failed", 2, CONNECTING);
+    let found = trace.attempt(missing).page(502).verdict();
+    is(&found, Symptom::SocketMissing, Cause::Unknown, Certainty::Unknown);
+    assert!(found.summary.contains("the file was removed or replaced"), "{}", found.summary);
+}
+
+#[test]
+fn a_listener_of_another_namespace_proves_nothing() {
+    let elsewhere = EndpointInfo {
+        endpoint: unix(),
+        netns: 2,
+        listeners: vec![ListenerInfo {
+            bound: unix(),
+            inode: 5,
+            queue: None,
+            holders: vec![app()],
+            all_busy: None,
+        }],
+        near: vec![],
+        path: None,
+        asked: false,
+    };
+    let trace = Trace::new()
+        .feed(Body::Endpoint(Box::new(elsewhere)))
+        .feed(sent(9, 0, app(), process(50, "bash"), true))
+        .feed(exit(app(), 9));
+    let found = found_empty(trace).attempt(socket_refused()).page(502).verdict();
+    is(&found, Symptom::SocketRefused, Cause::Killed, Certainty::Inferred);
+}
+
+#[test]
+fn the_last_reader_of_a_unix_connection_closed_it_or_died() {
+    let start = || Trace::new().feed(listening(unix(), vec![app(), worker()], false));
+    let by_reader = || unix_closed(unix_socket(Some(worker())));
+    let lives = start().attempt(by_reader()).page(502).verdict();
+    is(&lives, Symptom::ClosedEarly, Cause::ClosedByUpstream, Certainty::Inferred);
+    assert_eq!(
+        lives.upstream.and_then(|upstream| upstream.process).map(|process| process.pid),
+        Some(Pid(13))
+    );
+    let fault = sent(11, 1, worker(), worker(), false);
+    let died = start().feed(fault).feed(exit(worker(), 11)).attempt(by_reader()).page(502).verdict();
+    is(&died, Symptom::ClosedEarly, Cause::Crashed, Certainty::Inferred);
+    // Its death comes too late to be the reason.
+    let later = start().attempt(by_reader()).feed(exit(worker(), 0)).page(502).verdict();
+    is(&later, Symptom::ClosedEarly, Cause::ClosedByUpstream, Certainty::Inferred);
+    let stranger = unix_closed(unix_socket(Some(process(77, "cgi"))));
+    let gone = start().attempt(stranger.clone()).page(502).verdict();
+    is(&gone, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
+    let found =
+        start().feed(Body::Tick).attempt(stranger).feed(alive(process(77, "cgi"))).page(502).verdict();
+    is(&found, Symptom::ClosedEarly, Cause::ClosedByUpstream, Certainty::Inferred);
+}
+
+#[test]
+fn an_unread_unix_connection_was_closed_by_the_only_server_there() {
+    let unread = || unix_closed(unix_socket(None));
+    let alone =
+        Trace::new().feed(listening(unix(), vec![app()], false)).attempt(unread()).page(502).verdict();
+    is(&alone, Symptom::ClosedEarly, Cause::ClosedByUpstream, Certainty::Inferred);
+    let two = Trace::new().feed(listening(unix(), vec![app(), worker()], false));
+    is(&two.attempt(unread()).page(502).verdict(), Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
+    let nobody = Trace::new().attempt(unread()).page(502).verdict();
+    is(&nobody, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
+}
+
+#[test]
+fn a_reused_unix_connection_is_not_blamed_on_the_request() {
+    let reused = || Socket { requests: 2, ..unix_socket(Some(app())) };
+    let start = || Trace::new().feed(listening(unix(), vec![app()], false));
+    let write = Attempt {
+        socket: Some(Box::new(reused())),
+        ..said(SOCK, "writev() failed", 32, "sending request to upstream")
+    };
+    let raced = start().attempt(write).page(502).verdict();
+    is(&raced, Symptom::SendFailed, Cause::KeepaliveRace, Certainty::Inferred);
+    let at_once = Socket { sent_at: Some(Nanos(1_001_500_000)), ..reused() };
+    let unsure = start().attempt(unix_closed(at_once)).page(502).verdict();
+    is(&unsure, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
+}
+
+#[test]
+fn not_listening_is_proven_only_where_every_listener_would_have_been_seen() {
+    let asked = || listening(tcp(PEER), vec![], true);
+    let certainty = |trace: Trace| {
+        let found = trace.feed(asked()).attempt(refused()).page(502).verdict();
+        assert_eq!(found.cause, Cause::NotListening);
+        found.certainty
+    };
+    assert_eq!(certainty(Trace::new()), Certainty::Proven);
+    assert_eq!(certainty(Trace::watching(Options::default(), &["exit"])), Certainty::Inferred);
+    let stale = found_empty(Trace::new()).attempt(socket_refused()).page(502).verdict();
+    is(&stale, Symptom::SocketRefused, Cause::NotListening, Certainty::Inferred);
+    let lost = Body::Lost { events: 1, reason: "ring buffer full".into() };
+    let out = Trace::new().feed(lost).feed(asked()).attempt(refused()).page(502).end();
+    assert!(matches!(&out[1], Outcome::Verdict(verdict) if verdict.certainty == Certainty::Inferred));
+}
+
+#[test]
+fn hidden_openssl_words_leave_the_size_of_what_it_refused() {
+    let handshake = |received| Attempt {
+        via: Via::SslError,
+        socket: Some(Box::new(Socket {
+            bytes_received: Some(received),
+            closer: Some(closer(app(), false, 0)),
+            errno: Some(104),
+            ..socket(PEER)
+        })),
+        ..said(PEER, "SSL_do_handshake() failed", 0, "SSL handshaking to upstream")
+    };
+    let plain = Trace::new().attempt(handshake(90)).page(502).verdict();
+    is(&plain, Symptom::TlsFailed, Cause::ProtocolMismatch, Certainty::Inferred);
+    assert_eq!(plain.errno, None, "a reset that came after the refused bytes is not their reason");
+    let alert = Trace::new().attempt(handshake(7)).page(502).verdict();
+    is(&alert, Symptom::TlsFailed, Cause::Unknown, Certainty::Unknown);
+}
+
+#[test]
+fn a_rescued_request_has_its_facts_from_the_attempt() {
+    let attempt = Attempt {
+        request_line: Some("GET /a HTTP/1.1".into()),
+        host: Some("example.org".into()),
+        client: Some("192.0.2.1".into()),
+        ..refused()
+    };
+    let facts =
+        Trace::new().attempt(attempt).answer(200).rescued().request.expect("the attempt names the request");
+    assert_eq!((facts.host, facts.client), (Some("example.org".into()), Some("192.0.2.1".into())));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_no_attempt() {
+    let found =
+        Trace::new().attempt(said("", "no resolver defined to resolve %V", 0, "")).page(502).verdict();
+    assert_eq!((found.symptom, found.attempts.len()), (Symptom::NameUnresolved, 0));
+}
+
+#[test]
+fn a_later_request_on_the_same_connection_is_not_merged_when_the_answer_was_lost() {
+    let line = |uri: &str| Attempt { request_line: Some(format!("GET {uri} HTTP/1.1").into()), ..refused() };
+    let other_line = Trace::new().attempt(line("/1")).attempt(line("/2")).answer(200).rescued();
+    assert_eq!(other_line.request.and_then(|facts| facts.uri), Some("/2".into()));
+    assert_eq!(other_line.attempts.len(), 1);
+    let second = Attempt { index: 2, ..refused() };
+    let restarted = Trace::new().attempt(refused()).attempt(second).attempt(refused()).answer(200).rescued();
+    assert_eq!(restarted.attempts.len(), 1, "attempts are numbered upwards");
+    let paged = Trace::new().attempt(refused()).feed(held(502)).attempt(refused()).answer(200).end();
+    assert!(matches!(&paged[..], [Outcome::Verdict(_), Outcome::Rescued(_)]), "{paged:?}");
+    let repeated = Trace::new().attempt(refused()).after(1).attempt(refused()).answer(200).rescued();
+    assert_eq!(repeated.evidence.iter().filter(|one| one.event == "nginx").count(), 1);
+}
+
+#[test]
+fn a_cut_response_has_the_status_that_the_client_got() {
+    let cut = || said(PEER, "upstream prematurely closed connection", 0, "reading upstream");
+    assert_eq!(Trace::new().attempt(cut()).answer(206).verdict().status, 206);
+    let gone = Answer { key: KEY, client_gone: true, ..Answer::default() };
+    assert_eq!(Trace::new().attempt(cut()).feed(Body::Answer(gone)).verdict().status, 200);
+    assert_eq!(Trace::new().attempt(cut()).after(2).out.len(), 1, "it waits a second at most");
+}
+
+#[test]
+fn a_kept_socket_of_another_peer_is_not_this_requests() {
+    let state = State { peer: Some("app".into()), status: 502, ..State::default() };
+    let request = Request {
+        log_level: Some(3),
+        states: Some(vec![state]),
+        peer: Some("app".into()),
+        closed: Some(Box::new(socket("127.0.0.1:9001"))),
+        ..page(502)
+    };
+    let found = Trace::new().feed(Body::Request(Box::new(request))).verdict();
+    assert_eq!(found.symptom, Symptom::NoLiveUpstreams);
+}
+
+#[test]
+fn a_full_backlog_shows_where_error_log_hides_it() {
+    let state = State { peer: Some(SOCK.into()), status: 502, ..State::default() };
+    let request =
+        Request { log_level: Some(3), states: Some(vec![state]), peer: Some(SOCK.into()), ..page(502) };
+    let trace = Trace::new().feed(queued(unix(), 129, 128));
+    let found = trace.feed(Body::Request(Box::new(request))).verdict();
+    assert_eq!(
+        (found.symptom, found.cause, found.errno),
+        (Symptom::SocketBacklogFull, Cause::QueueFull, Some(11))
+    );
+}
+
+/// A request whose text `error_log … crit` hides.
+fn muted(status: u16, received: u64, closed: Option<Socket>) -> Body {
+    let peer = if closed.is_some() { PEER } else { SOCK };
+    let state = State {
+        status,
+        connect_ms: Some(0),
+        response_ms: Some(300),
+        bytes_received: Some(received),
+        peer: Some(peer.into()),
+        ..State::default()
+    };
+    Body::Request(Box::new(Request {
+        log_level: Some(3),
+        states: Some(vec![state]),
+        peer: Some(peer.into()),
+        closed: closed.map(Box::new),
+        ..page(status)
+    }))
+}
+
+#[test]
+fn a_hidden_rejection_is_not_taken_for_an_early_close() {
+    let fin = |exiting| Socket {
+        fin_at: Some(Nanos(1_000_400_000)),
+        closer: Some(closer(app(), exiting, 3 << 8)),
+        ..socket(PEER)
+    };
+    let answered = Trace::new().feed(muted(502, 40, Some(fin(false)))).verdict();
+    is(&answered, Symptom::HeaderInvalid, Cause::BadResponse, Certainty::Inferred);
+    let died = Trace::new().feed(muted(502, 40, Some(fin(true)))).verdict();
+    is(&died, Symptom::ClosedEarly, Cause::Exited, Certainty::Inferred);
+    let before = Trace::new().feed(muted(502, 0, Some(fin(false)))).verdict();
+    is(&before, Symptom::ClosedEarly, Cause::ClosedByUpstream, Certainty::Proven);
+}
+
+#[test]
+fn a_hidden_unix_failure_without_its_socket_is_inferred_from_the_listener() {
+    let start = || Trace::new().feed(listening(unix(), vec![app()], false));
+    let closed = start().feed(muted(502, 0, None)).verdict();
+    is(&closed, Symptom::ClosedEarly, Cause::ClosedByUpstream, Certainty::Inferred);
+    let slow = Trace::new().feed(queued(unix(), 0, 128)).feed(muted(504, 0, None)).verdict();
+    is(&slow, Symptom::ReadTimedOut, Cause::UpstreamSlow, Certainty::Inferred);
+    let waiting = Trace::new().feed(queued(unix(), 1, 128)).feed(muted(504, 0, None)).verdict();
+    is(&waiting, Symptom::ReadTimedOut, Cause::Unknown, Certainty::Unknown);
+}

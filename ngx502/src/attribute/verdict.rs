@@ -1,0 +1,302 @@
+//! What attribution says: one [`Verdict`] per failed client request, in the terms of the JSON schema.
+//!
+//! Field names and order here are the JSON schema, version 1. Wording lives in `attribute::wording`.
+
+use bstr::BString;
+use serde::Serialize;
+
+use crate::event::{Nanos, Pid};
+
+/// A line of output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The client got an error (or a cut body).
+    Verdict(Box<Verdict>),
+    /// An attempt failed, but the client got an answer.
+    Rescued(Box<Verdict>),
+    /// Records were lost.
+    Lost {
+        /// How many.
+        events: u64,
+        /// Why.
+        reason: String,
+    },
+    /// nginx answered ≥ 500 on its own, without an upstream (`return 502`, a cached error): counted, not explained.
+    NotUpstream {
+        /// The status.
+        status: u16,
+    },
+}
+
+/// Why one client request failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// When nginx answered.
+    pub at: Nanos,
+    /// What the client saw.
+    pub status: u16,
+    /// Host that was traced.
+    pub host: String,
+    /// The request's own facts; `None` where they could not be read.
+    pub request: Option<RequestFacts>,
+    /// Which nginx worker.
+    pub worker: WorkerFacts,
+    /// The upstream of the last attempt.
+    pub upstream: Option<UpstreamFacts>,
+    /// What nginx saw.
+    pub symptom: Symptom,
+    /// Why.
+    pub cause: Cause,
+    /// How sure.
+    pub certainty: Certainty,
+    /// One sentence a person can act on.
+    pub summary: String,
+    /// Observed facts in time order.
+    pub evidence: Vec<Evidence>,
+    /// Attempts in the order nginx made them.
+    pub attempts: Vec<AttemptFacts>,
+    /// The deciding errno.
+    pub errno: Option<i32>,
+    /// Times of the deciding attempt.
+    pub latency: Times,
+    /// Commands or configuration lines.
+    pub fix: Vec<String>,
+}
+
+/// Facts of the client's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// GET, POST, …
+    pub method: Option<BString>,
+    /// URI as sent, query included (sinks cut it off unless asked).
+    pub uri: Option<BString>,
+    /// Host header.
+    pub host: Option<BString>,
+    /// Client address.
+    pub client: Option<BString>,
+}
+
+/// The nginx worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerFacts {
+    /// Host pid.
+    pub pid: Pid,
+    /// Executable.
+    pub exe: Option<BString>,
+    /// Container.
+    pub container: Option<String>,
+}
+
+/// The upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamFacts {
+    /// As nginx names it: `127.0.0.1:9000`, `unix:/run/x.sock`, or a group's name.
+    pub address: BString,
+    /// True for AF_UNIX.
+    pub unix: bool,
+    /// The process that listens or listened there.
+    pub process: Option<ProcessFacts>,
+}
+
+/// A process with the names people use for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    /// Host pid.
+    pub pid: Pid,
+    /// Name.
+    pub comm: BString,
+    /// systemd unit.
+    pub unit: Option<String>,
+    /// Container.
+    pub container: Option<String>,
+    /// php-fpm's pool, where the process names it in its title.
+    pub pool: Option<String>,
+}
+
+/// One observed fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// When it was observed.
+    pub at: Nanos,
+    /// Short kebab-case kind: `connect`, `reset`, `exit`, `signal`, `oom`, `listen`, `nginx`, …
+    pub event: &'static str,
+    /// The fact as a sentence.
+    pub text: String,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptFacts {
+    /// The peer.
+    pub upstream: Option<BString>,
+    /// What nginx saw; `None` for an attempt that did not fail.
+    pub symptom: Option<Symptom>,
+    /// Why.
+    pub cause: Option<Cause>,
+    /// errno.
+    pub errno: Option<i32>,
+    /// Its times.
+    pub times: Times,
+}
+
+/// Durations in microseconds; `None` when not reached or not observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Times {
+    /// connect(2) to established.
+    pub connect_us: Option<u64>,
+    /// Request sent to first response byte.
+    pub first_byte_us: Option<u64>,
+    /// Start of the attempt to its end.
+    pub total_us: Option<u64>,
+}
+
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the contract's order.
+            pub const ALL: &[$name] = &[$($name::$variant,)+];
+
+            /// The name in JSON and on the command line.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
+                    let names: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();
+                    format!("no {} is named `{text}`; one of: {}", stringify!($name).to_lowercase(), names.join(", "))
+                })
+            }
+        }
+    };
+}
+
+named_enum! {
+    /// What nginx saw.
+    Symptom {
+        /// ECONNREFUSED from a TCP connect.
+        ConnectRefused = "connect-refused",
+        /// EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ENETDOWN.
+        ConnectUnreachable = "connect-unreachable",
+        /// EACCES or EPERM from a TCP connect.
+        ConnectDenied = "connect-denied",
+        /// The connect timer ran out, or the kernel's ETIMEDOUT.
+        ConnectTimedOut = "connect-timed-out",
+        /// EADDRNOTAVAIL.
+        AddressExhausted = "address-exhausted",
+        /// ENOENT from a unix connect.
+        SocketMissing = "socket-missing",
+        /// ECONNREFUSED from a unix connect.
+        SocketRefused = "socket-refused",
+        /// EACCES or EPERM from a unix connect.
+        SocketDenied = "socket-denied",
+        /// EAGAIN from a unix connect.
+        SocketBacklogFull = "socket-backlog-full",
+        /// EMFILE, ENFILE, or no worker_connections left.
+        FdExhausted = "fd-exhausted",
+        /// The TLS handshake failed.
+        TlsFailed = "tls-failed",
+        /// The request could not be written.
+        SendFailed = "send-failed",
+        /// RST while reading the response header.
+        Reset = "reset",
+        /// FIN before a complete response header.
+        ClosedEarly = "closed-early",
+        /// The header is not one.
+        HeaderInvalid = "header-invalid",
+        /// The header exceeds the buffer.
+        HeaderTooBig = "header-too-big",
+        /// The read, send or handshake timer ran out.
+        ReadTimedOut = "read-timed-out",
+        /// Every peer is marked down.
+        NoLiveUpstreams = "no-live-upstreams",
+        /// The resolver gave no address.
+        NameUnresolved = "name-unresolved",
+        /// The upstream itself answered 502 or 504.
+        UpstreamStatus = "upstream-status",
+        /// The failure came after the header was sent.
+        ResponseTruncated = "response-truncated",
+    }
+}
+
+named_enum! {
+    /// Why, in the kernel.
+    Cause {
+        /// The listener, or the connection's holder, was an OOM victim.
+        OomKilled = "oom-killed",
+        /// It died of a signal that another process sent.
+        Killed = "killed",
+        /// It died of a fault or abort of its own.
+        Crashed = "crashed",
+        /// It exited.
+        Exited = "exited",
+        /// It lives but closed its listening socket.
+        StoppedListening = "stopped-listening",
+        /// Nobody has listened there since tracing began.
+        NotListening = "not-listening",
+        /// The accept queue was full.
+        QueueFull = "queue-full",
+        /// Established by the kernel, accepted by nobody.
+        NotAccepted = "not-accepted",
+        /// Accepted, not answered in time.
+        UpstreamSlow = "upstream-slow",
+        /// A living process on this host closed or reset the connection.
+        ClosedByUpstream = "closed-by-upstream",
+        /// A reused idle connection that the upstream was closing.
+        KeepaliveRace = "keepalive-race",
+        /// FIN or RST from another host.
+        ClosedByRemote = "closed-by-remote",
+        /// A filter rejected it, not the listener.
+        Firewall = "firewall",
+        /// No route, or the host or network is down.
+        Unreachable = "unreachable",
+        /// The permission bits on the socket's path.
+        FilePermissions = "file-permissions",
+        /// An LSM, seccomp or a cgroup program.
+        SecurityPolicy = "security-policy",
+        /// No free local port.
+        PortExhaustion = "port-exhaustion",
+        /// Descriptor limit.
+        FdLimit = "fd-limit",
+        /// The two ends speak different protocols.
+        ProtocolMismatch = "protocol-mismatch",
+        /// The upstream's own bytes are malformed.
+        BadResponse = "bad-response",
+        /// Valid header, larger than the buffer.
+        HeaderBufferSmall = "header-buffer-small",
+        /// Every peer is marked down.
+        AllPeersDown = "all-peers-down",
+        /// The resolver failed.
+        Dns = "dns",
+        /// The upstream answered 502/504 itself.
+        UpstreamError = "upstream-error",
+        /// Nothing proves more.
+        Unknown = "unknown",
+    }
+}
+
+named_enum! {
+    /// How sure a cause is.
+    Certainty {
+        /// The chain of observed events is complete.
+        Proven = "proven",
+        /// One link is a match in time or name.
+        Inferred = "inferred",
+        /// Nothing proves more.
+        Unknown = "unknown",
+    }
+}

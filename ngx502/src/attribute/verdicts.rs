@@ -1,0 +1,174 @@
+//! From a request that ended to its [`Outcome`].
+
+use bstr::{BString, ByteSlice};
+
+use super::Options;
+use super::attempt::or_nginx;
+use super::hidden;
+use super::pending::{Pending, Try};
+use super::requests::wanted;
+use super::verdict::{
+    AttemptFacts, Certainty, Outcome, RequestFacts, Symptom, Times, UpstreamFacts, Verdict,
+};
+use super::world::World;
+use crate::event::{Answer, Nanos, RequestKey, State};
+
+/// Evidence kept per verdict.
+const EVIDENCE: usize = 64;
+
+/// Where requests end: the world that explains them, and the list that outcomes go to.
+pub(super) struct Scene<'a> {
+    pub(super) world: &'a mut World,
+    pub(super) options: &'a Options,
+    pub(super) host: &'a str,
+    pub(super) out: &'a mut Vec<Outcome>,
+}
+
+/// How a request ended.
+pub(super) struct Ended {
+    pub(super) at: Nanos,
+    pub(super) status: u16,
+    /// The client got an answer all the same.
+    pub(super) rescued: bool,
+    /// The client got a part of the body only.
+    pub(super) cut: bool,
+}
+
+impl Scene<'_> {
+    pub(super) fn emit(&mut self, outcome: Outcome) {
+        if wanted(self.options, &outcome) {
+            self.out.push(outcome);
+        }
+    }
+
+    /// Says what became of a request.
+    pub(super) fn conclude(&mut self, key: RequestKey, mut pending: Pending, ended: &Ended) {
+        let mut tries = pending.deciding();
+        if let (true, Some(status)) = (tries.iter().all(|one| one.failure.is_none()), pending.auth_status()) {
+            let state = State { status, ..State::default() };
+            tries
+                .push(Try::upstream_status(hidden::upstream_status(key.worker, ended.at, state), self.world));
+        }
+        // A record of the reason may have come after the attempt's.
+        let doubtful =
+            |one: &&mut Try| one.diagnosis.as_ref().is_some_and(|found| found.certainty != Certainty::Proven);
+        tries.iter_mut().filter(doubtful).for_each(|one| one.judge(self.world));
+        match tries.iter().rposition(|one| one.failure.is_some()) {
+            Some(last) => {
+                let verdict = Box::new(self.verdict(key, &pending, (tries, last), ended));
+                let rescued = ended.rescued && !ended.cut;
+                self.emit(if rescued { Outcome::Rescued(verdict) } else { Outcome::Verdict(verdict) });
+            }
+            None if pending.page.is_some() && ended.status >= 500 => {
+                self.emit(Outcome::NotUpstream { status: ended.status });
+            }
+            None => {}
+        }
+    }
+
+    /// An answer without a failed attempt: with `--passthrough`, the upstream's own 502 or 504.
+    pub(super) fn passed_on(&mut self, key: RequestKey, at: Nanos, answer: &Answer) {
+        let Some(state) = answer.last_state.clone().filter(|state| state.header_ms.is_some()) else { return };
+        let status = answer.status.unwrap_or(state.status);
+        if self.options.passthrough
+            && matches!(status, 502 | 504)
+            && state.status == status
+            && !answer.client_gone
+        {
+            let one = Try::upstream_status(hidden::upstream_status(key.worker, at, state), self.world);
+            let pending = Pending::only(one);
+            self.conclude(key, pending, &Ended { at, status, rescued: false, cut: false });
+        }
+    }
+
+    fn verdict(
+        &self,
+        key: RequestKey,
+        pending: &Pending,
+        (mut tries, last): (Vec<Try>, usize),
+        ended: &Ended,
+    ) -> Verdict {
+        let attempts = attempts(pending, &tries);
+        let last = tries.swap_remove(last);
+        let failure = last.failure.expect("the deciding attempt failed");
+        let found = last.diagnosis.expect("a failed attempt is judged as it is filed");
+        let unix = failure.unix();
+        Verdict {
+            at: ended.at,
+            status: ended.status,
+            host: self.host.to_owned(),
+            request: request_facts(pending),
+            worker: self.world.worker_facts(key.worker),
+            upstream: failure.peer.clone().map(|address| UpstreamFacts {
+                address,
+                unix,
+                process: found.process,
+            }),
+            symptom: failure.symptom,
+            cause: found.cause,
+            certainty: found.certainty,
+            summary: found.summary,
+            evidence: found.evidence.into_iter().take(EVIDENCE).collect(),
+            attempts,
+            errno: failure.errno,
+            latency: failure.times(),
+            fix: found.fix,
+        }
+    }
+}
+
+/// Every attempt, those that nginx did not word included.
+fn attempts(pending: &Pending, tries: &[Try]) -> Vec<AttemptFacts> {
+    let states = pending.page.as_ref().and_then(|(_, page)| page.states.as_deref()).unwrap_or_default();
+    let own = tries.iter().all(|one| one.is_main());
+    let mut all: Vec<(u32, AttemptFacts)> =
+        tries.iter().filter_map(|one| Some((one.index, worded(one)?))).collect();
+    let answered = pending.answered.iter().map(|(index, state)| (*index, state));
+    let silent = (1..).zip(states).chain(answered).filter(|(_, state)| own && **state != State::default());
+    for (index, state) in silent {
+        if !all.iter().any(|(known, _)| *known == index) {
+            let times = or_nginx(Times::default(), state);
+            let facts =
+                AttemptFacts { upstream: state.peer.clone(), symptom: None, cause: None, errno: None, times };
+            all.push((index, facts));
+        }
+    }
+    if all.iter().all(|(index, _)| *index > 0) && own {
+        all.sort_by_key(|(index, _)| *index);
+    }
+    all.into_iter().map(|(_, facts)| facts).collect()
+}
+
+fn worded(one: &Try) -> Option<AttemptFacts> {
+    // Without an address nginx made no attempt.
+    let failure = one.failure.as_ref().filter(|failure| failure.symptom != Symptom::NameUnresolved)?;
+    Some(AttemptFacts {
+        upstream: failure.peer.clone(),
+        symptom: Some(failure.symptom),
+        cause: one.diagnosis.as_ref().map(|found| found.cause),
+        errno: failure.errno,
+        times: failure.times(),
+    })
+}
+
+fn request_facts(pending: &Pending) -> Option<RequestFacts> {
+    let page = pending.page.as_ref().map(|(_, page)| page);
+    let line = page.and_then(|page| page.request_line.as_ref()).or(pending.request_line.as_ref());
+    let (method, uri) = line.map_or((None, None), split_line);
+    let facts = RequestFacts {
+        method,
+        uri,
+        host: page.and_then(|page| page.host.as_ref()).or(pending.host.as_ref()).cloned(),
+        client: page.and_then(|page| page.client.as_ref()).or(pending.client.as_ref()).cloned(),
+    };
+    let known =
+        facts.method.is_some() || facts.uri.is_some() || facts.host.is_some() || facts.client.is_some();
+    known.then_some(facts)
+}
+
+/// Method and URI of a request line; HTTP/0.9 lines and cut ones have no protocol.
+fn split_line(line: &BString) -> (Option<BString>, Option<BString>) {
+    let mut words = line.splitn_str(3, " ");
+    let mut next = || words.next().filter(|word| !word.is_empty()).map(BString::from);
+    (next(), next())
+}

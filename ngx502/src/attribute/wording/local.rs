@@ -1,0 +1,170 @@
+//! What this host denied nginx itself.
+
+use bstr::{BStr, ByteSlice};
+
+use super::{errno, quoted};
+use crate::event::{Limits, PathWalk, Ports, RefusedAt};
+
+pub(in crate::attribute) fn prohibited(there: &str, code: u8) -> String {
+    format!("a filter rejected the connect to {there}: ICMP type 3 code {code}, administratively prohibited")
+}
+
+pub(in crate::attribute) fn unreachable_icmp(
+    there: &str,
+    (kind, code): (u8, u8),
+    number: Option<i32>,
+) -> String {
+    let word = number.map_or("an error".to_owned(), errno);
+    format!("{there} is unreachable: ICMP type {kind} code {code} ({word})")
+}
+
+pub(in crate::attribute) fn unreachable(there: &str, number: i32) -> String {
+    format!("{there} is unreachable: the kernel answered {}", errno(number))
+}
+
+pub(in crate::attribute) fn no_errno(there: &str) -> String {
+    format!("connecting to {there} failed; the errno could not be read")
+}
+
+pub(in crate::attribute) fn route(to: std::net::IpAddr) -> String {
+    format!("ip route get {to}")
+}
+
+pub(in crate::attribute) fn tcp_denied(there: &str, acces: bool) -> String {
+    let by = match acces {
+        true => "a security module (SELinux: httpd_can_network_connect) or a prohibit route",
+        false => "a security module or a cgroup's BPF program",
+    };
+    format!("connecting to {there} was denied by {by} (inferred: no permission bits guard TCP)")
+}
+
+pub(in crate::attribute) fn audit() -> String {
+    "ausearch -m avc -ts recent; journalctl -k | grep -i -e apparmor -e denied".into()
+}
+
+/// What the permission bits refuse.
+pub(in crate::attribute) fn refusal(walk: &PathWalk, at: &RefusedAt) -> String {
+    let user = walk.user.clone().unwrap_or_else(|| format!("uid {}", walk.uid));
+    let owner = at.owner.clone().unwrap_or_else(|| at.uid.to_string());
+    let group = at.group.clone().unwrap_or_else(|| at.gid.to_string());
+    let verb = if at.search { "enter" } else { "write to" };
+    format!(
+        "nginx's user {user} may not {verb} {} ({owner}:{group} {:04o})",
+        at.path.to_str_lossy(),
+        at.mode & 0o7777
+    )
+}
+
+pub(in crate::attribute) fn permission_fix(search: bool, there: &str) -> String {
+    match search {
+        true => format!("namei -l {}; grant search (x) on that directory", quoted(there)),
+        false => format!(
+            "let nginx's group write to {there}: listen.owner/listen.group/listen.mode (php-fpm), umask or --chmod-socket"
+        ),
+    }
+}
+
+pub(in crate::attribute) fn policy(there: &str, lsm: Option<&str>) -> String {
+    let lsm = lsm.unwrap_or("a security module");
+    format!(
+        "the permission bits let nginx connect to {there}, yet the kernel refused (inferred: a security policy did: {lsm})"
+    )
+}
+
+pub(in crate::attribute) fn not_walked(there: &str) -> String {
+    format!(
+        "connecting to {there} was denied; the path could not be walked as nginx's user, so bits and policy cannot be told \
+         apart"
+    )
+}
+
+pub(in crate::attribute) fn bind_failed(there: &str, address: Option<&BStr>) -> String {
+    let address = address.map_or("its address".into(), |address| address.to_str_lossy());
+    format!(
+        "bind({address}) failed before connecting to {there}: proxy_bind names an address that is not free here"
+    )
+}
+
+pub(in crate::attribute) fn bind_fix() -> String {
+    "ip -br address; check proxy_bind".into()
+}
+
+pub(in crate::attribute) fn no_port(there: &str) -> String {
+    format!("no free local port towards {there} (inferred from the errno; the range was not looked up)")
+}
+
+pub(in crate::attribute) fn ports_used(there: &str, ports: &Ports, range: u32, enough: bool) -> String {
+    let doubt = if enough { "" } else { " by now (inferred from the errno)" };
+    format!(
+        "no free local port towards {there}: {} of {range} in {}-{} are in use{doubt}",
+        ports.used, ports.low, ports.high
+    )
+}
+
+pub(in crate::attribute) fn ports_fix() -> [String; 2] {
+    [
+        "keep connections to the upstream open: keepalive in the upstream block, proxy_http_version 1.1"
+            .into(),
+        "sysctl -w net.ipv4.ip_local_port_range='1024 65535'".into(),
+    ]
+}
+
+pub(in crate::attribute) fn connections_used() -> String {
+    "nginx's worker has all its worker_connections in use".into()
+}
+
+pub(in crate::attribute) fn more_connections() -> String {
+    "raise worker_connections in the events block".into()
+}
+
+pub(in crate::attribute) fn descriptors_used(limits: Option<&Limits>, system: bool) -> String {
+    match limits {
+        None => "nginx's worker ran out of file descriptors (its limit was not looked up)".into(),
+        Some(limits) if system => {
+            format!("the system has no file left: {} of fs.file-max {}", limits.file_used, limits.file_max)
+        }
+        Some(limits) => format!(
+            "nginx's worker {} has {} descriptors open of its limit {} (system: {} of {})",
+            limits.worker, limits.open, limits.nofile, limits.file_used, limits.file_max
+        ),
+    }
+}
+
+pub(in crate::attribute) fn more_descriptors() -> String {
+    "raise worker_rlimit_nofile in nginx.conf (and LimitNOFILE= of its unit)".into()
+}
+
+fn name(detail: Option<&BStr>) -> String {
+    detail.map_or("the upstream's name".into(), |name| name.to_str_lossy().into_owned())
+}
+
+pub(in crate::attribute) fn no_resolver(detail: Option<&BStr>) -> String {
+    format!("{} needs to be resolved at run time, and no resolver is configured", name(detail))
+}
+
+pub(in crate::attribute) fn resolver_fix() -> String {
+    "resolver 127.0.0.53; (in http, server or location)".into()
+}
+
+pub(in crate::attribute) fn unresolved_hidden() -> String {
+    "nginx had no address to connect to (inferred: name resolution; error_log's level hides the text)".into()
+}
+
+/// `number` is the resolver's state: a DNS response code, or 110.
+pub(in crate::attribute) fn unresolved(detail: Option<&BStr>, number: i64) -> String {
+    let code = match number {
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN: no such name",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        110 => "the resolver did not answer in time",
+        code => return format!("{} could not be resolved: code {code}", name(detail)),
+    };
+    format!("{} could not be resolved: {code}", name(detail))
+}
+
+pub(in crate::attribute) fn dig(detail: Option<&BStr>) -> String {
+    let name = detail.map_or("NAME".to_owned(), |name| quoted(&name.to_str_lossy()));
+    format!("dig {name} @RESOLVER (as in nginx's resolver directive)")
+}

@@ -1,0 +1,205 @@
+//! Everything that records told about the host: the state that causes are found in.
+
+use std::net::SocketAddr;
+
+use bstr::BString;
+
+use super::bounded::Bounded;
+use super::listeners::Listeners;
+use super::processes::Processes;
+use super::verdict::{Cause, Symptom, WorkerFacts};
+use crate::event::{
+    Body, Endpoint, EndpointInfo, Limits, Nanos, PathWalk, PeerSocket, Pid, Ports, Record, WorkerInfo,
+};
+use crate::session::Session;
+
+/// Look-ups of each kind that are remembered.
+const LOOKUPS: usize = 4_096;
+
+/// A peer's last failure, in one worker.
+#[derive(Clone, Debug)]
+pub(super) struct PeerFailure {
+    pub(super) at: Nanos,
+    pub(super) symptom: Symptom,
+    pub(super) cause: Cause,
+}
+
+/// What the tracer was able to see.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    since: Nanos,
+    /// TCP listeners that come and go.
+    tcp: bool,
+    /// AF_UNIX listeners that come and go.
+    unix: bool,
+    /// Records were lost.
+    lost: bool,
+}
+
+/// The host as the records so far describe it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: Nanos,
+    watch: Watch,
+    pub(super) listeners: Listeners,
+    pub(super) processes: Processes,
+    /// By place: a look-up is valid for the failure that asked for it.
+    endpoints: Bounded<Endpoint, (Nanos, EndpointInfo)>,
+    walks: Bounded<(Pid, BString), PathWalk>,
+    limits: Bounded<Pid, Limits>,
+    ports: Bounded<SocketAddr, Ports>,
+    peer_sockets: Bounded<u64, PeerSocket>,
+    workers: Bounded<Pid, WorkerInfo>,
+    peers: Bounded<(Pid, BString), PeerFailure>,
+    /// The peers that each worker was seen to try in a group that had no live peer left.
+    groups: Bounded<(Pid, BString), Vec<BString>>,
+}
+
+impl World {
+    pub(super) fn new(session: &Session) -> Self {
+        Self {
+            now: Nanos(0),
+            watch: Watch {
+                since: session.ready_at,
+                tcp: session.provider("tcp-state").is_some(),
+                unix: session.provider("unix-listen").is_some(),
+                lost: false,
+            },
+            listeners: Listeners::new(),
+            processes: Processes::new(),
+            endpoints: Bounded::new(LOOKUPS),
+            walks: Bounded::new(LOOKUPS),
+            limits: Bounded::new(LOOKUPS),
+            ports: Bounded::new(LOOKUPS),
+            peer_sockets: Bounded::new(LOOKUPS),
+            workers: Bounded::new(LOOKUPS),
+            peers: Bounded::new(LOOKUPS),
+            groups: Bounded::new(LOOKUPS),
+        }
+    }
+
+    /// Takes in what a record says about the host; nginx's own records say nothing here.
+    pub(super) fn learn(&mut self, record: &Record) {
+        let at = record.at;
+        match &record.body {
+            Body::Listen(event) => self.listeners.listen(at, event),
+            Body::Fork { parent, child } => {
+                self.processes.fork(parent, child);
+                self.listeners.fork(parent, child);
+            }
+            Body::Exit(exit) => {
+                self.processes.exit(at, exit);
+                self.listeners.exit(at, &exit.process);
+            }
+            Body::Signal(signal) => self.processes.signal(at, signal),
+            Body::Oom(oom) => self.processes.oom(at, oom),
+            Body::Process(info) => self.processes.learn(at, info),
+            Body::Endpoint(info) => {
+                self.listeners.found(at, info);
+                if info.asked {
+                    self.endpoints.insert(info.endpoint.clone(), (at, (**info).clone()));
+                }
+            }
+            Body::PathWalk(walk) => {
+                drop(self.walks.insert((walk.worker, walk.path.clone()), (**walk).clone()))
+            }
+            Body::Limits(limits) => drop(self.limits.insert(limits.worker, *limits)),
+            Body::Ports(ports) => drop(self.ports.insert(ports.remote, *ports)),
+            Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, peer.clone())),
+            Body::Worker(worker) => drop(self.workers.insert(worker.process.pid, worker.clone())),
+            Body::Lost { .. } => self.watch.lost = true,
+            Body::Attempt(_) | Body::Request(_) | Body::Answer(_) => {}
+            Body::MemoryLimit(limit) => self.processes.memory_limit(limit),
+            Body::PathAlias { path, resolved } => self.listeners.alias(path, resolved),
+            Body::Latency(_) | Body::Tick => {}
+        }
+    }
+
+    /// Whether every listener that was at a place between the start and `until` would be known.
+    pub(super) fn saw_every_listener(&self, endpoint: &Endpoint, until: Nanos) -> bool {
+        let watched = match endpoint {
+            Endpoint::Tcp(_) => self.watch.tcp,
+            Endpoint::Unix(_) => self.watch.unix,
+        };
+        watched && !self.watch.lost && self.watch.since <= until && self.listeners.evicted() == 0
+    }
+
+    /// The look-up of a place, made because an attempt failed.
+    pub(super) fn asked(&self, netns: u32, endpoint: &Endpoint) -> Option<(Nanos, &EndpointInfo)> {
+        let (at, info) = self.endpoints.get(endpoint)?;
+        let here = netns == 0 || info.netns == 0 || info.netns == netns;
+        here.then_some((*at, info))
+    }
+
+    pub(super) fn walk(&self, worker: Pid, path: &BString) -> Option<&PathWalk> {
+        self.walks.get(&(worker, path.clone()))
+    }
+
+    pub(super) fn limits(&self, worker: Pid) -> Option<&Limits> {
+        self.limits.get(&worker)
+    }
+
+    pub(super) fn ports(&self, remote: &SocketAddr) -> Option<&Ports> {
+        self.ports.get(remote)
+    }
+
+    pub(super) fn peer_socket(&self, id: u64) -> Option<&PeerSocket> {
+        self.peer_sockets.get(&id)
+    }
+
+    /// Whether this worker answers 502 to a response without a header.
+    pub(super) fn refuses_http09(&self, worker: Pid) -> bool {
+        super::symptom::refuses_http09(self.workers.get(&worker).and_then(|info| info.version.as_deref()))
+    }
+
+    pub(super) fn worker_facts(&self, pid: Pid) -> WorkerFacts {
+        let info = self.workers.get(&pid);
+        WorkerFacts {
+            pid,
+            exe: info.map(|info| info.exe.clone()),
+            container: info.and_then(|info| info.container.clone()),
+        }
+    }
+
+    pub(super) fn peer_failed(&mut self, worker: Pid, peer: BString, failure: PeerFailure) {
+        self.peers.insert((worker, peer), failure);
+    }
+
+    /// The peers that a request tried before its group had none left.
+    pub(super) fn group_tried(&mut self, worker: Pid, group: BString, peers: Vec<BString>) {
+        let mut known = self.groups.remove(&(worker, group.clone())).unwrap_or_default();
+        for peer in peers {
+            if !known.contains(&peer) && known.len() < 64 {
+                known.push(peer);
+            }
+        }
+        self.groups.insert((worker, group), known);
+    }
+
+    /// A group's known members with their last failures.
+    pub(super) fn group(&self, worker: Pid, group: &BString) -> Vec<(&BString, &PeerFailure)> {
+        let members = self.groups.get(&(worker, group.clone())).into_iter().flatten();
+        members.filter_map(|peer| Some((peer, self.peers.get(&(worker, peer.clone()))?))).collect()
+    }
+
+    /// Every peer that failed in this worker since `since`.
+    pub(super) fn failed_since(&self, worker: Pid, since: Nanos) -> Vec<(&BString, &PeerFailure)> {
+        let first = (worker, BString::default());
+        let own = self.peers.from(&first).take_while(|((pid, _), _)| *pid == worker);
+        own.filter(|(_, last)| last.at >= since).map(|((_, peer), last)| (peer, last)).collect()
+    }
+
+    /// Entries forgotten for lack of room, in all tables.
+    pub(super) fn evicted(&self) -> u64 {
+        self.listeners.evicted()
+            + self.processes.evicted()
+            + self.endpoints.evicted()
+            + self.walks.evicted()
+            + self.limits.evicted()
+            + self.ports.evicted()
+            + self.peer_sockets.evicted()
+            + self.workers.evicted()
+            + self.peers.evicted()
+            + self.groups.evicted()
+    }
+}

@@ -1,0 +1,342 @@
+//! Reading a capture, whatever has happened to it.
+//!
+//! The reader yields the records of every whole frame in order. Where bytes are missing or wrong it goes on at the next
+//! frame and notes a [`Damage`]. It never panics, and its memory is bounded by the format's limits, not by the file.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::assemble::{Assembler, Mark};
+use super::columns::ColumnError;
+use super::format::{
+    CARRIED, End, FILE_HEADER, FILE_MAGIC, FRAME_HEADER, FrameHeader, FrameKind, MAJOR, MAX_FRAME, Opening,
+};
+use super::window::Window;
+use crate::event::Record;
+use crate::session::Session;
+
+/// Damages that are told one by one; the rest is only counted.
+const MAX_DAMAGES: usize = 64;
+/// Kinds of record that are told by name.
+const MAX_UNKNOWN: usize = 64;
+
+/// Why a file could not be read at all.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// Opening or reading failed.
+    #[error("cannot read the capture `{path}`")]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error(
+        "`{0}` is not a capture of ngx502: it does not begin as one; give a file that `ngx502 trace -o` wrote"
+    )]
+    NotACapture(PathBuf),
+    /// It is from the future.
+    #[error("`{path}` has format {major}, this ngx502 reads up to {MAJOR}: read it with a newer ngx502")]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its major version.
+        major: u16,
+    },
+}
+
+/// A part of the file that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where it begins.
+    pub offset: u64,
+    /// How many bytes were passed over; 0 where something that should follow is missing.
+    pub bytes: u64,
+    /// What was wrong.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at byte {}: {}", self.offset, self.reason)?;
+        if self.bytes > 0 { write!(f, "; {} bytes are lost", self.bytes) } else { Ok(()) }
+    }
+}
+
+/// A capture being read: an iterator over its records.
+pub struct Reader<R = File> {
+    window: Window<R>,
+    opening: Opening,
+    end: Option<End>,
+    frame: Option<Frame>,
+    inflate: zstd::bulk::Decompressor<'static>,
+    spare: Vec<u8>,
+    damages: Vec<Damage>,
+    more_damages: u64,
+    unknown: BTreeMap<String, u64>,
+    skip_carried: bool,
+}
+
+/// The frame that records come from.
+struct Frame {
+    rows: Assembler,
+    offset: u64,
+    stored: u64,
+    left: u32,
+    done: u32,
+    /// Before the current row; kept from the first row on that could not be read.
+    mark: Option<Mark>,
+    begin: Mark,
+}
+
+impl Reader {
+    /// Opens a file and reads its metadata.
+    pub fn open(path: &Path) -> Result<Reader, ReadError> {
+        let file = File::open(path).map_err(|source| ReadError::System { path: path.to_owned(), source })?;
+        Reader::new(file, path)
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the metadata of a stream that `path` names in messages.
+    pub fn new(input: R, path: &Path) -> Result<Reader<R>, ReadError> {
+        let system = |source| ReadError::System { path: path.to_owned(), source };
+        let mut window = Window::new(input);
+        let header = window.peek(FILE_HEADER).map_err(system)?;
+        if !header.starts_with(&FILE_MAGIC) {
+            return Err(ReadError::NotACapture(path.to_owned()));
+        }
+        let major = header.get(8..10).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        let whole =
+            header.len() == FILE_HEADER && header[12..] == crc32fast::hash(&header[..12]).to_le_bytes();
+        if let Some(major) = major.filter(|major| whole && *major > MAJOR) {
+            return Err(ReadError::TooNew { path: path.to_owned(), major });
+        }
+        window.consume(FILE_HEADER);
+        let mut reader = Reader {
+            window,
+            opening: Opening::default(),
+            end: None,
+            frame: None,
+            inflate: zstd::bulk::Decompressor::new().map_err(system)?,
+            spare: Vec::new(),
+            damages: Vec::new(),
+            more_damages: 0,
+            unknown: BTreeMap::new(),
+            skip_carried: false,
+        };
+        if !whole {
+            reader.damage(0, 0, "the file header is cut or its checksum is wrong");
+        }
+        reader.read_opening();
+        Ok(reader)
+    }
+
+    /// What holds for the whole trace. Empty when the file's beginning is damaged, which [`Reader::damages`] says.
+    pub fn session(&self) -> &Session {
+        &self.opening.session
+    }
+
+    /// Which file of a rotated capture this is, from 0.
+    pub fn part(&self) -> u64 {
+        self.opening.part
+    }
+
+    /// The end marker, once everything is read; `None` when the capture was cut or its tracer killed.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// What could not be read so far, and how many further damages there are.
+    pub fn damages(&self) -> (&[Damage], u64) {
+        (&self.damages, self.more_damages)
+    }
+
+    /// Records (and whole frames) of a later version that were skipped, by what was not known.
+    pub fn unknown(&self) -> &BTreeMap<String, u64> {
+        &self.unknown
+    }
+
+    /// Bytes of the file that are behind.
+    pub fn position(&self) -> u64 {
+        self.window.offset()
+    }
+
+    /// Leaves out what a rotated file repeats of the part before it, for those who have read that part.
+    pub fn skip_carried(&mut self) {
+        self.skip_carried = true;
+    }
+
+    fn damage(&mut self, offset: u64, bytes: u64, reason: impl Into<String>) {
+        if self.damages.len() < MAX_DAMAGES {
+            self.damages.push(Damage { offset, bytes, reason: reason.into() });
+        } else {
+            self.more_damages += 1;
+        }
+    }
+
+    fn read_opening(&mut self) {
+        let is_opening =
+            |bytes: &[u8]| FrameHeader::decode(bytes).is_some_and(|h| h.kind == FrameKind::Opening);
+        if !self.window.peek(FRAME_HEADER).is_ok_and(is_opening) || !self.read_frame() {
+            let offset = self.window.offset();
+            self.damage(offset, 0, "the metadata are unreadable: host and wall-clock time are unknown");
+        }
+    }
+
+    /// Reads the next frame of any kind; false at the end or after damage.
+    fn read_frame(&mut self) -> bool {
+        let offset = self.window.offset();
+        match self.frame_at_window() {
+            Ok(Some((header, payload))) => {
+                self.window.consume(FRAME_HEADER + header.stored as usize);
+                self.accept(offset, header, payload)
+            }
+            Ok(None) => false,
+            Err(reason) => {
+                // Not by the header's length: bytes may be missing inside the frame.
+                self.window.consume(1);
+                let sought = self.window.seek_frame();
+                let bytes = self.window.offset() - offset;
+                let reason = sought.err().map_or(reason, |error| error.to_string());
+                self.damage(offset, bytes, reason);
+                false
+            }
+        }
+    }
+
+    /// The whole frame at the window, checked and decompressed; `None` at the file's end.
+    fn frame_at_window(&mut self) -> Result<Option<(FrameHeader, Vec<u8>)>, String> {
+        let bytes = self.window.peek(FRAME_HEADER).map_err(|error| error.to_string())?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let cut = bytes.len() < FRAME_HEADER;
+        let header = FrameHeader::decode(bytes).ok_or(if cut {
+            "the file is cut in a frame"
+        } else {
+            "no frame begins here"
+        })?;
+        let len = FRAME_HEADER + header.stored as usize;
+        let bytes = self.window.peek(len).map_err(|error| error.to_string())?;
+        let stored = bytes.get(FRAME_HEADER..len).ok_or("the file is cut in a frame")?;
+        if crc32fast::hash(stored) != header.checksum {
+            return Err("a frame's checksum is wrong".to_owned());
+        }
+        let mut payload = std::mem::take(&mut self.spare);
+        payload.clear();
+        payload.reserve((header.size as usize).min(MAX_FRAME));
+        self.inflate
+            .decompress_to_buffer(stored, &mut payload)
+            .map_err(|error| format!("a frame does not decompress: {error}"))?;
+        if payload.len() != header.size as usize {
+            return Err("a frame's size is wrong".to_owned());
+        }
+        Ok(Some((header, payload)))
+    }
+
+    fn accept(&mut self, offset: u64, header: FrameHeader, payload: Vec<u8>) -> bool {
+        let outcome = match header.kind {
+            FrameKind::Opening => serde_json::from_slice(&payload)
+                .map(|opening| self.opening = opening)
+                .map_err(|e| e.to_string()),
+            FrameKind::End => {
+                serde_json::from_slice(&payload).map(|end| self.end = Some(end)).map_err(|e| e.to_string())
+            }
+            FrameKind::Records if header.flags & CARRIED != 0 && self.skip_carried => Ok(()),
+            FrameKind::Records => Assembler::new(payload).map_err(|e| e.to_string()).map(|rows| {
+                let (stored, begin) = (u64::from(header.stored), rows.mark());
+                self.frame =
+                    Some(Frame { rows, offset, stored, left: header.records, done: 0, mark: None, begin });
+            }),
+            FrameKind::Other(kind) => {
+                self.note_unknown(format!("frame of kind {kind}"), 1);
+                Ok(())
+            }
+        };
+        if let Err(reason) = &outcome {
+            self.damage(offset, u64::from(header.stored) + FRAME_HEADER as u64, reason);
+        }
+        outcome.is_ok()
+    }
+
+    fn note_unknown(&mut self, what: String, count: u64) {
+        if self.unknown.len() < MAX_UNKNOWN || self.unknown.contains_key(&what) {
+            *self.unknown.entry(what).or_default() += count;
+        }
+    }
+
+    /// Gives up the rest of the current frame.
+    fn abandon(&mut self, frame: &Frame, error: &ColumnError) {
+        let reason = format!("{} records of a frame are unreadable: {error}", frame.left);
+        self.damage(frame.offset, frame.stored + FRAME_HEADER as u64, reason);
+    }
+}
+
+impl Frame {
+    fn next(&mut self) -> Result<Record, ColumnError> {
+        if self.mark.is_some() {
+            self.mark = Some(self.rows.mark());
+        }
+        let record = self.rows.next()?;
+        self.left -= 1;
+        self.done += 1;
+        Ok(record)
+    }
+
+    /// Steps over a row with something unknown in it: back to where it began, then over it by the schema.
+    fn step_over(&mut self) -> Result<(), ColumnError> {
+        match &self.mark {
+            Some(mark) => self.rows.rewind(mark),
+            None => {
+                self.rows.rewind(&self.begin);
+                for _ in 0..self.done {
+                    self.rows.skip()?;
+                }
+            }
+        }
+        self.rows.skip()?;
+        self.mark = Some(self.rows.mark());
+        self.left -= 1;
+        self.done += 1;
+        Ok(())
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        loop {
+            while let Some(mut frame) = self.frame.take_if(|frame| frame.left > 0) {
+                let stepped = match frame.next() {
+                    Ok(record) => {
+                        self.frame = Some(frame);
+                        return Some(record);
+                    }
+                    Err(ColumnError::UnknownVariant(name)) => {
+                        self.note_unknown(name, 1);
+                        frame.step_over()
+                    }
+                    Err(error) => Err(error),
+                };
+                match stepped {
+                    Ok(()) => self.frame = Some(frame),
+                    Err(error) => self.abandon(&frame, &error),
+                }
+            }
+            if let Some(frame) = self.frame.take() {
+                self.spare = frame.rows.into_buffer();
+            }
+            let before = self.window.offset();
+            if !self.read_frame() && self.window.offset() == before {
+                return None;
+            }
+        }
+    }
+}

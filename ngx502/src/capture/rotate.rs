@@ -1,0 +1,169 @@
+//! The files of a capture: created safely, written frame by frame, rotated and pruned.
+//!
+//! `FILE` is always the one being written; older parts are `FILE.1` (the latest) to `FILE.N`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// How much disk a capture may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Bytes after which a file is rotated away; `None` never rotates.
+    pub max_size: Option<u64>,
+    /// Files that are kept, the current one included; 0 and 1 keep only that.
+    pub max_files: u32,
+}
+
+/// Why a capture could not be created.
+#[derive(Debug, Error)]
+pub enum CreateError {
+    /// Something is there already.
+    #[error("`{0}` exists and is not overwritten, nothing is captured: choose another name or give --force")]
+    Exists(PathBuf),
+    /// What is there cannot be replaced by a file, forced or not.
+    #[error(
+        "`{0}` is no regular file, and captures are not written through links or into devices: choose another name"
+    )]
+    NotAFile(PathBuf),
+    /// The system refuses.
+    #[error("cannot create the capture `{path}`, choose a directory that exists and is writable")]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+}
+
+/// Whether a capture could be created at `path`, for those who want to know before there is anything to write. Changes
+/// nothing.
+///
+/// # Errors
+/// Those of creating it, as far as a look can tell.
+pub fn check(path: &Path, force: bool, retention: Retention) -> Result<(), CreateError> {
+    names(path, retention).try_for_each(|name| look(&name, force).map(drop))
+}
+
+/// The current file and its place.
+pub(super) struct Files {
+    path: PathBuf,
+    retention: Retention,
+    file: File,
+    /// Bytes of whole frames in the current file.
+    size: u64,
+}
+
+impl Files {
+    /// Creates the first file: mode 0600, never through a symbolic link, over nothing unless `force`.
+    pub(super) fn create(path: &Path, force: bool, retention: Retention) -> Result<Files, CreateError> {
+        names(path, retention).try_for_each(|name| make_way(&name, force))?;
+        let file = open_new(path).map_err(|error| match error.kind() {
+            // Someone was faster between the look and the open; whatever it is, it is not ours.
+            io::ErrorKind::AlreadyExists => CreateError::Exists(path.to_owned()),
+            _ => CreateError::System { path: path.to_owned(), source: error },
+        })?;
+        Ok(Files { path: path.to_owned(), retention, file, size: 0 })
+    }
+
+    /// A file that is open already, for tests of failing writes.
+    #[cfg(test)]
+    pub(super) fn over(path: &Path, file: File) -> Files {
+        Files { path: path.to_owned(), retention: Retention::default(), file, size: 0 }
+    }
+
+    /// The current file's name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in the current file.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether `more` bytes would exceed the current file's limit.
+    pub(super) fn is_full(&self, more: u64) -> bool {
+        self.retention.max_size.is_some_and(|max| self.size + more > max)
+    }
+
+    /// Appends whole frames. After an error the file ends where it ended before, if the system lets it.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.file.write_all(bytes) {
+            Ok(()) => {
+                self.size += bytes.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // A reader copes with a torn frame as well: this only spares it the message.
+                let _ = self.file.set_len(self.size);
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves every part one number up, drops the oldest and begins an empty current file.
+    pub(super) fn rotate(&mut self) -> io::Result<()> {
+        let kept = self.retention.max_files.max(1);
+        if kept == 1 {
+            fs::remove_file(&self.path)?;
+        }
+        for number in (1..kept).rev() {
+            match fs::rename(part(&self.path, number - 1), part(&self.path, number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.file = open_new(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+/// The name of a part; 0 is the current one.
+fn part(path: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// Every name that a capture will use: rotation renames over those of its parts, so they must be free or given up too.
+fn names(path: &Path, retention: Retention) -> impl Iterator<Item = PathBuf> {
+    let parts = retention.max_size.map_or(0, |_| retention.max_files.max(1) - 1);
+    (0..=parts).map(|number| part(path, number))
+}
+
+/// Makes sure that nothing is at `path`: removes a regular file if `force`, refuses anything else.
+fn make_way(path: &Path, force: bool) -> Result<(), CreateError> {
+    if look(path, force)? {
+        let system = |source| CreateError::System { path: path.to_owned(), source };
+        return fs::remove_file(path).map_err(system);
+    }
+    Ok(())
+}
+
+/// Whether a file is there that `force` lets go.
+fn look(path: &Path, force: bool) -> Result<bool, CreateError> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_file() => Err(CreateError::NotAFile(path.to_owned())),
+        Ok(_) if !force => Err(CreateError::Exists(path.to_owned())),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(CreateError::System { path: path.to_owned(), source }),
+    }
+}
+
+fn open_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+        .open(path)
+}

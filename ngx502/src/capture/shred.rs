@@ -1,0 +1,408 @@
+//! Writing columns: a serde serializer that deals each value into the column of its position.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde::ser::{self, Serialize};
+
+use super::columns::{ColumnError, Kind, NodeId, Schema, Shape, ShapeId, put_varint, zigzag};
+
+/// The columns of the frame under construction.
+pub(super) struct Shredder {
+    schema: Schema,
+    columns: Vec<Column>,
+    structs: HashMap<&'static str, ShapeId>,
+    size: usize,
+    text: usize,
+}
+
+#[derive(Default)]
+struct Column {
+    bytes: Vec<u8>,
+    previous: u64,
+    repeated: Range<usize>,
+}
+
+impl Shredder {
+    /// An empty frame.
+    pub(super) fn new() -> Self {
+        let mut shredder = Shredder {
+            schema: Schema::default(),
+            columns: Vec::new(),
+            structs: HashMap::new(),
+            size: 0,
+            text: 0,
+        };
+        shredder.allocate(1);
+        shredder
+    }
+
+    /// Adds one row. After an error the frame is of no use any more: the row may be half in it.
+    pub(super) fn push<T: Serialize>(&mut self, row: &T) -> Result<(), ColumnError> {
+        row.serialize(Cell { shredder: self, node: 0 })
+    }
+
+    /// Bytes in all columns.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes of text that a reader gets, repetitions included.
+    pub(super) fn text(&self) -> usize {
+        self.text
+    }
+
+    /// The frame's payload; leaves an empty frame.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.size + 8192);
+        self.schema.encode(&mut out);
+        self.columns.iter().for_each(|column| put_varint(&mut out, column.bytes.len() as u64));
+        self.columns.iter().for_each(|column| out.extend_from_slice(&column.bytes));
+        *self = Shredder::new();
+        out
+    }
+
+    fn allocate(&mut self, count: usize) -> NodeId {
+        let first = self.schema.nodes.len();
+        self.schema.nodes.resize(first + count, Kind::Unseen);
+        self.columns.resize_with(first + count, Column::default);
+        first as NodeId
+    }
+
+    fn shape(&mut self, name: &'static str) -> ShapeId {
+        self.schema.shapes.push(Shape { name: Cow::Borrowed(name), members: Vec::new() });
+        (self.schema.shapes.len() - 1) as ShapeId
+    }
+
+    /// The node's kind, decided by `first` when the first value comes by.
+    fn kind(&mut self, node: NodeId, first: impl FnOnce(&mut Self) -> Kind) -> Kind {
+        if self.schema.nodes[node as usize] == Kind::Unseen {
+            self.schema.nodes[node as usize] = first(self);
+        }
+        self.schema.nodes[node as usize]
+    }
+
+    /// The node of a struct's field or an enum's variant, by position where it is known.
+    fn member(&mut self, shape: ShapeId, at: usize, name: &'static str) -> Result<NodeId, ColumnError> {
+        match self.schema.shapes[shape as usize].members.get(at) {
+            Some((known, node)) if known == name => Ok(*node),
+            Some(_) => Err(ColumnError::Malformed("two structs share a name")),
+            None => {
+                let node = self.allocate(1);
+                self.schema.shapes[shape as usize].members.push((Cow::Borrowed(name), node));
+                Ok(node)
+            }
+        }
+    }
+
+    fn variant(&mut self, node: NodeId, of: &'static str, name: &'static str) -> Result<NodeId, ColumnError> {
+        let kind = self.kind(node, |shredder| Kind::Enum(shredder.shape(of)));
+        let Kind::Enum(shape) = kind else { return Err(CHANGED) };
+        let members = &self.schema.shapes[shape as usize].members;
+        let index = members.iter().position(|(known, _)| known == name).unwrap_or(members.len());
+        self.put(node, index as u64);
+        self.member(shape, index, name)
+    }
+
+    fn put(&mut self, node: NodeId, value: u64) {
+        let column = &mut self.columns[node as usize].bytes;
+        let before = column.len();
+        put_varint(column, value);
+        self.size += column.len() - before;
+    }
+
+    fn integer(&mut self, node: NodeId, kind: Kind, value: u64) -> Result<(), ColumnError> {
+        if self.kind(node, |_| kind) != kind {
+            return Err(CHANGED);
+        }
+        let previous = std::mem::replace(&mut self.columns[node as usize].previous, value);
+        self.put(node, zigzag(value.wrapping_sub(previous)));
+        Ok(())
+    }
+
+    fn bytes(&mut self, node: NodeId, kind: Kind, value: &[u8]) -> Result<(), ColumnError> {
+        if self.kind(node, |_| kind) != kind {
+            return Err(CHANGED);
+        }
+        self.text += value.len();
+        let column = &self.columns[node as usize];
+        if column.bytes[column.repeated.clone()] == *value {
+            self.put(node, 0);
+            return Ok(());
+        }
+        self.put(node, value.len() as u64 + 1);
+        let column = &mut self.columns[node as usize];
+        let start = column.bytes.len();
+        column.bytes.extend_from_slice(value);
+        column.repeated = start..column.bytes.len();
+        self.size += value.len();
+        Ok(())
+    }
+
+    fn fields(&mut self, node: NodeId, name: Option<&'static str>) -> Result<ShapeId, ColumnError> {
+        let kind = self.kind(node, |shredder| {
+            let known = name.and_then(|name| shredder.structs.get(name).copied());
+            Kind::Struct(known.unwrap_or_else(|| {
+                let shape = shredder.shape(name.unwrap_or(""));
+                if let Some(name) = name {
+                    shredder.structs.insert(name, shape);
+                }
+                shape
+            }))
+        });
+        let Kind::Struct(shape) = kind else { return Err(CHANGED) };
+        Ok(shape)
+    }
+
+    fn tuple(&mut self, node: NodeId, len: usize) -> Result<NodeId, ColumnError> {
+        match self.kind(node, |shredder| Kind::Tuple(shredder.allocate(len), len as u32)) {
+            Kind::Tuple(first, known) if known as usize == len => Ok(first),
+            _ => Err(CHANGED),
+        }
+    }
+}
+
+/// A type that serializes itself now one way, now another: records have none.
+const CHANGED: ColumnError = ColumnError::Malformed("a value changed its kind within a frame");
+const NO_MAPS: ColumnError = ColumnError::Malformed("records have no maps");
+
+/// One position of one row.
+struct Cell<'a> {
+    shredder: &'a mut Shredder,
+    node: NodeId,
+}
+
+/// The members of a value with several: fields, elements.
+struct Members<'a> {
+    shredder: &'a mut Shredder,
+    /// Of structs.
+    shape: ShapeId,
+    /// Of sequences and tuples: the next element's node.
+    element: NodeId,
+    /// How far nodes lie apart: 0 in a sequence, 1 in a tuple.
+    step: u32,
+    at: usize,
+}
+
+impl<'a> Cell<'a> {
+    fn members(self, shape: ShapeId, element: NodeId, step: u32) -> Members<'a> {
+        Members { shredder: self.shredder, shape, element, step, at: 0 }
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident($type:ty) = $kind:ident via $wide:ty;)+) => {
+        $(fn $method(self, value: $type) -> Result<(), ColumnError> {
+            self.shredder.integer(self.node, Kind::$kind, <$wide>::from(value) as u64)
+        })+
+    };
+}
+
+impl<'a> ser::Serializer for Cell<'a> {
+    type Ok = ();
+    type Error = ColumnError;
+    type SerializeSeq = Members<'a>;
+    type SerializeTuple = Members<'a>;
+    type SerializeTupleStruct = Members<'a>;
+    type SerializeTupleVariant = Members<'a>;
+    type SerializeMap = ser::Impossible<(), ColumnError>;
+    type SerializeStruct = Members<'a>;
+    type SerializeStructVariant = Members<'a>;
+
+    integers! {
+        serialize_u8(u8) = Unsigned via u64;
+        serialize_u16(u16) = Unsigned via u64;
+        serialize_u32(u32) = Unsigned via u64;
+        serialize_u64(u64) = Unsigned via u64;
+        serialize_i8(i8) = Signed via i64;
+        serialize_i16(i16) = Signed via i64;
+        serialize_i32(i32) = Signed via i64;
+        serialize_i64(i64) = Signed via i64;
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), ColumnError> {
+        self.shredder.kind(self.node, |_| Kind::Bool);
+        self.shredder.put(self.node, u64::from(value));
+        Ok(())
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), ColumnError> {
+        self.serialize_f64(f64::from(value))
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), ColumnError> {
+        self.shredder.kind(self.node, |_| Kind::Float);
+        self.shredder.columns[self.node as usize].bytes.extend_from_slice(&value.to_le_bytes());
+        self.shredder.size += 8;
+        Ok(())
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), ColumnError> {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), ColumnError> {
+        self.shredder.bytes(self.node, Kind::Text, value.as_bytes())
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), ColumnError> {
+        self.shredder.bytes(self.node, Kind::Bytes, value)
+    }
+
+    fn serialize_none(self) -> Result<(), ColumnError> {
+        self.shredder.kind(self.node, |shredder| Kind::Option(shredder.allocate(1)));
+        self.shredder.put(self.node, 0);
+        Ok(())
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), ColumnError> {
+        let kind = self.shredder.kind(self.node, |shredder| Kind::Option(shredder.allocate(1)));
+        let Kind::Option(inner) = kind else { return Err(CHANGED) };
+        self.shredder.put(self.node, 1);
+        value.serialize(Cell { shredder: self.shredder, node: inner })
+    }
+
+    fn serialize_unit(self) -> Result<(), ColumnError> {
+        self.shredder.kind(self.node, |_| Kind::Unit);
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), ColumnError> {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(self, of: &'static str, _: u32, name: &'static str) -> Result<(), ColumnError> {
+        let node = self.shredder.variant(self.node, of, name)?;
+        Cell { shredder: self.shredder, node }.serialize_unit()
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), ColumnError> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        of: &'static str,
+        _: u32,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), ColumnError> {
+        let node = self.shredder.variant(self.node, of, name)?;
+        value.serialize(Cell { shredder: self.shredder, node })
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Members<'a>, ColumnError> {
+        let len = len.ok_or(ColumnError::Malformed("a sequence does not know its length"))?;
+        let kind = self.shredder.kind(self.node, |shredder| Kind::Sequence(shredder.allocate(1)));
+        let Kind::Sequence(inner) = kind else { return Err(CHANGED) };
+        self.shredder.put(self.node, len as u64);
+        Ok(self.members(0, inner, 0))
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Members<'a>, ColumnError> {
+        let first = self.shredder.tuple(self.node, len)?;
+        Ok(self.members(0, first, 1))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, len: usize) -> Result<Members<'a>, ColumnError> {
+        self.serialize_tuple(len)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        of: &'static str,
+        _: u32,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Members<'a>, ColumnError> {
+        let node = self.shredder.variant(self.node, of, name)?;
+        Cell { shredder: self.shredder, node }.serialize_tuple(len)
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, ColumnError> {
+        Err(NO_MAPS)
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Members<'a>, ColumnError> {
+        let shape = self.shredder.fields(self.node, Some(name))?;
+        Ok(self.members(shape, 0, 0))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        of: &'static str,
+        _: u32,
+        name: &'static str,
+        _: usize,
+    ) -> Result<Members<'a>, ColumnError> {
+        let node = self.shredder.variant(self.node, of, name)?;
+        let shape = self.shredder.fields(node, None)?;
+        Ok(self.members(shape, 0, 0))
+    }
+}
+
+impl Members<'_> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ColumnError> {
+        let node = self.element;
+        self.element += self.step;
+        value.serialize(Cell { shredder: self.shredder, node })
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), ColumnError> {
+        let node = self.shredder.member(self.shape, self.at, name)?;
+        self.at += 1;
+        value.serialize(Cell { shredder: self.shredder, node })
+    }
+}
+
+macro_rules! members {
+    ($($trait:ident::$method:ident)+) => {
+        $(impl ser::$trait for Members<'_> {
+            type Ok = ();
+            type Error = ColumnError;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ColumnError> {
+                self.element(value)
+            }
+
+            fn end(self) -> Result<(), ColumnError> {
+                Ok(())
+            }
+        })+
+    };
+    (named $($trait:ident)+) => {
+        $(impl ser::$trait for Members<'_> {
+            type Ok = ();
+            type Error = ColumnError;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), ColumnError> {
+                self.field(name, value)
+            }
+
+            fn end(self) -> Result<(), ColumnError> {
+                Ok(())
+            }
+        })+
+    };
+}
+
+members! {
+    SerializeSeq::serialize_element
+    SerializeTuple::serialize_element
+    SerializeTupleStruct::serialize_field
+    SerializeTupleVariant::serialize_field
+}
+members! { named SerializeStruct SerializeStructVariant }

@@ -1,0 +1,470 @@
+//! Captures that are whole, cut, corrupted, rotated, refused; and what a 502 costs in bytes and time.
+
+mod samples;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use self::samples::{corners, process, session, storm};
+use super::format::{FILE_HEADER, FRAME_HEADER, FrameHeader, FrameKind, MAX_FRAME};
+use super::rotate::Files;
+use super::*;
+use crate::event::*;
+use crate::session::Session;
+
+fn write(path: &Path, records: &[Record], options: Options) -> Totals {
+    let mut writer = Writer::create(path, &session(), options).expect("a new file");
+    for (index, record) in records.iter().enumerate() {
+        writer.record(record).expect("room on the disk");
+        if index % 10 == 9 {
+            writer.flush().expect("room on the disk");
+        }
+    }
+    writer.finish().expect("room on the disk")
+}
+
+fn read(bytes: &[u8]) -> Option<(Vec<Record>, usize, bool)> {
+    let mut reader = Reader::new(bytes, Path::new("x")).ok()?;
+    let records: Vec<_> = reader.by_ref().collect();
+    let (damages, more) = reader.damages();
+    Some((records, damages.len() + more as usize, reader.end().is_some()))
+}
+
+fn small_capture() -> (Vec<Record>, Vec<u8>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    // Four frames: every cut of them is read.
+    let records = corners()[..33].to_vec();
+    write(&path, &records, Options::default());
+    (records, fs::read(&path).expect("the capture"))
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let (records, bytes) = small_capture();
+    let (read, damages, ended) = read(&bytes).expect("a capture");
+    assert_eq!(read, records);
+    assert_eq!((damages, ended), (0, true));
+    let mut reader = Reader::new(&bytes[..], Path::new("x")).expect("a capture");
+    assert_eq!(reader.session(), &session());
+    assert_eq!(reader.by_ref().count(), records.len());
+    let end = reader.end().expect("an end marker");
+    assert_eq!((end.records, end.lost_events), (records.len() as u64, 3));
+}
+
+#[test]
+fn a_capture_cut_at_any_byte_yields_every_whole_frame_and_says_so() {
+    let (records, bytes) = small_capture();
+    let mut longest = 0;
+    for cut in 0..bytes.len() {
+        let Some((read, _, ended)) = read(&bytes[..cut]) else {
+            assert!(cut < FILE_HEADER, "cut at {cut}");
+            continue;
+        };
+        assert!(records.starts_with(&read), "cut at {cut}");
+        assert!(!ended && read.len() >= longest, "cut at {cut}");
+        longest = read.len();
+    }
+    assert_eq!(longest, records.len());
+}
+
+#[test]
+fn a_wrong_byte_costs_one_frame_at_most() {
+    let (records, bytes) = small_capture();
+    for at in (FILE_HEADER..bytes.len()).step_by(3) {
+        let mut wrong = bytes.clone();
+        wrong[at] ^= 0x55;
+        let (read, damages, _) = read(&wrong).expect("the file header is whole");
+        assert!(damages > 0, "byte {at} was not noticed");
+        assert!(read.len() + 10 >= records.len(), "byte {at} cost {} records", records.len() - read.len());
+        assert!(read.iter().all(|record| records.contains(record)), "byte {at}");
+    }
+}
+
+#[test]
+fn bytes_missing_in_the_middle_cost_the_frames_they_were_in() {
+    let (records, bytes) = small_capture();
+    for at in (FILE_HEADER..bytes.len() - 200).step_by(37) {
+        let gap = [&bytes[..at], &bytes[at + 100..]].concat();
+        let (read, damages, ended) = read(&gap).expect("the file header is whole");
+        assert!(damages > 0 && ended, "gap at {at}");
+        assert!(read.len() + 20 >= records.len(), "gap at {at}");
+    }
+}
+
+#[test]
+fn what_is_there_is_neither_overwritten_nor_followed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    write(&path, &[], Options::default());
+    assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
+    let create =
+        |path: &Path, force| Writer::create(path, &session(), Options { force, ..Options::default() });
+    assert!(matches!(create(&path, false), Err(CreateError::Exists(_))));
+    assert!(create(&path, true).is_ok());
+    let (link, precious) = (directory.path().join("l"), directory.path().join("precious"));
+    fs::write(&precious, "keep").expect("a file");
+    symlink(&precious, &link).expect("a link");
+    symlink(directory.path().join("nowhere"), directory.path().join("dangling")).expect("a link");
+    for force in [false, true] {
+        assert!(matches!(create(&link, force), Err(CreateError::NotAFile(_))));
+        assert!(matches!(create(&directory.path().join("dangling"), force), Err(CreateError::NotAFile(_))));
+        assert!(matches!(create(Path::new("/dev/null"), force), Err(CreateError::NotAFile(_))));
+    }
+    assert_eq!(fs::read(&precious).expect("the file"), b"keep");
+}
+
+#[test]
+fn rotation_spares_files_that_are_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    fs::write(directory.path().join("c.1"), "keep").expect("a file");
+    let retention = Retention { max_size: Some(1), max_files: 2 };
+    let refused = Writer::create(&path, &session(), Options { force: false, retention });
+    assert!(matches!(refused, Err(CreateError::Exists(there)) if there.ends_with("c.1")));
+    assert!(!path.exists());
+    assert_eq!(fs::read(directory.path().join("c.1")).expect("the file"), b"keep");
+}
+
+#[test]
+fn frames_far_behind_damage_are_found() {
+    let (records, bytes) = small_capture();
+    for junk in [1, 65_529, 65_530, 65_536, 200_000] {
+        let mut damaged = bytes.clone();
+        let mut torn = sealed(FrameKind::Records, 1, &noise(junk));
+        torn[FRAME_HEADER] ^= 1;
+        damaged.splice(FILE_HEADER..FILE_HEADER, torn);
+        let (read, damages, ended) = read(&damaged).expect("a capture");
+        assert_eq!(read, records, "after {junk} bytes");
+        assert!(damages > 0 && ended);
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// The fixture of each released version stays in git and is read by every later one.
+#[test]
+fn the_fixture_of_version_1_0_is_read() {
+    let bytes = include_bytes!("../../tests/fixtures/capture-v1.0.ngx502");
+    let mut reader = Reader::new(&bytes[..], Path::new("x")).expect("a capture");
+    assert_eq!(reader.session(), &session());
+    assert_eq!(reader.by_ref().collect::<Vec<_>>(), corners());
+    assert!(reader.damages().0.is_empty() && reader.end().is_some());
+}
+
+#[test]
+#[ignore = "on demand: run once for each new version of the format"]
+fn write_the_fixture_of_this_version() {
+    let name = format!("tests/fixtures/capture-v{MAJOR}.{MINOR}.ngx502");
+    write(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &corners(), Options::default());
+}
+
+#[test]
+fn rotation_keeps_the_newest_and_each_part_stands_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    let retention = Retention { max_size: Some(6_000), max_files: 3 };
+    let mut records = vec![process(9, 1)];
+    records.extend((0..400).flat_map(storm));
+    let totals = write(&path, &records, Options { force: false, retention });
+    assert!(totals.parts > 4);
+    let names = ["c.2", "c.1", "c"].map(|name| directory.path().join(name));
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 3);
+    let mut rest = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        assert!(fs::metadata(name).expect("a part").len() <= 6_000 + 400);
+        let mut reader = Reader::open(name).expect("a part");
+        assert_eq!(reader.session(), &session());
+        assert_eq!(reader.part(), totals.parts - 3 + index as u64);
+        if index > 0 {
+            reader.skip_carried();
+        }
+        let part: Vec<_> = reader.by_ref().collect();
+        assert_eq!(
+            part.contains(&process(9, 1)),
+            index == 0,
+            "only the first part's repetition is asked for"
+        );
+        assert_eq!(reader.end().expect("an end marker").continued, index < 2);
+        rest.extend(part);
+    }
+    assert!(records.ends_with(&rest[1..]), "the parts join without gap or repetition");
+}
+
+#[test]
+fn a_full_disk_ends_the_capture_once_and_with_a_sentence() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let mut writer = Writer::over(Files::over(Path::new("c"), full), &session());
+    writer.record(&process(1, 1)).expect("still in memory");
+    let error = writer.flush().expect_err("no space").to_string();
+    assert!(error.contains("No space left on device") && error.contains("goes on without it"), "{error}");
+    writer.record(&process(2, 5_000_000_000)).expect("said once");
+    assert!(writer.is_off() && writer.finish().expect("said once").stopped);
+}
+
+#[test]
+fn records_reach_the_file_within_half_a_second_and_ticks_within_a_minute() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    let mut writer = Writer::create(&path, &session(), Options::default()).expect("a new file");
+    let size = || fs::metadata(&path).expect("the file").len();
+    let opened = size();
+    writer.record(&Record { at: Nanos(0), body: Body::Tick }).expect("room");
+    writer.tick(Nanos(59_000_000_000)).expect("room");
+    assert_eq!(size(), opened);
+    writer.tick(Nanos(60_000_000_000)).expect("room");
+    let ticked = size();
+    assert!(ticked > opened);
+    writer.record(&process(1, 61_000_000_000)).expect("room");
+    writer.tick(Nanos(61_499_999_999)).expect("room");
+    assert_eq!(size(), ticked);
+    writer.tick(Nanos(61_500_000_000)).expect("room");
+    assert!(size() > ticked);
+}
+
+#[test]
+fn query_strings_stay_out_unless_asked_for() {
+    for (line, stripped) in [
+        ("GET /a?token=x HTTP/1.1", "GET /a HTTP/1.1"),
+        ("GET /a HTTP/1.1", "GET /a HTTP/1.1"),
+        ("GET /a?cut off", "GET /a"),
+        ("GET /a?b HTTP/secret HTTP/1.0", "GET /a HTTP/1.0"),
+        ("GET /a?b HTTP/secret", "GET /a"),
+        ("/uri?x=1", "/uri"),
+    ] {
+        assert_eq!(strip_query(line.into()).as_ref(), stripped, "{line}");
+    }
+    let attempt = Attempt { request_line: Some("GET /a?token=x HTTP/1.1".into()), ..Attempt::default() };
+    let record = Record { at: Nanos(1), body: Body::Attempt(Box::new(attempt)) };
+    let directory = tempfile::tempdir().expect("a directory");
+    for with_query in [false, true] {
+        let path = directory.path().join(with_query.to_string());
+        let session = Session { with_query, ..session() };
+        let mut writer = Writer::create(&path, &session, Options::default()).expect("a new file");
+        writer.record(&record).expect("room");
+        writer.finish().expect("room");
+        let Some(Body::Attempt(read)) =
+            Reader::open(&path).expect("a capture").next().map(|record| record.body)
+        else {
+            panic!("no attempt")
+        };
+        let line = read.request_line.expect("a request line");
+        assert_eq!(line.contains_str("token"), with_query);
+    }
+}
+
+#[test]
+fn versions_are_told_apart() {
+    let (_, mut bytes) = small_capture();
+    bytes[8..10].copy_from_slice(&(MAJOR + 1).to_le_bytes());
+    let checksum = crc32fast::hash(&bytes[..12]);
+    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    let error = Reader::new(&bytes[..], Path::new("x")).err().expect("too new");
+    assert!(matches!(error, ReadError::TooNew { .. }) && error.to_string().contains("newer ngx502"));
+    assert!(matches!(Reader::new(&b"GET / HTTP/1.1"[..], Path::new("x")), Err(ReadError::NotACapture(_))));
+}
+
+/// The records of another version, as serde would write them there.
+mod other {
+    use serde::Serialize;
+
+    #[derive(Serialize)]
+    pub(super) struct Record {
+        pub(super) at: u64,
+        pub(super) body: Body,
+    }
+
+    #[derive(Serialize)]
+    pub(super) enum Body {
+        /// Fields in another order, an unknown one, optional ones missing.
+        Signal(Signal),
+        /// A later version's.
+        Comet {
+            tail: Vec<(u8, String)>,
+        },
+        /// Known, with a value inside that is not.
+        Attempt(Attempt),
+        Tick,
+    }
+
+    #[derive(Serialize)]
+    pub(super) struct Signal {
+        pub(super) from_user: bool,
+        pub(super) novelty: Option<Vec<u32>>,
+        pub(super) signal: i32,
+        pub(super) code: i32,
+        pub(super) target: ProcessRef,
+        pub(super) sender: ProcessRef,
+        pub(super) sender_cgroup: u64,
+    }
+
+    #[derive(Serialize, Clone)]
+    pub(super) struct ProcessRef {
+        pub(super) comm: String,
+        pub(super) start: u64,
+        pub(super) pid: u32,
+    }
+
+    #[derive(Serialize)]
+    pub(super) struct Attempt {
+        pub(super) via: Via,
+        pub(super) index: u32,
+    }
+
+    #[derive(Serialize)]
+    pub(super) enum Via {
+        Telepathy,
+    }
+}
+
+#[test]
+fn other_versions_are_read_by_name_and_unknown_kinds_are_counted() {
+    let who = other::ProcessRef { comm: "x".into(), start: 3, pid: 7 };
+    let signal = |signal| {
+        other::Body::Signal(other::Signal {
+            from_user: true,
+            novelty: Some(vec![1, 2]),
+            signal,
+            code: 0,
+            target: who.clone(),
+            sender: who.clone(),
+            sender_cgroup: 1,
+        })
+    };
+    let comet = || other::Body::Comet { tail: vec![(1, "dust".into())] };
+    let odd = other::Body::Attempt(other::Attempt { via: other::Via::Telepathy, index: 1 });
+    let rows = [signal(9), comet(), signal(15), comet(), other::Body::Tick, odd, signal(6)];
+    let mut frame = shred::Shredder::new();
+    for (at, body) in (1..).zip(rows) {
+        frame.push(&other::Record { at, body }).expect("a row");
+    }
+    let mut bytes = format::file_header().to_vec();
+    bytes.extend(sealed(FrameKind::Opening, 0, b"{\"session\":{\"host\":\"h\",\"new\":[1]}}"));
+    bytes.extend(sealed(FrameKind::Other(99), 0, b"?"));
+    bytes.extend(sealed(FrameKind::Records, 7, &frame.take()));
+    let mut reader = Reader::new(&bytes[..], Path::new("x")).expect("a capture");
+    let signals: Vec<_> = reader
+        .by_ref()
+        .filter_map(
+            |record| if let Body::Signal(s) = record.body { Some((s.signal, s.target.pid.0)) } else { None },
+        )
+        .collect();
+    assert_eq!(signals, [(9, 7), (15, 7), (6, 7)]);
+    assert_eq!(reader.unknown().get("Comet"), Some(&2));
+    assert_eq!(reader.unknown().get("Telepathy"), Some(&1));
+    assert_eq!(reader.unknown().get("frame of kind 99"), Some(&1));
+    assert_eq!(reader.damages().0, []);
+}
+
+fn sealed(kind: FrameKind, records: u32, payload: &[u8]) -> Vec<u8> {
+    let stored = zstd::bulk::compress(payload, 1).expect("zstd");
+    let header = FrameHeader {
+        kind,
+        flags: 0,
+        records,
+        stored: stored.len() as u32,
+        size: payload.len() as u32,
+        times: Default::default(),
+        checksum: crc32fast::hash(&stored),
+    };
+    [&header.encode()[..], &stored].concat()
+}
+
+#[test]
+fn a_frame_that_lies_about_its_size_costs_no_memory() {
+    let bomb = vec![0; MAX_FRAME * 8];
+    let mut bytes = format::file_header().to_vec();
+    let mut frame = sealed(FrameKind::Records, u32::MAX, &bomb);
+    bytes.extend(&frame);
+    frame[20..24].copy_from_slice(&100u32.to_le_bytes());
+    let checksum = crc32fast::hash(&frame[..44]);
+    frame[44..48].copy_from_slice(&checksum.to_le_bytes());
+    bytes.extend(&frame);
+    let (records, damages, _) = read(&bytes).expect("a capture");
+    assert!(records.is_empty() && damages >= 2);
+    assert!(frame.len() > FRAME_HEADER);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+        read(&[&format::file_header()[..], &bytes].concat());
+        read(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_columns_are_survived(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..16),
+        records in any::<u32>(),
+    ) {
+        let mut frame = shred::Shredder::new();
+        for record in corners().iter().take(24) {
+            frame.push(record).expect("a row");
+        }
+        let mut payload = frame.take();
+        for (at, byte) in edits {
+            let at = at.index(payload.len());
+            payload[at] = byte;
+        }
+        let bytes = [&format::file_header()[..], &sealed(FrameKind::Records, records, &payload)].concat();
+        read(&bytes);
+    }
+}
+
+#[test]
+#[ignore = "on demand: a measurement, run it with --release --nocapture"]
+fn what_a_502_costs() {
+    let count = 1_000_000u64;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    let begin = std::time::Instant::now();
+    let mut writer = Writer::create(&path, &session(), Options::default()).expect("a new file");
+    for record in (0..count).flat_map(storm) {
+        writer.record(&record).expect("room");
+    }
+    writer.finish().expect("room");
+    let written = begin.elapsed();
+    let size = fs::metadata(&path).expect("the file").len();
+    let begin = std::time::Instant::now();
+    let read = Reader::open(&path).expect("a capture").count() as u64;
+    let each = |time: std::time::Duration| time.as_nanos() as u64 / count;
+    println!(
+        "{} bytes a 502, write {} ns, read {} ns",
+        size as f64 / count as f64,
+        each(written),
+        each(begin.elapsed())
+    );
+    assert_eq!(read, count * 3);
+    assert!(size <= 60 * count);
+    let mut named = Vec::new();
+    for record in (0..100_000).flat_map(storm) {
+        named.extend(rmp_serde::to_vec_named(&record).expect("a record"));
+    }
+    let mut packed = 0;
+    for chunk in named.chunks(1 << 20) {
+        packed += zstd::bulk::compress(chunk, 3).expect("zstd").len();
+    }
+    let begin = std::time::Instant::now();
+    let mut rest = &named[..];
+    while !rest.is_empty() {
+        let _: Record = rmp_serde::from_read(&mut rest).expect("a record");
+    }
+    println!(
+        "rows with names: {} bytes a 502, read {} ns",
+        packed / 100_000,
+        begin.elapsed().as_nanos() / 100_000
+    );
+}

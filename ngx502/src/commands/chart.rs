@@ -1,0 +1,106 @@
+//! `ngx502 chart`: draws captures into an SVG or PNG file.
+
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+
+use super::output::Destination;
+use super::replay::Captures;
+use super::report;
+use crate::report::Report;
+use crate::report::chart::{self, Kind, Size};
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = || Kind::SINGLE.into_iter().chain([Kind::All]);
+        all().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            let names: Vec<_> = all().map(Kind::as_str).collect();
+            format!("no chart is named `{text}`; one of: {}", names.join(", "))
+        })
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Of what.
+    pub captures: Captures,
+    /// Which chart.
+    pub kind: Kind,
+    /// Its file; the name ends in `.svg` or `.png`.
+    pub output: Destination,
+    /// Its measures; a PNG has twice as many pixels.
+    pub size: Size,
+}
+
+/// Draws the chart. Nothing is written unless it could be drawn.
+///
+/// # Errors
+/// When the output's name ends in neither `.svg` nor `.png`, a file is no capture or cannot be read at all, there is
+/// nothing to draw, or the output cannot be written.
+pub fn run(options: &Options) -> Result<()> {
+    let encoding = Encoding::of(&options.output)?;
+    options.output.check()?;
+    draw(options, encoding, &report::collect(&options.captures)?)
+}
+
+#[derive(Clone, Copy)]
+enum Encoding {
+    Svg,
+    Png,
+}
+
+impl Encoding {
+    fn of(to: &Destination) -> Result<Self> {
+        let extension = to.path.extension().unwrap_or_default().to_ascii_lowercase();
+        match extension.to_str() {
+            Some("svg") => Ok(Encoding::Svg),
+            Some("png") => Ok(Encoding::Png),
+            _ => {
+                let path = to.path.display();
+                bail!("`{path}` names no kind of picture, so none was drawn: end it in .svg or .png")
+            }
+        }
+    }
+}
+
+fn draw(options: &Options, encoding: Encoding, report: &Report) -> Result<()> {
+    let picture = match encoding {
+        Encoding::Svg => chart::svg(report, options.kind, options.size)?.into_bytes(),
+        Encoding::Png => chart::png(report, options.kind, options.size)?,
+    };
+    options.output.write_bytes(&picture)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Collector;
+
+    #[test]
+    fn no_data_and_an_odd_name_are_told_and_leave_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = Collector::new().finish();
+        for (name, wanted) in
+            [("x.svg", "nothing to draw"), ("x.png", "nothing to draw"), ("x.pdf", ".svg or .png")]
+        {
+            let output = Destination { path: folder.path().join(name), force: false };
+            let captures = Captures::default();
+            let options = Options { captures, kind: Kind::All, output: output.clone(), size: chart::WIDE };
+            let drawn = Encoding::of(&output).and_then(|encoding| draw(&options, encoding, &report));
+            let error = drawn.unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+            assert!(!output.path.exists());
+        }
+    }
+
+    #[test]
+    fn every_chart_is_found_by_its_name() {
+        for kind in Kind::SINGLE {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+        }
+        assert!("pie".parse::<Kind>().unwrap_err().contains("latency"));
+    }
+}

@@ -1,0 +1,191 @@
+//! `ngx502 doctor`: what this kernel and this nginx allow, and which verdicts a missing probe costs.
+
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use crate::{
+    escape,
+    kernel::{
+        load::{Kernel, SignalState},
+        preflight,
+        providers::{UPROBES, without_uprobe},
+    },
+    nginx::{binary::Binary, discover, layout},
+};
+
+/// One line of the diagnosis; as JSON, `type` comes first.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Finding {
+    /// A kernel signal.
+    Signal {
+        /// Its name.
+        name: String,
+        /// The hook in use; `null` when none attaches.
+        provider: Option<String>,
+        /// Hooks tried before, each with the reason why it does not serve.
+        tried: Vec<Refused>,
+        /// What is lost without it; `null` when nothing is.
+        costs: Option<String>,
+    },
+    /// An nginx executable that runs.
+    Nginx {
+        /// Path in its own root.
+        exe: String,
+        /// What it calls itself.
+        version: Option<String>,
+        /// Its processes.
+        pids: Vec<u32>,
+        /// Functions that can be probed.
+        probes: Vec<String>,
+        /// What is missing and what that costs, in sentences.
+        problems: Vec<String>,
+        /// Where the struct layout comes from.
+        layout: String,
+    },
+    /// The end.
+    Result {
+        /// Whether `trace` would work.
+        can_trace: bool,
+        /// Signals with a provider.
+        signals: usize,
+        /// All signals.
+        of: usize,
+        /// nginx executables found.
+        nginx: usize,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    provider: String,
+    reason: String,
+}
+
+/// Loads and attaches every probe for a moment, and says what came of it.
+///
+/// # Errors
+/// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
+pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
+    let types = preflight::check()?;
+    let mut kernel = Kernel::load(&types, false)?;
+    kernel.attach(&[]);
+    let signals: Vec<_> = kernel.signals.iter().map(signal).collect();
+    let nginx = nginx();
+    let served = kernel.signals.iter().filter(|state| state.provider().is_some()).count();
+    let can_trace =
+        nginx.iter().all(|finding| matches!(finding, Finding::Nginx { probes, .. } if !probes.is_empty()));
+    let result = Finding::Result { can_trace, signals: served, of: signals.len(), nginx: nginx.len() };
+    for finding in signals.iter().chain(&nginx).chain([&result]) {
+        if json {
+            serde_json::to_writer(&mut *out, finding)?;
+            writeln!(out)?;
+        } else {
+            show(finding, out)?;
+        }
+    }
+    if !can_trace {
+        bail!("an nginx here cannot be traced, so its failures stay unexplained; see its problems above");
+    }
+    Ok(())
+}
+
+fn signal(state: &SignalState) -> Finding {
+    let provider = state.provider();
+    let refused = |attempt: &crate::kernel::load::Attempt| {
+        attempt
+            .error
+            .as_ref()
+            .map(|reason| Refused { provider: attempt.provider.to_owned(), reason: reason.clone() })
+    };
+    Finding::Signal {
+        name: state.signal.name.to_owned(),
+        provider: provider.map(str::to_owned),
+        tried: state.attempts.iter().filter_map(refused).collect(),
+        costs: provider.is_none().then(|| state.signal.without.to_owned()),
+    }
+}
+
+/// One finding for each executable, in the order of its first process.
+fn nginx() -> Vec<Finding> {
+    let processes = discover::processes();
+    let mut ids: Vec<_> = processes.iter().map(|nginx| nginx.id).collect();
+    ids.sort();
+    ids.dedup();
+    let of = |id| processes.iter().filter(move |nginx| nginx.id == id);
+    ids.into_iter()
+        .filter_map(|id| {
+            let first = of(id).next()?;
+            let exe = escape::terminal(&first.exe).into_owned();
+            let pids = of(id).map(|nginx| nginx.process.pid.0).collect();
+            Some(match Binary::open(&first.binary_path) {
+                Ok(binary) => executable(exe, pids, &binary),
+                Err(error) => Finding::Nginx {
+                    exe,
+                    version: None,
+                    pids,
+                    probes: Vec::new(),
+                    problems: vec![error.to_string()],
+                    layout: "unknown".to_owned(),
+                },
+            })
+        })
+        .collect()
+}
+
+fn executable(exe: String, pids: Vec<u32>, binary: &Binary) -> Finding {
+    let named = binary.functions.named();
+    let offset =
+        |symbol: &str| named.iter().find(|(name, _)| *name == symbol).and_then(|(_, offset)| *offset);
+    let (probes, missing): (Vec<&str>, Vec<&str>) =
+        UPROBES.iter().map(|(_, symbol)| *symbol).partition(|symbol| offset(symbol).is_some());
+    let mut problems: Vec<_> = binary.problem().iter().map(ToString::to_string).collect();
+    problems.extend(missing.iter().map(|symbol| format!("without {symbol}: {}", without_uprobe(symbol))));
+    Finding::Nginx {
+        exe,
+        version: binary.version.as_ref().map(ToString::to_string),
+        pids,
+        probes: probes.into_iter().map(str::to_owned).collect(),
+        problems,
+        layout: format!("{:?}", layout::of(binary).1),
+    }
+}
+
+fn show(finding: &Finding, out: &mut impl Write) -> Result<()> {
+    match finding {
+        Finding::Signal { name, provider, tried, costs } => {
+            writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or("none"))?;
+            for Refused { provider, reason } in tried {
+                writeln!(out, "{:15} {provider} does not serve: {reason}", "")?;
+            }
+            if let Some(costs) = costs {
+                writeln!(out, "{:15} without it: {costs}", "")?;
+            }
+        }
+        Finding::Nginx { exe, version, pids, probes, problems, layout } => {
+            let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
+            writeln!(
+                out,
+                "\n{exe} ({}), pids {}",
+                version.as_deref().unwrap_or("unknown version"),
+                pids.join(" ")
+            )?;
+            writeln!(out, "{:15} uprobes: {}", "", probes.join(" "))?;
+            writeln!(out, "{:15} struct layout: {layout}", "")?;
+            for problem in problems {
+                writeln!(out, "{:15} {problem}", "")?;
+            }
+        }
+        Finding::Result { signals, of, nginx, .. } => {
+            let found = match nginx {
+                0 => "no nginx runs here now; `ngx502 trace` waits for one".to_owned(),
+                1 => "one nginx executable runs".to_owned(),
+                more => format!("{more} nginx executables run"),
+            };
+            writeln!(out, "\n{signals} of {of} kernel signals have a provider; {found}.")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! One module a command: each wires the stages together.
+
+pub mod chart;
+pub mod doctor;
+pub mod explain;
+pub mod export;
+pub mod output;
+pub mod replay;
+pub mod report;
+pub mod trace;
+pub mod view;
+
+mod summary;

@@ -1,0 +1,84 @@
+//! Which verdicts of a replay are of interest.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use crate::attribute::verdict::{Cause, Outcome, Symptom, Verdict};
+use crate::event::{Latency, LatencySeries, Nanos};
+use crate::session::Session;
+
+/// Which verdicts to show. Empty lists let everything through; within a list any entry suffices.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Causes.
+    pub causes: Vec<Cause>,
+    /// Symptoms.
+    pub symptoms: Vec<Symptom>,
+    /// Upstream addresses as nginx names them.
+    pub upstreams: Vec<String>,
+    /// Hosts that were traced.
+    pub hosts: Vec<String>,
+    /// Not before this.
+    pub since: Option<Timestamp>,
+    /// Before this.
+    pub until: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether what happened on a host at a moment is to be shown.
+    pub fn accepts_moment(&self, session: &Session, at: Nanos) -> bool {
+        let wall = session.wall(at);
+        self.accepts_host(session)
+            && self.since.is_none_or(|since| wall >= since.as_nanosecond())
+            && self.until.is_none_or(|until| wall < until.as_nanosecond())
+    }
+
+    /// The latency of the upstreams that are to be shown.
+    pub fn narrowed<'a>(&self, latency: &'a Latency) -> Cow<'a, Latency> {
+        if self.upstreams.is_empty() {
+            return Cow::Borrowed(latency);
+        }
+        let wanted = |series: &&LatencySeries| self.accepts_upstream(&series.upstream);
+        let series = latency.series.iter().filter(wanted).cloned().collect();
+        Cow::Owned(Latency { since: latency.since, series })
+    }
+
+    /// Whether an outcome is to be shown. Losses always are, for the filter's hosts; answers that nginx gave without
+    /// an upstream have neither time nor cause, so that any filter but the host's hides them.
+    pub fn accepts(&self, session: &Session, outcome: &Outcome) -> bool {
+        self.accepts_host(session)
+            && match outcome {
+                Outcome::Verdict(verdict) | Outcome::Rescued(verdict) => {
+                    self.accepts_verdict(session, verdict)
+                }
+                Outcome::Lost { .. } => true,
+                Outcome::NotUpstream { .. } => !self.looks_inside(),
+            }
+    }
+
+    fn looks_inside(&self) -> bool {
+        let Filter { causes, symptoms, upstreams, hosts: _, since, until } = self;
+        !(causes.is_empty()
+            && symptoms.is_empty()
+            && upstreams.is_empty()
+            && since.is_none()
+            && until.is_none())
+    }
+
+    fn accepts_host(&self, session: &Session) -> bool {
+        self.hosts.is_empty() || self.hosts.contains(&session.host)
+    }
+
+    fn accepts_upstream(&self, address: &[u8]) -> bool {
+        self.upstreams.is_empty() || self.upstreams.iter().any(|name| name.as_bytes() == address)
+    }
+
+    fn accepts_verdict(&self, session: &Session, verdict: &Verdict) -> bool {
+        let address = verdict.upstream.as_ref().map_or(&b""[..], |upstream| &upstream.address);
+        (self.causes.is_empty() || self.causes.contains(&verdict.cause))
+            && (self.symptoms.is_empty() || self.symptoms.contains(&verdict.symptom))
+            && self.accepts_upstream(address)
+            && self.accepts_moment(session, verdict.at)
+    }
+}

@@ -1,0 +1,158 @@
+//! `ngx502 report`: collects a report of captures and writes it as text, JSON or HTML.
+
+use std::io::{self, BufWriter, Write};
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+
+use super::output::Destination;
+use super::replay::{Captures, Filter, Replay, Watcher, attributor};
+use crate::attribute::verdict::Outcome;
+use crate::event::{Body, Record};
+use crate::report::{Collector, Report, html, json, text};
+use crate::session::Session;
+use crate::source::file::FileReport;
+
+/// How to write a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For a terminal or a ticket.
+    #[default]
+    Text,
+    /// One object, see `report::model`.
+    Json,
+    /// One self-contained page.
+    Html,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Format::Text),
+            "json" => Ok(Format::Json),
+            "html" => Ok(Format::Html),
+            _ => Err(format!("no report format is named `{text}`; one of: text, json, html")),
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Of what.
+    pub captures: Captures,
+    /// `None`: by the name of `output`, else text.
+    pub format: Option<Format>,
+    /// `None`: standard output.
+    pub output: Option<Destination>,
+}
+
+impl Options {
+    /// The format asked for, or the one that the output's name suggests.
+    pub fn format(&self) -> Format {
+        let extension = self
+            .output
+            .as_ref()
+            .and_then(|output| output.path.extension())
+            .map(|name| name.to_ascii_lowercase());
+        self.format.unwrap_or_else(|| match extension.as_deref().and_then(|name| name.to_str()) {
+            Some("html" | "htm") => Format::Html,
+            Some("json") => Format::Json,
+            _ => Format::Text,
+        })
+    }
+}
+
+/// Collects the report and writes it to where `options` say.
+///
+/// # Errors
+/// When a file is no capture or cannot be read at all, or the output cannot be created or written.
+pub fn run(options: &Options) -> Result<()> {
+    options.output.iter().try_for_each(Destination::check)?;
+    put(options, &collect(&options.captures)?)
+}
+
+/// What captures amount to.
+///
+/// # Errors
+/// When a file is no capture or cannot be read at all.
+pub fn collect(captures: &Captures) -> Result<Report> {
+    let mut collecting = Collecting { collector: Collector::new(), filter: &captures.filter };
+    let replayed = Replay::open(captures)?.run(attributor, &mut collecting)?;
+    let mut collector = collecting.collector;
+    replayed.files.iter().flat_map(FileReport::complaints).for_each(|damage| collector.damage(damage));
+    Ok(collector.finish())
+}
+
+struct Collecting<'a> {
+    collector: Collector,
+    filter: &'a Filter,
+}
+
+impl Watcher for Collecting<'_> {
+    fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()> {
+        self.collector.outcome(session, outcome);
+        Ok(())
+    }
+
+    fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
+        if let Body::Latency(latency) = &record.body {
+            self.collector.latency(session, record.at, &self.filter.narrowed(latency));
+        }
+        Ok(())
+    }
+}
+
+fn put(options: &Options, report: &Report) -> Result<()> {
+    let Some(to) = &options.output else {
+        let mut out = BufWriter::new(io::stdout().lock());
+        return write(options.format(), report, &mut out)
+            .and_then(|()| out.flush())
+            .context("the report could not be written to standard output");
+    };
+    to.write(|file| {
+        let mut out = BufWriter::new(file);
+        write(options.format(), report, &mut out)
+            .and_then(|()| out.flush())
+            .with_context(|| format!("the report `{}` could not be written completely", to.path.display()))
+    })
+}
+
+fn write(format: Format, report: &Report, out: impl Write) -> io::Result<()> {
+    match format {
+        Format::Text => text::write(report, out),
+        Format::Json => json::write(report, out),
+        Format::Html => html::write(report, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Collector;
+
+    #[test]
+    fn the_output_name_chooses_the_format_unless_told() {
+        let output = |name: &str| Some(Destination { path: name.into(), force: false });
+        let options = |name: &str| Options { output: output(name), ..Options::default() };
+        assert_eq!(options("x.HTML").format(), Format::Html);
+        assert_eq!(options("x.json").format(), Format::Json);
+        assert_eq!(options("x").format(), Format::Text);
+        assert_eq!(Options { format: Some(Format::Text), ..options("x.html") }.format(), Format::Text);
+        assert!("pdf".parse::<Format>().unwrap_err().contains("text, json, html"));
+    }
+
+    #[test]
+    fn a_report_lands_in_its_file_and_a_bad_place_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.html");
+        let report = Collector::new().finish();
+        let to = |path| Some(Destination { path, force: false });
+        put(&Options { output: to(output.clone()), ..Options::default() }, &report).unwrap();
+        assert!(std::fs::read_to_string(&output).unwrap().starts_with("<!DOCTYPE html>"));
+        let nowhere = Options { output: to(folder.path().join("no/x.html")), ..Options::default() };
+        assert!(put(&nowhere, &report).unwrap_err().to_string().contains("no/x.html"));
+    }
+}

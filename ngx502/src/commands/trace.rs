@@ -1,0 +1,346 @@
+//! `ngx502 trace`: attach, explain, until told to stop.
+
+mod clock;
+mod pipeline;
+mod targets;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::view::View;
+use crate::{
+    capture,
+    decode::{self, Decoded},
+    enrich::{Enricher, holders::sockets_of},
+    event::{Body, Latency, Nanos, Pid, Record},
+    kernel::{durations::DurationReader, load::Kernel, preflight, providers::UPROBES},
+    nginx,
+    session::Session,
+    source::ring::RingSource,
+};
+use pipeline::Pipeline;
+use targets::Targets;
+
+/// How often held verdicts, losses and folded lines are looked after.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How often the kernel's histograms are read, so that a capture can draw latency over time.
+const READ_HISTOGRAMS: Duration = Duration::from_secs(5);
+/// How often AF_UNIX connections are looked for whose end no hook told.
+const FORGET_CLOSED: Duration = Duration::from_secs(10);
+/// The signal that only latency needs.
+const LATENCY_SIGNAL: &str = "received";
+
+/// What to trace and how to show it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How to show it.
+    pub view: View,
+    /// nginx masters or workers; empty for all.
+    pub pids: Vec<u32>,
+    /// Statuses to report; `None` for all failed upstream requests.
+    pub statuses: Option<Vec<u16>>,
+    /// Also report 502s and 504s of the upstream's own.
+    pub passthrough: bool,
+    /// Do without the latency of successful requests, and the hook on the success path that it takes.
+    pub no_latency: bool,
+    /// Show latency this often; `None` for at the end and on SIGUSR1 only.
+    pub interval: Option<Duration>,
+    /// End by itself after this long.
+    pub duration: Option<Duration>,
+    /// Show and capture query strings.
+    pub with_query: bool,
+    /// More diagnostics.
+    pub verbose: bool,
+    /// The command line, for the record.
+    pub command: Vec<String>,
+    /// Where to keep the records.
+    pub capture: Option<CaptureOptions>,
+}
+
+/// A capture to write beside what is shown.
+#[derive(Clone, Debug)]
+pub struct CaptureOptions {
+    /// Its file.
+    pub path: PathBuf,
+    /// What may be overwritten, and how large it may grow.
+    pub options: capture::Options,
+}
+
+/// Traces until SIGINT, SIGTERM, the duration's end, or a closed standard output.
+///
+/// # Errors
+/// When the capture cannot be created, the kernel or the privileges do not allow tracing, or standard output fails.
+pub fn run(options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(options))
+}
+
+async fn trace(options: &Options) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut report = signal(SignalKind::user_defined1())?;
+    let mut live = Live::start(options)?;
+    let end = options.duration.map(|duration| Instant::now() + duration);
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = report.recv() => live.latency()?,
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
+            ready = live.ring.ready() => {
+                ready.context("cannot wait for the ring buffer")?;
+                live.drain()?;
+            }
+            _ = tick.tick() => live.tick()?,
+        }
+    }
+    live.finish()
+}
+
+/// Everything that a running trace consists of.
+struct Live {
+    kernel: Kernel,
+    ring: RingSource,
+    targets: Targets,
+    enricher: Enricher,
+    pipeline: Pipeline,
+    /// Losses that were told already.
+    lost: [u64; LOSSES],
+    durations: DurationReader,
+    /// How often latency is shown; `None` for on demand only.
+    interval: Option<Duration>,
+    /// When histograms were last read, and last shown.
+    read_at: Instant,
+    shown_at: Instant,
+    /// When connections were last looked after.
+    forgot_at: Instant,
+}
+
+const LOSSES: usize = ngx502_common::config::loss::COUNT as usize;
+
+impl Live {
+    fn start(options: &Options) -> Result<Self> {
+        if let Some(CaptureOptions { path, options }) = &options.capture {
+            // Attaching takes a while: whoever must choose another name hears it before.
+            capture::check(path, options.force, options.retention)?;
+        }
+        let types = preflight::check()?;
+        let mut kernel = Kernel::load(&types, options.verbose)?;
+        drop(types);
+        start_bpf_log(&mut kernel, options.verbose);
+        kernel.attach(if options.no_latency { &[LATENCY_SIGNAL] } else { &[] });
+        let ring = RingSource::new(kernel.take_events()?)?;
+        let mut targets = Targets::new(options.pids.iter().copied().map(Pid).collect(), options.passthrough);
+        let found = targets.attach_all(&mut kernel)?;
+        let mut enricher = Enricher::new(targets.workers());
+        let snapshot = enricher.snapshot(clock::now());
+        add_holders(&mut kernel, &snapshot);
+        let session = session(&kernel, &targets, options);
+        match (targets.is_empty(), targets.refused()) {
+            (true, 0) => eprintln!("ngx502: no nginx is running yet; waiting for one to start (Ctrl-C ends)"),
+            (true, refused) => anyhow::bail!(
+                "none of the {refused} nginx processes here can be traced, so there is nothing to explain; the \
+                 warnings above say why"
+            ),
+            (false, _) => {}
+        }
+        let mut pipeline = Pipeline::new(session, options)?;
+        pipeline.ready()?;
+        for record in found.into_iter().chain(snapshot) {
+            pipeline.push(&record)?;
+        }
+        let durations = kernel.take_durations(clock::now())?;
+        let (interval, now) = (options.interval, Instant::now());
+        let lost = [0; LOSSES];
+        Ok(Self {
+            kernel,
+            ring,
+            targets,
+            enricher,
+            pipeline,
+            lost,
+            durations,
+            interval,
+            read_at: now,
+            shown_at: now,
+            forgot_at: now,
+        })
+    }
+
+    /// Takes what the ring buffer holds.
+    fn drain(&mut self) -> Result<()> {
+        loop {
+            let mut batch = Vec::new();
+            let targets = &self.targets;
+            self.ring.drain(|bytes| match decode::decode(bytes, targets) {
+                Ok(decoded) => batch.push(decoded),
+                Err(error) => log::error!("a record that cannot be read is left out: {error}"),
+            });
+            if batch.is_empty() {
+                return self.pipeline.flush();
+            }
+            for decoded in batch {
+                self.accept(decoded)?;
+            }
+        }
+    }
+
+    fn accept(&mut self, decoded: Decoded) -> Result<()> {
+        let record = match decoded {
+            Decoded::Record(record) => record,
+            Decoded::Exec(process) => {
+                let mut found = self.targets.executed(process.pid, &mut self.kernel);
+                found.extend(self.targets.catch_up(&mut self.kernel));
+                return found.iter().try_for_each(|record| self.pipeline.push(record));
+            }
+        };
+        match &record.body {
+            Body::Fork { parent, child } => self.targets.forked(parent.pid, child.pid),
+            Body::Request(request) if request.log_level.is_some_and(nginx::hides_failures) => {
+                self.targets.log_hides(request.key.worker, &mut self.kernel);
+            }
+            Body::Exit(exit) => {
+                self.targets.exited(exit.process.pid);
+                self.enricher.forget(exit.process.pid);
+            }
+            _ => {}
+        }
+        let facts = self.enricher.before(&record);
+        add_holders(&mut self.kernel, &facts);
+        facts.iter().chain([&record]).try_for_each(|record| self.pipeline.push(record))
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        let now = clock::now();
+        for record in self.targets.catch_up(&mut self.kernel) {
+            self.pipeline.push(&record)?;
+        }
+        for (reason, total) in self.kernel.lost().into_iter().enumerate() {
+            let events = total - self.lost[reason];
+            if events > 0 {
+                self.lost[reason] = total;
+                let reason = ngx502_common::config::loss::NAMES[reason].to_owned();
+                self.pipeline.push(&Record { at: now, body: Body::Lost { events, reason } })?;
+            }
+        }
+        self.pipeline.push(&Record { at: now, body: Body::Tick })?;
+        if self.forgot_at.elapsed() >= FORGET_CLOSED {
+            self.forgot_at = Instant::now();
+            self.durations.forget_closed(now, sockets_of);
+        }
+        if self.read_at.elapsed() >= READ_HISTOGRAMS {
+            self.read_durations()?;
+        }
+        if self.interval.is_some_and(|interval| self.shown_at.elapsed() >= interval) {
+            self.shown_at = Instant::now();
+            self.latency()?;
+        }
+        self.pipeline.tick(now)
+    }
+
+    /// Takes over what the kernel has counted since the last time.
+    fn read_durations(&mut self) -> Result<()> {
+        self.read_at = Instant::now();
+        let now = clock::now();
+        let latency = self.durations.read(now);
+        self.push_latency(now, latency)
+    }
+
+    fn push_latency(&mut self, now: Nanos, latency: Option<Latency>) -> Result<()> {
+        match latency {
+            Some(latency) => self.pipeline.push(&Record { at: now, body: Body::Latency(Box::new(latency)) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Shows the latency of all upstream requests so far.
+    fn latency(&mut self) -> Result<()> {
+        self.read_durations()?;
+        let now = clock::now();
+        let uncounted = self.durations.uncounted(now);
+        self.pipeline.latency(now, uncounted.as_ref())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.drain()?;
+        self.tick()?;
+        self.read_durations()?;
+        // What is not counted by now never will be.
+        let now = clock::now();
+        self.push_latency(now, self.durations.uncounted(now))?;
+        self.pipeline.finish()
+    }
+}
+
+/// aya-log carries what the BPF programs themselves have to say.
+fn start_bpf_log(kernel: &mut Kernel, verbose: bool) {
+    if !verbose {
+        return;
+    }
+    let logger = match aya_log::EbpfLogger::init(kernel.ebpf_mut()) {
+        Ok(logger) => logger,
+        Err(error) => return log::warn!("the BPF programs' own diagnostics are not to be had: {error}"),
+    };
+    // SAFETY: the logger owns its ring buffer's descriptor and gives the same one for as long as it lives.
+    match unsafe { tokio::io::unix::AsyncFd::register(logger) } {
+        Ok(mut logger) => {
+            tokio::spawn(async move {
+                while let Ok(mut guard) = logger.readable_mut().await {
+                    guard.get_inner_mut().flush();
+                    guard.clear_ready();
+                }
+            });
+        }
+        Err(error) => log::warn!("the BPF programs' own diagnostics cannot be watched: {error}"),
+    }
+}
+
+/// The kernel passes on the lives of processes that hold listeners; those that a look-up found are told to it.
+fn add_holders(kernel: &mut Kernel, facts: &[Record]) {
+    for record in facts {
+        if let Body::Endpoint(endpoint) = &record.body {
+            for holder in endpoint.listeners.iter().flat_map(|listener| &listener.holders) {
+                kernel.add_holder(holder.pid.0);
+            }
+        }
+    }
+}
+
+fn session(kernel: &Kernel, targets: &Targets, options: &Options) -> Session {
+    let mut providers: Vec<_> = kernel
+        .signals
+        .iter()
+        .map(|state| (state.signal.name.to_owned(), state.provider().unwrap_or("none").to_owned()))
+        .collect();
+    providers.extend(UPROBES.iter().map(|(name, symbol)| {
+        let provider = if targets.has_probe(name) { format!("uprobe:{symbol}") } else { "none".to_owned() };
+        (name.replace('_', "-"), provider)
+    }));
+    let uname = nix::sys::utsname::uname().ok();
+    let text = |value: Option<&std::ffi::OsStr>| value.unwrap_or_default().to_string_lossy().into_owned();
+    Session {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: text(uname.as_ref().map(|uname| uname.nodename())),
+        kernel: text(uname.as_ref().map(|uname| uname.release())),
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+        command: options.command.clone(),
+        providers,
+        nginx: targets.builds(),
+        workers: targets.workers().map(|pid| pid.0).collect(),
+        wall_offset: clock::wall_offset(),
+        ready_at: clock::now(),
+        with_query: options.with_query,
+        statuses: options.statuses.clone(),
+        passthrough: options.passthrough,
+    }
+}

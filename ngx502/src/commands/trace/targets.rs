@@ -1,0 +1,258 @@
+//! The nginx binaries and processes under trace: attached once a binary, followed from fork to exit.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use bstr::BString;
+
+use crate::{
+    decode::Texts,
+    event::{Body, Pid, Record, WorkerInfo},
+    kernel::{
+        load::Kernel,
+        providers::{FOR_HIDDEN_LOGS, PASSTHROUGH, UPROBES},
+    },
+    nginx::{Binary, BinaryId, NginxProcess, discover, hides_failures, layout, load_bias, log_level},
+};
+
+/// An nginx executable with its probes.
+struct Target {
+    binary: Binary,
+    /// Where it stands in the kernel's table of layouts.
+    index: u32,
+    /// BPF names of the probes that are attached.
+    probes: Vec<&'static str>,
+    /// Those of [`FOR_HIDDEN_LOGS`] that were not needed yet, with their places.
+    deferred: Vec<(&'static str, u64)>,
+    /// Its error log was seen to hide failures.
+    log_hides: bool,
+    /// Its path in its own root.
+    exe: BString,
+}
+
+/// A traced process.
+struct Member {
+    id: BinaryId,
+    /// Run-time address minus address in the file.
+    bias: u64,
+    serves: bool,
+}
+
+/// See the module.
+pub(super) struct Targets {
+    /// What `--pid` named; empty for every nginx.
+    selected: HashSet<Pid>,
+    passthrough: bool,
+    binaries: HashMap<BinaryId, Target>,
+    members: BTreeMap<Pid, Member>,
+    /// How many more ticks look for workers of an nginx that has just started.
+    look_again: u32,
+    /// Processes that could not be traced.
+    refused: usize,
+}
+
+/// A new nginx is looked at on this many ticks: at once, and when a slow start is over.
+const LOOKS: u32 = 4;
+
+impl Targets {
+    pub(super) fn new(selected: HashSet<Pid>, passthrough: bool) -> Self {
+        Self {
+            selected,
+            passthrough,
+            binaries: HashMap::new(),
+            members: BTreeMap::new(),
+            look_again: 0,
+            refused: 0,
+        }
+    }
+
+    /// Attaches to every nginx that runs now and is wanted.
+    ///
+    /// # Errors
+    /// When a process named by `--pid` is no nginx.
+    pub(super) fn attach_all(&mut self, kernel: &mut Kernel) -> Result<Vec<Record>> {
+        let all = discover::processes();
+        if let Some(pid) =
+            self.selected.iter().find(|pid| !all.iter().any(|nginx| nginx.process.pid == **pid))
+        {
+            return Err(anyhow!(
+                "process {pid} is no running nginx, so there is nothing to trace; see `pgrep -a nginx`"
+            ));
+        }
+        let pids: Vec<_> = self.selected.iter().copied().collect();
+        let mut records = Vec::new();
+        for nginx in discover::select(all, &pids) {
+            records.extend(self.attach(&nginx, kernel));
+        }
+        Ok(records)
+    }
+
+    /// A process runs another program: perhaps an nginx that was just started.
+    pub(super) fn executed(&mut self, pid: Pid, kernel: &mut Kernel) -> Vec<Record> {
+        let known = self.members.remove(&pid).is_some();
+        if !self.selected.is_empty() && !known {
+            return Vec::new();
+        }
+        let Some(nginx) = discover::inspect(pid) else { return Vec::new() };
+        self.look_again = LOOKS;
+        self.attach(&nginx, kernel).into_iter().collect()
+    }
+
+    /// Catches up with workers that a new master forked before it was traced itself.
+    pub(super) fn catch_up(&mut self, kernel: &mut Kernel) -> Vec<Record> {
+        if self.look_again == 0 {
+            return Vec::new();
+        }
+        self.look_again -= 1;
+        let pids: Vec<_> = self.selected.iter().copied().collect();
+        discover::select(discover::processes(), &pids)
+            .iter()
+            .filter_map(|nginx| self.attach(nginx, kernel))
+            .collect()
+    }
+
+    /// A child of a traced process runs the same program at the same addresses; the kernel traces it already.
+    pub(super) fn forked(&mut self, parent: Pid, child: Pid) {
+        if let Some(Member { id, bias, .. }) = self.members.get(&parent) {
+            let member = Member { id: *id, bias: *bias, serves: true };
+            self.members.insert(child, member);
+        }
+    }
+
+    /// A worker's `error_log` hides the text of its failures: what tells them all the same is attached from now on.
+    pub(super) fn log_hides(&mut self, worker: Pid, kernel: &mut Kernel) {
+        let Some(Member { id, .. }) = self.members.get(&worker) else { return };
+        let Some(target) = self.binaries.get_mut(id).filter(|target| !target.log_hides) else { return };
+        target.log_hides = true;
+        for (pid, _) in self.members.iter().filter(|(_, member)| member.id == *id) {
+            if let Err(error) = kernel.trace(pid.0, target.index, true) {
+                log::debug!("nginx {pid}: {error:#}");
+            }
+        }
+        let path = format!("/proc/{worker}/exe");
+        for (program, offset) in target.deferred.drain(..) {
+            if let Err(error) = kernel.attach_uprobe(program, Path::new(&path), offset) {
+                target.probes.retain(|probe| *probe != program);
+                log::warn!("{}: what its error log hides stays hidden: {error:#}", target.exe);
+            }
+        }
+    }
+
+    /// A process is gone.
+    pub(super) fn exited(&mut self, pid: Pid) {
+        self.members.remove(&pid);
+    }
+
+    /// Pids of traced processes that serve requests.
+    pub(super) fn workers(&self) -> impl Iterator<Item = Pid> {
+        self.members.iter().filter(|(_, member)| member.serves).map(|(pid, _)| *pid)
+    }
+
+    /// How many processes were found that could not be traced.
+    pub(super) fn refused(&self) -> usize {
+        self.refused
+    }
+
+    /// Whether nothing is traced.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether a probe is attached to every binary.
+    pub(super) fn has_probe(&self, name: &str) -> bool {
+        !self.binaries.is_empty() && self.binaries.values().all(|target| target.probes.contains(&name))
+    }
+
+    /// The builds, as `/usr/sbin/nginx (nginx/1.22.1)`.
+    pub(super) fn builds(&self) -> Vec<String> {
+        let mut builds: Vec<_> = self
+            .binaries
+            .values()
+            .map(|target| match &target.binary.version {
+                Some(version) => format!("{} ({version})", target.exe),
+                None => target.exe.to_string(),
+            })
+            .collect();
+        builds.sort();
+        builds
+    }
+
+    /// Traces a process; `None` when it is traced already or cannot be.
+    fn attach(&mut self, nginx: &NginxProcess, kernel: &mut Kernel) -> Option<Record> {
+        let pid = nginx.process.pid;
+        if self.members.get(&pid).is_some_and(|member| member.id == nginx.id) {
+            return None;
+        }
+        if let Err(error) = self.attach_binary(nginx, kernel) {
+            log::warn!("nginx {pid} ({}) is not traced: {error:#}", nginx.exe);
+            self.refused += 1;
+            return None;
+        }
+        let target = self.binaries.get(&nginx.id)?;
+        if let Err(error) = kernel.trace(pid.0, target.index, target.log_hides) {
+            log::warn!("nginx {pid} is not traced: {error:#}");
+            self.refused += 1;
+            return None;
+        }
+        let bias = load_bias(pid, &target.binary).unwrap_or_else(|| {
+            log::warn!(
+                "the memory map of nginx {pid} cannot be read; its log texts come from its memory instead"
+            );
+            0
+        });
+        self.members.insert(pid, Member { id: nginx.id, bias, serves: nginx.role.serves() });
+        let version = target.binary.version.as_ref().map(ToString::to_string);
+        if log_level(pid, &target.binary, bias).is_some_and(hides_failures) {
+            self.log_hides(pid, kernel);
+        }
+        let worker = WorkerInfo {
+            process: nginx.process.clone(),
+            exe: nginx.exe.clone(),
+            version,
+            container: nginx.container.clone(),
+        };
+        Some(Record { at: super::clock::now(), body: Body::Worker(worker) })
+    }
+
+    fn attach_binary(&mut self, nginx: &NginxProcess, kernel: &mut Kernel) -> Result<()> {
+        if self.binaries.contains_key(&nginx.id) {
+            return Ok(());
+        }
+        let binary = Binary::open(&nginx.binary_path)?;
+        if let Some(problem) = binary.problem() {
+            log::warn!("{}: {problem}", nginx.exe);
+        }
+        let index = u32::try_from(self.binaries.len())?;
+        let (layout, source) = layout::of(&binary);
+        log::debug!("{}: layout from {source:?}: {layout:?}", nginx.exe);
+        kernel.set_layout(index, layout)?;
+        let offsets = binary.functions.named();
+        let (mut probes, mut deferred) = (Vec::new(), Vec::new());
+        for (program, symbol) in UPROBES.iter().chain(self.passthrough.then_some(&PASSTHROUGH)) {
+            let Some(offset) =
+                offsets.iter().find(|(name, _)| name == symbol).and_then(|(_, offset)| *offset)
+            else {
+                continue;
+            };
+            if FOR_HIDDEN_LOGS.contains(program) {
+                deferred.push((*program, offset));
+            } else {
+                kernel.attach_uprobe(program, &nginx.binary_path, offset)?;
+            }
+            probes.push(*program);
+        }
+        self.binaries.insert(
+            nginx.id,
+            Target { binary, index, probes, deferred, log_hides: false, exe: nginx.exe.clone() },
+        );
+        Ok(())
+    }
+}
+
+impl Texts for Targets {
+    fn text(&self, worker: Pid, address: u64) -> Option<BString> {
+        let member = self.members.get(&worker)?;
+        self.binaries.get(&member.id)?.binary.text_at(address.wrapping_sub(member.bias))
+    }
+}

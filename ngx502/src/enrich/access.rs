@@ -1,0 +1,223 @@
+//! Who a worker is to a file system, and what permission bits and POSIX ACLs grant it.
+//!
+//! Not here: security modules. A walk that these rules pass and the kernel refuses is a policy's doing.
+
+use std::io;
+
+use bstr::ByteSlice as _;
+
+use super::proc;
+use crate::event::Pid;
+
+/// Write permission, as connect(2) wants it on the socket itself.
+pub(super) const WRITE: u16 = 2;
+/// Search permission on a directory.
+pub(super) const SEARCH: u16 = 1;
+
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
+
+/// The file-system identity of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Credentials {
+    /// fsuid.
+    pub(super) uid: u32,
+    /// fsgid.
+    pub(super) gid: u32,
+    /// Supplementary groups.
+    pub(super) groups: Vec<u32>,
+    capabilities: u64,
+}
+
+/// Owner, group and mode of a file or directory, with its access ACL's bytes where it has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Guard {
+    /// Owner.
+    pub(super) uid: u32,
+    /// Group.
+    pub(super) gid: u32,
+    /// `st_mode`'s permission bits.
+    pub(super) mode: u32,
+    /// Whether it is a directory.
+    pub(super) directory: bool,
+    /// `system.posix_acl_access`, as the kernel hands it out.
+    pub(super) acl: Option<Vec<u8>>,
+}
+
+impl Credentials {
+    /// Those of a living process.
+    pub(super) fn of(pid: Pid) -> io::Result<Credentials> {
+        Self::parse(&proc::read(&format!("/proc/{pid}/status"))?)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/status names no fsuid"))
+    }
+
+    fn parse(status: &[u8]) -> Option<Credentials> {
+        let capabilities = status.lines().find_map(|line| line.strip_prefix(b"CapEff:"));
+        let capabilities = capabilities.and_then(|text| text.trim().to_str().ok());
+        Some(Credentials {
+            uid: proc::numbers(status, "Uid:").nth(3)?,
+            gid: proc::numbers(status, "Gid:").nth(3)?,
+            groups: proc::numbers(status, "Groups:").collect(),
+            capabilities: capabilities.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0),
+        })
+    }
+
+    /// Whether the bits, the ACL and the capabilities grant [`WRITE`] or [`SEARCH`], in the kernel's order.
+    pub(super) fn may(&self, want: u16, guard: &Guard) -> bool {
+        let overrides =
+            if guard.directory { CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH } else { CAP_DAC_OVERRIDE };
+        let overrides = if want == WRITE { CAP_DAC_OVERRIDE } else { overrides };
+        if self.capabilities & overrides != 0 {
+            return true;
+        }
+        let bits = |shift: u32| guard.mode >> shift & u32::from(want) == u32::from(want);
+        if self.uid == guard.uid {
+            return bits(6);
+        }
+        // With an ACL the group bits hold its mask; where they are empty, the kernel does not look at the ACL.
+        let acl = guard.acl.as_deref().filter(|_| guard.mode & 0o070 != 0);
+        if let Some(granted) = acl.and_then(|acl| self.acl_grants(want, guard, acl)) {
+            return granted;
+        }
+        if self.member_of(guard.gid) { bits(3) } else { bits(0) }
+    }
+
+    fn member_of(&self, gid: u32) -> bool {
+        self.gid == gid || self.groups.contains(&gid)
+    }
+
+    /// The verdict of an ACL on one who is not the owner; `None` when its bytes are not an ACL's.
+    fn acl_grants(&self, want: u16, guard: &Guard, acl: &[u8]) -> Option<bool> {
+        let entries = acl_entries(acl)?;
+        let mask = entries.iter().find(|entry| entry.tag == ACL_MASK).map_or(7, |entry| entry.permissions);
+        let mut member = false;
+        for entry in &entries {
+            let granted = entry.permissions & want == want;
+            match entry.tag {
+                ACL_USER if entry.id == self.uid => return Some(granted && mask & want == want),
+                ACL_GROUP_OBJ | ACL_GROUP => {
+                    let gid = if entry.tag == ACL_GROUP { entry.id } else { guard.gid };
+                    if self.member_of(gid) {
+                        if granted {
+                            return Some(mask & want == want);
+                        }
+                        member = true;
+                    }
+                }
+                ACL_OTHER => return Some(!member && granted),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+const ACL_USER: u16 = 0x02;
+const ACL_GROUP_OBJ: u16 = 0x04;
+const ACL_GROUP: u16 = 0x08;
+const ACL_MASK: u16 = 0x10;
+const ACL_OTHER: u16 = 0x20;
+
+struct AclEntry {
+    tag: u16,
+    permissions: u16,
+    id: u32,
+}
+
+/// The entries of version 2 of the attribute: (tag, permissions, id) of 2, 2 and 4 bytes, little-endian.
+fn acl_entries(acl: &[u8]) -> Option<Vec<AclEntry>> {
+    let entries = acl.strip_prefix(&2u32.to_le_bytes())?;
+    let entry = |raw: &[u8]| {
+        let (tag, rest) = raw.split_first_chunk::<2>()?;
+        let (permissions, id) = rest.split_first_chunk::<2>()?;
+        Some(AclEntry {
+            tag: u16::from_le_bytes(*tag),
+            permissions: u16::from_le_bytes(*permissions),
+            id: u32::from_le_bytes(id.try_into().ok()?),
+        })
+    };
+    entries.chunks(8).map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker() -> Credentials {
+        Credentials { uid: 33, gid: 33, groups: vec![33, 1000], capabilities: 0 }
+    }
+
+    fn guard(uid: u32, gid: u32, mode: u32) -> Guard {
+        Guard { uid, gid, mode, directory: false, acl: None }
+    }
+
+    fn acl(entries: &[(u16, u16, u32)]) -> Option<Vec<u8>> {
+        let mut bytes = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(permissions.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
+        }
+        Some(bytes)
+    }
+
+    #[test]
+    fn status_gives_the_file_system_ids() {
+        let status = b"Name:\tnginx\nUid:\t1\t2\t3\t33\nGid:\t5\t6\t7\t34\nGroups:\t33 1000 \nCapEff:\t0000000000000002\n";
+        let read = Credentials::parse(status).expect("credentials");
+        assert_eq!(
+            (read.uid, read.gid, read.groups.as_slice(), read.capabilities),
+            (33, 34, &[33, 1000][..], 2)
+        );
+        assert_eq!(Credentials::parse(b"Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn only_the_first_matching_class_counts() {
+        assert!(worker().may(WRITE, &guard(33, 0, 0o200)));
+        assert!(
+            !worker().may(WRITE, &guard(33, 33, 0o066)),
+            "an owner does not fall back to group or others"
+        );
+        assert!(worker().may(WRITE, &guard(0, 1000, 0o020)));
+        assert!(!worker().may(WRITE, &guard(0, 1000, 0o602)));
+        assert!(worker().may(WRITE, &guard(0, 0, 0o002)));
+        assert!(!worker().may(WRITE, &guard(0, 0, 0o660)));
+    }
+
+    #[test]
+    fn capabilities_override_the_bits() {
+        let root = Credentials { capabilities: CAP_DAC_OVERRIDE, ..worker() };
+        assert!(root.may(WRITE, &guard(0, 0, 0)));
+        let reader = Credentials { capabilities: CAP_DAC_READ_SEARCH, ..worker() };
+        assert!(!reader.may(WRITE, &guard(0, 0, 0)));
+        assert!(reader.may(SEARCH, &Guard { directory: true, ..guard(0, 0, 0) }));
+    }
+
+    #[test]
+    fn an_acl_decides_for_named_users_within_its_mask() {
+        let named = acl(&[
+            (1, 7, u32::MAX),
+            (ACL_USER, 7, 33),
+            (4, 0, u32::MAX),
+            (ACL_MASK, 7, u32::MAX),
+            (0x20, 0, 0),
+        ]);
+        assert!(worker().may(SEARCH, &Guard { acl: named.clone(), ..guard(0, 0, 0o770) }));
+        let masked = acl(&[
+            (1, 7, u32::MAX),
+            (ACL_USER, 7, 33),
+            (4, 0, u32::MAX),
+            (ACL_MASK, 4, u32::MAX),
+            (0x20, 7, 0),
+        ]);
+        assert!(!worker().may(SEARCH, &Guard { acl: masked, ..guard(0, 0, 0o747) }));
+        let other = Credentials { uid: 9, gid: 9, groups: vec![], capabilities: 0 };
+        assert!(!other.may(SEARCH, &Guard { acl: named, ..guard(0, 0, 0o770) }));
+        let broken = Some(vec![2, 0, 0, 0, 1]);
+        assert!(
+            worker().may(WRITE, &Guard { acl: broken, ..guard(0, 1000, 0o020) }),
+            "falls back to the bits"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! The names that people use for a process, from `/proc/PID/cgroup`: systemd unit and container.
+
+use bstr::ByteSlice as _;
+
+/// What a process's cgroup lines say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Membership {
+    /// The innermost `*.service` or `*.scope` that is not a container's own scope.
+    pub(super) unit: Option<String>,
+    /// The container's id.
+    pub(super) container: Option<String>,
+    /// The most telling path: systemd's own or the unified hierarchy's, else the deepest controller's.
+    pub(super) path: Option<String>,
+    /// The path that limits memory: the v1 memory controller's, else the unified hierarchy's.
+    pub(super) memory: Option<MemoryGroup>,
+}
+
+/// The memory cgroup of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MemoryGroup {
+    /// Path below the hierarchy's root.
+    pub(super) path: String,
+    /// True for the v1 controller.
+    pub(super) v1: bool,
+}
+
+/// Reads the text of `/proc/PID/cgroup`: lines of `hierarchy:controllers:path`.
+pub(super) fn parse(text: &[u8]) -> Membership {
+    let mut found = Membership::default();
+    let mut best = None;
+    for line in text.lines() {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path).to_str_lossy().into_owned();
+        let memory_v1 = controllers.split(|byte| *byte == b',').any(|name| name == b"memory");
+        if memory_v1 || (controllers.is_empty() && found.memory.is_none()) {
+            found.memory = Some(MemoryGroup { path: path.clone(), v1: memory_v1 });
+        }
+        found.container = found.container.or_else(|| container(&path));
+        found.unit = found.unit.or_else(|| unit(&path));
+        let rank = match controllers {
+            _ if path == "/" => 0,
+            b"name=systemd" => 3,
+            b"" => 2,
+            _ => 1,
+        };
+        if best.as_ref().is_none_or(|(known, _)| rank > *known) {
+            best = Some((rank, path));
+        }
+    }
+    found.path = best.map(|(_, path)| path);
+    found
+}
+
+/// The innermost component that is a systemd service or scope, unless that scope is a container.
+fn unit(path: &str) -> Option<String> {
+    let component = path.rsplit('/').find(|component| {
+        let named = component.strip_suffix(".service").or_else(|| component.strip_suffix(".scope"));
+        named.is_some_and(|name| !name.is_empty() && container_id(component).is_none())
+    })?;
+    Some(component.to_owned())
+}
+
+/// The innermost component that names a container.
+fn container(path: &str) -> Option<String> {
+    path.rsplit('/').find_map(container_id)
+}
+
+/// The id in `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`, `…:cri-containerd:ID`
+/// or a bare 64-digit component, as dockerd with the cgroupfs driver and kubelet make them.
+fn container_id(component: &str) -> Option<String> {
+    let name = component.strip_suffix(".scope").unwrap_or(component);
+    let id = name.rsplit(['-', ':']).next()?;
+    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "3f4a1b2c3d4e5f60718293a4b5c6d7e8f90123456789abcdef0123456789abcd";
+
+    #[test]
+    fn a_unified_line_names_the_unit() {
+        let found = parse(b"0::/system.slice/php8.2-fpm.service\n");
+        assert_eq!(found.unit.as_deref(), Some("php8.2-fpm.service"));
+        assert_eq!(found.path.as_deref(), Some("/system.slice/php8.2-fpm.service"));
+        let memory = MemoryGroup { path: "/system.slice/php8.2-fpm.service".into(), v1: false };
+        assert_eq!((found.memory, found.container), (Some(memory), None));
+    }
+
+    #[test]
+    fn systemd_names_the_unit_on_a_v1_host_and_memory_its_own_path() {
+        let found = parse(b"5:cpu,memory:/tight\n1:name=systemd:/system.slice/app@1.service/worker\n0::/\n");
+        assert_eq!(found.unit.as_deref(), Some("app@1.service"));
+        assert_eq!(found.path.as_deref(), Some("/system.slice/app@1.service/worker"));
+        assert_eq!(found.memory, Some(MemoryGroup { path: "/tight".into(), v1: true }));
+    }
+
+    #[test]
+    fn containers_are_recognised_by_every_runtime() {
+        for path in [
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/docker/{ID}"),
+            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
+            format!("/kubepods/besteffort/pod0d2a/{ID}"),
+            format!("/machine.slice/libpod-{ID}.scope/container"),
+            format!("/kubepods.slice/crio-{ID}.scope"),
+            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
+        ] {
+            let found = parse(format!("0::{path}\n").as_bytes());
+            assert_eq!(found.container.as_deref(), Some(ID), "{path}");
+            assert!(found.unit.is_none_or(|unit| unit == "containerd.service"), "{path}");
+        }
+    }
+
+    #[test]
+    fn hostile_lines_yield_nothing() {
+        assert_eq!(parse(b""), Membership::default());
+        assert_eq!(parse(b"\xff\xfe\n::\n:\n").unit, None);
+        assert_eq!(parse(b"0::/.service\n").unit, None);
+        assert_eq!(parse(b"0::/docker-zz.scope\n").container, None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Which processes hold a socket, and which network namespaces there are: one walk over `/proc/*/fd`.
+//!
+//! The walk costs about 2 µs a descriptor, so its result is kept as an index. A socket that the index does not know
+//! makes it walk again, at most every two seconds; holders are checked to be alive whenever they are named.
+
+use std::collections::HashMap;
+use std::fs::read_dir;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, open, readlinkat};
+use nix::sys::stat::Mode;
+
+use super::proc;
+use super::sockets::Netns;
+use crate::event::{Nanos, Pid, ProcessRef};
+
+/// How long a walk's result serves when a socket is missing in it.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long it serves at all.
+const FRESH: Duration = Duration::from_secs(10);
+/// More holders of one socket are not named.
+pub(super) const MAX_HOLDERS: usize = 1024;
+/// More namespaces are not searched.
+const MAX_NAMESPACES: usize = 256;
+
+/// Sockets and namespaces, with the processes that have them.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    sockets: HashMap<u64, Vec<Pid>>,
+    namespaces: Vec<Netns>,
+    taken: Option<Instant>,
+    /// Boot time after the last walk: a process that started later has the number of one that it saw, no more.
+    walked_until: Nanos,
+}
+
+impl Index {
+    /// Walks /proc now.
+    pub(super) fn refresh(&mut self) {
+        self.sockets.clear();
+        self.namespaces.clear();
+        self.taken = Some(Instant::now());
+        match proc::pids() {
+            Ok(pids) => pids.for_each(|pid| self.add(pid)),
+            Err(error) => log::debug!("/proc cannot be listed, so no socket has a holder: {error}"),
+        }
+        self.walked_until = proc::boot_time();
+    }
+
+    /// Walks again if the last walk is too old to serve.
+    pub(super) fn keep_fresh(&mut self) {
+        if self.older_than(FRESH) {
+            self.refresh();
+        }
+    }
+
+    /// The living processes that hold the socket with this inode, by pid.
+    pub(super) fn holders(&mut self, inode: u64) -> Vec<ProcessRef> {
+        let mut alive = self.alive(inode);
+        if alive.is_empty() && self.older_than(RETRY) {
+            self.refresh();
+            alive = self.alive(inode);
+        }
+        alive
+    }
+
+    /// The holders among some processes, read from their descriptors now. For sockets too young for the index.
+    pub(super) fn holders_among(inode: u64, pids: impl Iterator<Item = Pid>) -> Vec<ProcessRef> {
+        let holds = |pid: &Pid| sockets_of(*pid).contains(&inode);
+        pids.take(MAX_HOLDERS).filter(holds).filter_map(|pid| proc::reference(pid).ok()).collect()
+    }
+
+    /// Every network namespace that had a process at the last walk.
+    pub(super) fn namespaces(&self) -> &[Netns] {
+        &self.namespaces
+    }
+
+    fn alive(&self, inode: u64) -> Vec<ProcessRef> {
+        let pids = self.sockets.get(&inode).map_or(&[][..], Vec::as_slice);
+        let seen = |process: &ProcessRef| process.start <= self.walked_until;
+        pids.iter().filter_map(|pid| proc::reference(*pid).ok()).filter(seen).collect()
+    }
+
+    fn older_than(&self, age: Duration) -> bool {
+        self.taken.is_none_or(|taken| taken.elapsed() > age)
+    }
+
+    fn add(&mut self, pid: Pid) {
+        if let Ok(netns) = Netns::of(pid)
+            && self.namespaces.len() < MAX_NAMESPACES
+            && !self.namespaces.iter().any(|known| known.inum == netns.inum)
+        {
+            self.namespaces.push(netns);
+        }
+        for inode in sockets_of(pid) {
+            let holders = self.sockets.entry(inode).or_default();
+            if holders.len() < MAX_HOLDERS && holders.last() != Some(&pid) {
+                holders.push(pid);
+            }
+        }
+    }
+}
+
+/// The inodes of the sockets that a process has open; empty when it is gone.
+pub(crate) fn sockets_of(pid: Pid) -> Vec<u64> {
+    let path = format!("/proc/{pid}/fd");
+    let (Ok(directory), Ok(entries)) = (directory(&path), read_dir(&path)) else { return Vec::new() };
+    let targets =
+        entries.flatten().filter_map(|entry| readlinkat(&directory, entry.file_name().as_os_str()).ok());
+    targets.filter_map(|target| socket_inode(target.as_bytes())).collect()
+}
+
+fn directory(path: &str) -> nix::Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// The number in `socket:[4711]`.
+fn socket_inode(target: &[u8]) -> Option<u64> {
+    let digits = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    #[test]
+    fn the_index_names_the_holder_of_an_open_socket_only() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).expect("a link");
+        let inode = socket_inode(link.as_os_str().as_bytes()).expect("a socket");
+        let mut index = Index::default();
+        index.refresh();
+        let own = Pid(std::process::id());
+        assert!(index.holders(inode).iter().any(|holder| holder.pid == own));
+        assert_eq!(Index::holders_among(inode, [own].into_iter())[0].pid, own);
+        assert!(index.holders(u64::MAX).is_empty());
+        let netns = Netns::of(own).expect("own namespace");
+        assert!(index.namespaces().iter().any(|known| known.inum == netns.inum));
+    }
+
+    #[test]
+    fn only_sockets_have_a_socket_inode() {
+        assert_eq!(socket_inode(b"socket:[4711]"), Some(4711));
+        for other in
+            [&b"pipe:[1]"[..], b"/tmp/socket:[1]", b"socket:[]", b"socket:[-1]", b"socket:[1] (deleted)"]
+        {
+            assert_eq!(socket_inode(other), None);
+        }
+    }
+}

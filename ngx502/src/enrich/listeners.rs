@@ -1,0 +1,188 @@
+//! Who listens at one place, as a given worker would reach it; and everyone who listens, for the start.
+
+use std::io;
+
+use bstr::{BString, ByteSlice as _};
+
+use super::busy;
+use super::holders::Index;
+use super::local;
+use super::path::{self, Walked};
+use super::procnet;
+use super::sockets::{self, Listening, Netns};
+use crate::event::{
+    Body, Endpoint, EndpointInfo, ListenerInfo, NearListener, Nearness, PathKind, Pid, ProcessRef,
+};
+
+/// Near misses beyond these help nobody.
+const MAX_NEAR: usize = 8;
+
+/// The listeners of a namespace, from sock_diag, else from /proc.
+pub(super) fn table(netns: Netns) -> io::Result<Vec<Listening>> {
+    netns.run(sockets::listening).or_else(|error| {
+        log::debug!("sock_diag does not answer, so accept queues stay unknown: {error}");
+        procnet::listening(netns.via)
+    })
+}
+
+/// Every listener of every namespace, one fact each.
+pub(super) fn everywhere(index: &mut Index) -> Vec<EndpointInfo> {
+    let mut found = Vec::new();
+    for (netns, listener) in tables(index) {
+        let holders = index.holders(listener.inode);
+        found.push(EndpointInfo {
+            endpoint: listener.bound.clone(),
+            netns: netns.inum,
+            listeners: vec![describe(listener, holders, None)],
+            near: Vec::new(),
+            path: None,
+            asked: false,
+        });
+    }
+    found
+}
+
+/// Who a connect by `worker` to `endpoint` reaches. Nothing for addresses of other hosts; an alias first where
+/// symbolic links lead elsewhere.
+pub(super) fn at(index: &mut Index, worker: Pid, endpoint: &Endpoint) -> io::Result<Vec<Body>> {
+    index.keep_fresh();
+    let own = Netns::of(worker)?;
+    let (netns, kind, walked) = match endpoint {
+        Endpoint::Tcp(address) => match local::namespace_of(address.ip(), own, index.namespaces()) {
+            Some(netns) => (netns, None, None),
+            None => return Ok(Vec::new()),
+        },
+        Endpoint::Unix(name) if name.first() == Some(&0) => (own, None, None),
+        Endpoint::Unix(name) => {
+            let walked = path::walk(worker, name, None).ok();
+            (own, Some(walked.as_ref().map_or(PathKind::Unknown, |walked| walked.kind)), walked)
+        }
+    };
+    let reached = match &walked {
+        Some(walked) => bound_to_file(index, walked),
+        None if kind.is_some() => Vec::new(),
+        None => most_specific(endpoint, table(netns)?),
+    };
+    let listeners: Vec<_> = reached
+        .into_iter()
+        .map(|listener| {
+            let holders = index.holders(listener.inode);
+            let busy = busy::all_busy(&holders, listener.queue);
+            describe(listener, holders, busy)
+        })
+        .collect();
+    let near = if listeners.is_empty() { near(index, endpoint, netns) } else { Vec::new() };
+    let info = EndpointInfo {
+        endpoint: endpoint.clone(),
+        netns: netns.inum,
+        listeners,
+        near,
+        path: kind,
+        asked: true,
+    };
+    let alias = walked.and_then(|walked| alias(endpoint, walked));
+    Ok(alias.into_iter().chain([Body::Endpoint(Box::new(info))]).collect())
+}
+
+fn describe(listener: Listening, holders: Vec<ProcessRef>, all_busy: Option<bool>) -> ListenerInfo {
+    let Listening { bound, inode, queue, .. } = listener;
+    ListenerInfo { bound, inode, queue, holders, all_busy }
+}
+
+fn alias(endpoint: &Endpoint, walked: Walked) -> Option<Body> {
+    let Endpoint::Unix(path) = endpoint else { return None };
+    let differs = walked.resolved != *path && walked.kind != PathKind::Unknown;
+    differs.then(|| Body::PathAlias { path: path.clone(), resolved: walked.resolved })
+}
+
+/// Every listener of every namespace with its namespace.
+fn tables(index: &mut Index) -> Vec<(Netns, Listening)> {
+    let mut found = Vec::new();
+    for netns in index.namespaces() {
+        match table(*netns) {
+            Ok(table) => found.extend(table.into_iter().map(|listener| (*netns, listener))),
+            Err(error) => log::debug!("namespace {} is left out: {error}", netns.inum),
+        }
+    }
+    found
+}
+
+/// The listeners that take the connection: those bound to the very address before wildcards, as the kernel chooses.
+fn most_specific(endpoint: &Endpoint, table: Vec<Listening>) -> Vec<Listening> {
+    let mut reached: Vec<_> = table.into_iter().filter(|entry| reaches(endpoint, entry)).collect();
+    let wildcard =
+        |bound: &Endpoint| matches!(bound, Endpoint::Tcp(address) if address.ip().is_unspecified());
+    if reached.iter().any(|entry| !wildcard(&entry.bound)) {
+        reached.retain(|entry| !wildcard(&entry.bound));
+    }
+    reached
+}
+
+/// As [`Endpoint::reaches`], but an IPv6 wildcard that refuses IPv4 is told apart.
+pub(super) fn reaches(endpoint: &Endpoint, listener: &Listening) -> bool {
+    let ipv4 = matches!(endpoint, Endpoint::Tcp(address) if address.ip().to_canonical().is_ipv4());
+    endpoint.reaches(&listener.bound) && !(ipv4 && listener.v6_only)
+}
+
+/// The listeners bound to the file at the end of a walk, whatever name or namespace they bound it in.
+fn bound_to_file(index: &mut Index, walked: &Walked) -> Vec<Listening> {
+    let (PathKind::Socket, Some(wanted)) = (walked.kind, walked.diag_identity()) else { return Vec::new() };
+    let all = tables(index);
+    let direct: Vec<_> = all.iter().filter(|(_, entry)| entry.file == Some(wanted)).collect();
+    if !direct.is_empty() {
+        return direct.into_iter().map(|(_, entry)| entry.clone()).collect();
+    }
+    // Some file systems (btrfs, overlay) show stat(2) other numbers than sock_diag; then look through the holder's
+    // eyes at every listener with the same file name.
+    let mut found = Vec::new();
+    for (_, entry) in all {
+        let Endpoint::Unix(bound) = &entry.bound else { continue };
+        if bound.first() == Some(&0) || file_name(bound) != file_name(&walked.resolved) {
+            continue;
+        }
+        let holder = index.holders(entry.inode).into_iter().next();
+        let theirs = holder.and_then(|holder| path::walk(holder.pid, bound, None).ok());
+        if theirs.is_some_and(|theirs| theirs.identity() == walked.identity()) {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+fn file_name(path: &BString) -> &[u8] {
+    path.rsplit_once_str("/").map_or(path.as_slice(), |(_, name)| name)
+}
+
+/// The listeners a human would compare with: the same port elsewhere, a socket in the same directory.
+fn near(index: &mut Index, endpoint: &Endpoint, netns: Netns) -> Vec<NearListener> {
+    let mut near = Vec::new();
+    for (theirs, listener) in tables(index) {
+        let Some(why) = nearness(endpoint, &listener.bound, theirs.inum == netns.inum) else { continue };
+        // A socket bound to the very path, which yet does not lead to it, is what a human would look at first.
+        let same = listener.bound == *endpoint;
+        if near.len() >= MAX_NEAR && !same {
+            continue;
+        }
+        if let Some(process) = index.holders(listener.inode).into_iter().next() {
+            let found = NearListener { bound: listener.bound, netns: theirs.inum, process, why };
+            near.insert(if same { 0 } else { near.len() }, found);
+        }
+    }
+    near.truncate(MAX_NEAR);
+    near
+}
+
+fn nearness(wanted: &Endpoint, bound: &Endpoint, same_namespace: bool) -> Option<Nearness> {
+    match (wanted, bound) {
+        (Endpoint::Tcp(wanted), Endpoint::Tcp(bound)) if wanted.port() == bound.port() => {
+            Some(if same_namespace { Nearness::SamePort } else { Nearness::OtherNamespace })
+        }
+        (Endpoint::Unix(wanted), Endpoint::Unix(bound)) => {
+            let directory =
+                |path: &BString| path.rsplit_once_str("/").map(|(directory, _)| directory.to_vec());
+            let shared = directory(wanted).filter(|directory| directory.first() == Some(&b'/'));
+            (shared.is_some() && shared == directory(bound)).then_some(Nearness::SameDirectory)
+        }
+        _ => None,
+    }
+}

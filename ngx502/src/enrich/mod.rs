@@ -1,0 +1,245 @@
+//! What only the live machine knows: who listens, who holds a socket, why a path refuses a worker.
+//!
+//! [`Enricher::snapshot`] tells once what there is at the start; [`Enricher::before`] answers, record by record, the
+//! questions that a failure raises, so that attribution, live or replayed, reads the answers first. A fact that
+//! cannot be had is absent, and `log::debug` says why. Start times of processes come from /proc here, rounded down
+//! to a clock tick: see [`same_start`].
+
+mod access;
+mod busy;
+mod cache;
+mod cgroup;
+pub(crate) mod holders;
+mod limits;
+mod listeners;
+mod local;
+mod path;
+mod peer;
+mod proc;
+mod procnet;
+mod question;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+
+use self::cache::Recent;
+use self::holders::Index;
+use self::question::Question;
+use crate::event::{Body, Endpoint, EndpointInfo, Nanos, Pid, ProcessRef, Record, Socket};
+
+/// Questions a second, all together: at about a millisecond each they cost at most an eighth of a processor, and that only
+/// while as many different places fail. What an accept queue held cannot be asked later.
+const QUESTIONS_PER_SECOND: u32 = 128;
+/// Processes a second that are asked for whether they live, one read of /proc each: where workers crash upon requests,
+/// every failure asks for another.
+const LIVES_PER_SECOND: u32 = 256;
+/// Connections a second whose other end is looked for: each is a question of its own, so they have their own share.
+const PEERS_PER_SECOND: u32 = 32;
+/// Processes that are remembered as told; beyond, all are forgotten and told anew.
+const MAX_KNOWN: usize = 16 * 1024;
+/// Places whose holders are remembered; beyond, all are forgotten until a look-up finds them again.
+const MAX_PLACES: usize = 8 * 1024;
+
+/// Asks the machine on behalf of attribution.
+#[derive(Debug)]
+pub struct Enricher {
+    workers: Vec<Pid>,
+    index: Index,
+    recent: Recent<Question>,
+    recent_peers: Recent<Question>,
+    recent_lives: Recent<Question>,
+    known: HashMap<Pid, Nanos>,
+    /// Who was last found to hold the listeners bound to a place.
+    holders: HashMap<Endpoint, Vec<ProcessRef>>,
+}
+
+impl Enricher {
+    /// An enricher for these nginx workers; others are learned from the records.
+    pub fn new(workers: impl Iterator<Item = Pid>) -> Self {
+        Self {
+            workers: workers.collect(),
+            index: Index::default(),
+            recent: Recent::new(QUESTIONS_PER_SECOND),
+            recent_peers: Recent::new(PEERS_PER_SECOND),
+            recent_lives: Recent::new(LIVES_PER_SECOND),
+            known: HashMap::new(),
+            holders: HashMap::new(),
+        }
+    }
+
+    /// Everything that listens now, in every network namespace with a process, and who holds it.
+    ///
+    /// `Process` facts come before the `Endpoint` that names them.
+    pub fn snapshot(&mut self, now: Nanos) -> Vec<Record> {
+        self.index.refresh();
+        let mut bodies = Vec::new();
+        for worker in self.workers.clone() {
+            self.tell(&ProcessRef { pid: worker, ..ProcessRef::default() }, &mut bodies);
+        }
+        for endpoint in listeners::everywhere(&mut self.index) {
+            self.tell_all(endpoint, &mut bodies);
+        }
+        bodies.into_iter().map(|body| Record { at: now, body }).collect()
+    }
+
+    /// The facts to insert before `record`, with its time. Empty for nearly every record of a storm: each question is
+    /// asked at most once a second of the records' time.
+    pub fn before(&mut self, record: &Record) -> Vec<Record> {
+        let mut bodies = Vec::new();
+        match &record.body {
+            Body::Attempt(attempt) => {
+                self.tell_other_end(attempt.socket.as_deref(), &mut bodies);
+                self.answer(question::of_attempt(attempt), record.at, &mut bodies);
+            }
+            Body::Request(request) => {
+                self.tell_other_end(request.closed.as_deref(), &mut bodies);
+                self.answer(question::of_request(request), record.at, &mut bodies);
+            }
+            Body::Listen(listen) => self.tell(&listen.process, &mut bodies),
+            Body::Exit(exit) => {
+                self.tell(&ProcessRef { pid: exit.parent, ..ProcessRef::default() }, &mut bodies);
+                self.tell(&exit.process, &mut bodies);
+            }
+            Body::Signal(signal) => {
+                self.tell(&signal.target, &mut bodies);
+                self.tell(&signal.sender, &mut bodies);
+            }
+            Body::Oom(oom) => {
+                self.tell(&oom.victim, &mut bodies);
+                self.tell(&oom.trigger, &mut bodies);
+                if oom.limit_bytes.is_none() && oom.memcg != Some(false) {
+                    bodies.extend(limits::memory(oom).map(Body::MemoryLimit));
+                }
+            }
+            Body::Worker(worker) => self.tell(&worker.process, &mut bodies),
+            _ => {}
+        }
+        bodies.into_iter().map(|body| Record { at: record.at, body }).collect()
+    }
+
+    /// Forgets a process that ended, so that a later one of its number is told again.
+    pub fn forget(&mut self, pid: Pid) {
+        self.known.remove(&pid);
+        self.workers.retain(|worker| *worker != pid);
+    }
+
+    fn answer(&mut self, questions: Vec<Question>, at: Nanos, bodies: &mut Vec<Body>) {
+        for question in questions {
+            let recent = match question {
+                Question::Peer(..) => &mut self.recent_peers,
+                Question::Lives(_) => &mut self.recent_lives,
+                _ => &mut self.recent,
+            };
+            if !recent.admit(&question, at) {
+                continue;
+            }
+            match self.ask(&question) {
+                Ok(answers) => {
+                    for answer in answers {
+                        self.push(answer, bodies);
+                    }
+                }
+                Err(error) => log::debug!("{question:?} stays without an answer: {error}"),
+            }
+        }
+    }
+
+    fn ask(&mut self, question: &Question) -> io::Result<Vec<Body>> {
+        match question {
+            Question::Listeners(worker, endpoint) => listeners::at(&mut self.index, *worker, endpoint),
+            Question::Walk(worker, path) => {
+                Ok(vec![Body::PathWalk(Box::new(path::walk_as_worker(*worker, path)?))])
+            }
+            Question::Limits(worker) => Ok(vec![Body::Limits(limits::descriptors(*worker)?)]),
+            Question::Ports(worker, remote) => Ok(vec![Body::Ports(limits::ports(*worker, *remote)?)]),
+            Question::Peer(worker, of, ends) => Ok(peer::find(&mut self.index, *worker, *of, ends)
+                .map(Body::PeerSocket)
+                .into_iter()
+                .collect()),
+            Question::Lives(process) => Ok(alive(process).into_iter().collect()),
+        }
+    }
+
+    /// Adds an answer, preceded by the processes that it names.
+    fn push(&mut self, answer: Body, bodies: &mut Vec<Body>) {
+        match answer {
+            Body::Endpoint(endpoint) => self.tell_all(*endpoint, bodies),
+            Body::PeerSocket(peer) => {
+                peer.holders.iter().for_each(|holder| self.tell(holder, bodies));
+                bodies.push(Body::PeerSocket(peer));
+            }
+            Body::PathAlias { path, resolved } => {
+                if let Some(holders) = self.holders.get(&Endpoint::Unix(resolved.clone())).cloned() {
+                    self.holders.insert(Endpoint::Unix(path.clone()), holders);
+                }
+                bodies.push(Body::PathAlias { path, resolved });
+            }
+            other => bodies.push(other),
+        }
+    }
+
+    /// Adds what was found at a place. Where nobody listens any more, it matters whether those who did still live.
+    fn tell_all(&mut self, endpoint: EndpointInfo, bodies: &mut Vec<Body>) {
+        if endpoint.asked && endpoint.listeners.is_empty() {
+            let former = self.holders.get(&endpoint.endpoint);
+            bodies.extend(former.into_iter().flatten().filter_map(alive));
+        }
+        if self.holders.len() >= MAX_PLACES {
+            self.holders.clear();
+        }
+        for listener in &endpoint.listeners {
+            self.holders.insert(listener.bound.clone(), listener.holders.clone());
+        }
+        let holders = endpoint.listeners.iter().flat_map(|listener| &listener.holders);
+        let near = endpoint.near.iter().map(|near| &near.process);
+        holders.chain(near).for_each(|process| self.tell(process, bodies));
+        bodies.push(Body::Endpoint(Box::new(endpoint)));
+    }
+
+    fn tell_other_end(&mut self, socket: Option<&Socket>, bodies: &mut Vec<Body>) {
+        let Some(socket) = socket else { return };
+        let processes = [socket.closer.as_ref().map(|closer| &closer.process), socket.owner.as_ref()];
+        processes.into_iter().flatten().for_each(|process| self.tell(process, bodies));
+    }
+
+    /// Adds what /proc knows of a process that was not told yet and still lives.
+    fn tell(&mut self, process: &ProcessRef, bodies: &mut Vec<Body>) {
+        let told = self.known.get(&process.pid).is_some_and(|start| same_start(*start, process.start));
+        if process.pid.0 == 0 || told {
+            return;
+        }
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+        }
+        match proc::info(process.pid) {
+            Ok(info) if same_start(info.process.start, process.start) => {
+                self.known.insert(process.pid, info.process.start);
+                bodies.push(Body::Process(Box::new(info)));
+            }
+            Ok(_) => log::debug!("process {} is another one by now", process.pid),
+            Err(error) => {
+                // Remembered too, or every record about a dead process would look again; without its start time it
+                // would stand for later processes of that number.
+                if process.start.0 != 0 {
+                    self.known.insert(process.pid, process.start);
+                }
+                log::debug!("process {} cannot be looked at: {error}", process.pid);
+            }
+        }
+    }
+}
+
+/// What /proc knows of a process, if it still runs.
+fn alive(process: &ProcessRef) -> Option<Body> {
+    let running = proc::runs(process).unwrap_or(false);
+    running.then(|| proc::info(process.pid).ok()).flatten().map(|info| Body::Process(Box::new(info)))
+}
+
+/// Whether two start times can be one process's: those from /proc are rounded down to a clock tick (10 ms), those
+/// from BPF are exact, and 0 is unknown.
+pub fn same_start(a: Nanos, b: Nanos) -> bool {
+    proc::same_start(a, b)
+}

@@ -1,0 +1,272 @@
+//! The walk of a path as a worker's connect(2) takes it: in the worker's root, component by component.
+//!
+//! Every component is opened with `O_PATH`, which needs no permission on it and runs nobody's code, and symbolic
+//! links are followed here, so that an absolute target stays within the worker's root.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use bstr::{BString, ByteSlice as _};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
+
+use super::access::{Credentials, Guard, SEARCH, WRITE};
+use crate::event::{PathKind, PathWalk, Pid, RefusedAt};
+
+/// As many symbolic links as the kernel follows.
+const MAX_LINKS: u32 = 40;
+/// No more of an account file is read.
+const ACCOUNTS_BYTES: u64 = 1024 * 1024;
+
+/// Where a walk ended.
+#[derive(Debug)]
+pub(super) struct Walked {
+    /// What is there.
+    pub(super) kind: PathKind,
+    /// The path without symbolic links, as far as it exists.
+    pub(super) resolved: BString,
+    /// The first component that does not exist.
+    pub(super) missing: Option<BString>,
+    /// The first component that refuses, with whether it is about search (true) or write permission.
+    pub(super) refused: Option<(BString, Guard, bool)>,
+    /// The file at the end, opened with `O_PATH`.
+    file: Option<(OwnedFd, FileStat)>,
+}
+
+impl Walked {
+    /// Device and inode as stat(2) numbers them.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        self.file.as_ref().map(|(_, stat)| (stat.st_dev, stat.st_ino))
+    }
+
+    /// Device and inode as sock_diag numbers them.
+    pub(super) fn diag_identity(&self) -> Option<(u32, u32)> {
+        let (device, inode) = self.identity()?;
+        // The kernel's own dev_t: 12 bits of major, 20 bits of minor; sock_diag cuts inodes at 32 bits.
+        Some(((major(device) << 20 | minor(device)) as u32, inode as u32))
+    }
+}
+
+/// A walk in progress.
+struct Walk<'a> {
+    as_whom: Option<&'a Credentials>,
+    /// The directories from the root (or the working directory) down to where the walk is.
+    stack: Vec<(OwnedFd, BString)>,
+    pending: VecDeque<BString>,
+    links: u32,
+    walked: Walked,
+}
+
+/// Walks `path` in the root, or from the working directory, of process `pid`; permissions are checked `as_whom`.
+///
+/// # Errors
+///
+/// The process is gone, or a relative path climbs above its working directory.
+pub(super) fn walk(pid: Pid, path: &[u8], as_whom: Option<&Credentials>) -> io::Result<Walked> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let start = if path.first() == Some(&b'/') { "root" } else { "cwd" };
+    let directory = open(format!("/proc/{pid}/{start}").as_str(), flags, Mode::empty())?;
+    let label = match start {
+        "cwd" => std::fs::read_link(format!("/proc/{pid}/cwd"))?.as_os_str().as_bytes().into(),
+        _ => BString::default(),
+    };
+    let walked =
+        Walked { kind: PathKind::Unknown, resolved: path.into(), missing: None, refused: None, file: None };
+    let mut walk = Walk {
+        as_whom,
+        stack: vec![(directory, label)],
+        pending: path.split_str("/").map(BString::from).collect(),
+        links: 0,
+        walked,
+    };
+    walk.run(pid, start == "root")?;
+    Ok(walk.walked)
+}
+
+impl Walk<'_> {
+    fn run(&mut self, pid: Pid, from_root: bool) -> io::Result<()> {
+        while let Some(name) = self.pending.pop_front() {
+            if name.is_empty() || name == "." {
+                continue;
+            }
+            let (directory, _) = self.stack.last().ok_or(Errno::ENOENT)?;
+            let stat = fstat(directory)?;
+            self.check(&self.place(None), directory_guard(directory, &stat), SEARCH);
+            let (directory, _) = self.stack.last().ok_or(Errno::ENOENT)?;
+            if name == ".." {
+                if self.stack.len() > 1 {
+                    self.stack.pop();
+                } else if !from_root {
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, "the path climbs above the cwd"));
+                }
+                continue;
+            }
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let file = match openat(directory, name.as_slice(), flags, Mode::empty()) {
+                Ok(file) => file,
+                Err(error) => {
+                    self.stop(&name, error);
+                    return Ok(());
+                }
+            };
+            if self.enter(pid, name, file)? {
+                return Ok(());
+            }
+        }
+        self.walked.kind = PathKind::Other;
+        self.walked.resolved = self.place(None);
+        Ok(())
+    }
+
+    /// Takes one existing component; true when the walk ends with it.
+    fn enter(&mut self, pid: Pid, name: BString, file: OwnedFd) -> io::Result<bool> {
+        let stat = fstat(&file)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if kind == SFlag::S_IFLNK {
+            self.links += 1;
+            if self.links > MAX_LINKS {
+                return Ok(true);
+            }
+            let target = readlinkat(&file, "")?;
+            if target.as_bytes().first() == Some(&b'/') {
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let root = open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty())?;
+                self.stack = vec![(root, BString::default())];
+            }
+            for component in target.as_bytes().rsplit_str("/") {
+                self.pending.push_front(component.into());
+            }
+            return Ok(false);
+        }
+        if kind == SFlag::S_IFDIR {
+            self.stack.push((file, name));
+            return Ok(false);
+        }
+        let place = self.place(Some(&name));
+        self.walked.kind = if kind == SFlag::S_IFSOCK { PathKind::Socket } else { PathKind::Other };
+        if self.pending.is_empty() {
+            self.check(&place, guard(&file, &stat), WRITE);
+            self.walked.file = Some((file, stat));
+        } else {
+            self.walked.kind = PathKind::Other;
+        }
+        self.walked.resolved = place;
+        Ok(true)
+    }
+
+    /// The walk cannot go on: nothing there, or nothing that can be looked at.
+    fn stop(&mut self, name: &BString, error: Errno) {
+        let place = self.place(Some(name));
+        let mut resolved = place.clone();
+        for component in self.pending.iter().filter(|component| !component.is_empty()) {
+            resolved.push(b'/');
+            resolved.extend_from_slice(component);
+        }
+        self.walked.resolved = resolved;
+        if error == Errno::ENOENT {
+            self.walked.kind = PathKind::Missing;
+            self.walked.missing = Some(place);
+        }
+    }
+
+    fn check(&mut self, place: &BString, guard: Guard, want: u16) {
+        let refuses = self.as_whom.is_some_and(|whom| !whom.may(want, &guard));
+        if refuses && self.walked.refused.is_none() {
+            self.walked.refused = Some((place.clone(), guard, want == SEARCH));
+        }
+    }
+
+    /// The absolute path of the current directory, or of `name` in it.
+    fn place(&self, name: Option<&BString>) -> BString {
+        let labels = self.stack.iter().map(|(_, label)| label).chain(name);
+        let path = bstr::join("/", labels);
+        if path.is_empty() { "/".into() } else { path.into() }
+    }
+}
+
+fn directory_guard(file: &OwnedFd, stat: &FileStat) -> Guard {
+    Guard { directory: true, ..guard(file, stat) }
+}
+
+fn guard(file: &OwnedFd, stat: &FileStat) -> Guard {
+    let mut acl = vec![0; 4096];
+    // An O_PATH descriptor has no attributes of its own, but its link in /proc leads to the file's.
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let acl = rustix::fs::getxattr(link.as_str(), "system.posix_acl_access", acl.as_mut_slice())
+        .ok()
+        .and_then(|length| acl.get(..length).map(<[u8]>::to_vec));
+    Guard { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, directory: false, acl }
+}
+
+/// The record of a walk for a worker: who it is, what refuses or is missing, which security modules are active.
+///
+/// # Errors
+///
+/// The worker is gone.
+pub(super) fn walk_as_worker(worker: Pid, path: &[u8]) -> io::Result<PathWalk> {
+    let credentials = Credentials::of(worker)?;
+    let walked = walk(worker, path, Some(&credentials))?;
+    let Credentials { uid, gid, groups, .. } = credentials;
+    let refused = walked.refused.map(|(path, guard, search)| RefusedAt {
+        path,
+        uid: guard.uid,
+        gid: guard.gid,
+        owner: account(worker, "/etc/passwd", guard.uid),
+        group: account(worker, "/etc/group", guard.gid),
+        mode: guard.mode,
+        search,
+    });
+    Ok(PathWalk {
+        worker,
+        path: path.into(),
+        uid,
+        gid,
+        groups,
+        user: account(worker, "/etc/passwd", uid),
+        refused,
+        missing: walked.missing,
+        lsm: security_modules(worker),
+    })
+}
+
+/// The name of an id in an account file of the worker's own root.
+fn account(worker: Pid, file: &str, id: u32) -> Option<String> {
+    let walked = walk(worker, file.as_bytes(), None).ok()?;
+    let (file, stat) = walked.file?;
+    // Only a regular file: the worker's container may have put a FIFO there, which would block us.
+    (SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(())?;
+    let mut text = Vec::new();
+    let opened = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    opened.take(ACCOUNTS_BYTES).read_to_end(&mut text).ok()?;
+    account_name(&text, id)
+}
+
+/// The first field of the line `name:password:ID:…`.
+fn account_name(text: &[u8], id: u32) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split_str(":");
+        let name = fields.next()?.to_str().ok()?;
+        let number: u32 = fields.nth(1)?.to_str().ok()?.parse().ok()?;
+        (number == id && !name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+/// `capability,apparmor`, followed by the worker's own label in parentheses where it has one.
+fn security_modules(worker: Pid) -> Option<String> {
+    let text = |path: &str| {
+        let bytes = super::proc::read(path).ok()?;
+        let text = bytes.trim_end_with(|c| c == '\0' || c == '\n').to_str_lossy().into_owned();
+        (!text.is_empty()).then_some(text)
+    };
+    let modules = text("/sys/kernel/security/lsm");
+    let label = text(&format!("/proc/{worker}/attr/current"));
+    match (modules, label) {
+        (Some(modules), Some(label)) => Some(format!("{modules} ({label})")),
+        (None, Some(label)) => Some(format!("({label})")),
+        (modules, None) => modules,
+    }
+}

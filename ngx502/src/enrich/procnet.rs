@@ -1,0 +1,120 @@
+//! Listeners from `/proc/PID/net`, for kernels and sandboxes without sock_diag: no queue limits, no bound files.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bstr::{BString, ByteSlice as _};
+
+use super::sockets::Listening;
+use crate::event::{Endpoint, Pid};
+
+/// Every TCP and AF_UNIX stream listener of the namespace in which `pid` lives.
+pub(super) fn listening(pid: Pid) -> io::Result<Vec<Listening>> {
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        match std::fs::read(format!("/proc/{pid}/net/{table}")) {
+            Ok(text) => found.extend(text.lines().filter_map(tcp_line)),
+            // A kernel without IPv6 has no tcp6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && table == "tcp6" => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let text = std::fs::read(format!("/proc/{pid}/net/unix"))?;
+    found.extend(text.lines().filter_map(unix_line));
+    Ok(found)
+}
+
+/// A line of `/proc/net/tcp` or `tcp6`; `None` unless it is a listener.
+fn tcp_line(line: &[u8]) -> Option<Listening> {
+    let mut fields = line.to_str().ok()?.split_ascii_whitespace();
+    let local = fields.nth(1)?;
+    let state = fields.nth(1)?;
+    let inode = fields.nth(5)?;
+    (state == "0A").then_some(())?;
+    Some(Listening {
+        bound: Endpoint::Tcp(address(local)?),
+        inode: inode.parse().ok()?,
+        queue: None,
+        file: None,
+        v6_only: false,
+    })
+}
+
+/// `0100007F:1F90`: the address as host-order words, the port as a number.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = [0; 16];
+    let words = ip.as_bytes().chunks_exact(8);
+    (words.remainder().is_empty() && matches!(words.len(), 1 | 4)).then_some(())?;
+    let count = words.len();
+    for (word, target) in words.zip(bytes.chunks_exact_mut(4)) {
+        let value = u32::from_str_radix(word.to_str().ok()?, 16).ok()?;
+        target.copy_from_slice(&value.to_ne_bytes());
+    }
+    let ip = match count {
+        1 => IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])),
+        _ => IpAddr::V6(Ipv6Addr::from(bytes)),
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// A line of `/proc/net/unix`; `None` unless it is a named stream listener (flag `SO_ACCEPTCON`).
+fn unix_line(line: &[u8]) -> Option<Listening> {
+    // Num RefCount Protocol Flags Type St Inode Path; the path may hold blanks.
+    let mut rest = line;
+    let mut fields = [&line[..0]; 7];
+    for field in &mut fields {
+        rest = rest.trim_start();
+        let end = rest.find_byteset(b" ").unwrap_or(rest.len());
+        (*field, rest) = rest.split_at(end);
+    }
+    let flags = u32::from_str_radix(fields[3].to_str().ok()?, 16).ok()?;
+    (flags & 0x1_0000 != 0 && fields[4] == b"0001").then_some(())?;
+    let path = rest.strip_prefix(b" ").filter(|path| !path.is_empty())?;
+    let mut name = BString::from(path);
+    if name.first() == Some(&b'@') {
+        name[0] = 0;
+    }
+    let inode = fields[6].to_str().ok()?.parse().ok()?;
+    Some(Listening { bound: Endpoint::Unix(name), inode, queue: None, file: None, v6_only: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tcp_line_is_a_listener_only_in_state_0a() {
+        let line = b"   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0";
+        let listener = tcp_line(line).expect("a listener");
+        assert_eq!(listener.inode, 4711);
+        assert_eq!(listener.bound, Endpoint::Tcp("127.0.0.1:8080".parse().expect("an address")));
+        let connected = line.replacen(" 0A ", " 01 ", 1);
+        assert_eq!(tcp_line(&connected), None);
+        assert_eq!(tcp_line(b"  sl  local_address rem_address   st tx_queue rx_queue"), None);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_four_words_in_host_order() {
+        let loopback = address("00000000000000000000000001000000:0050");
+        assert_eq!(loopback, Some("[::1]:80".parse().expect("an address")));
+        for hostile in
+            ["", ":", "0100007F", "0100007:50", "0100007F:99999", "zz00007F:0050", "0100007F0100007F:1"]
+        {
+            assert_eq!(address(hostile), None, "{hostile}");
+        }
+    }
+
+    #[test]
+    fn a_unix_line_keeps_blanks_and_marks_abstract_names() {
+        let line = b"ffff8880: 00000002 00000000 00010000 0001 01 21343 /run/a b.sock";
+        let listener = unix_line(line).expect("a listener");
+        assert_eq!((listener.bound, listener.inode), (Endpoint::Unix("/run/a b.sock".into()), 21343));
+        let named = unix_line(b"ffff8880: 00000002 00000000 00010000 0001 01 7 @x").expect("a listener");
+        assert_eq!(named.bound, Endpoint::Unix("\0x".into()));
+        assert_eq!(unix_line(b"ffff8880: 00000003 00000000 00000000 0001 03 7 /run/x"), None);
+        assert_eq!(unix_line(b"Num       RefCount Protocol Flags    Type St Inode Path"), None);
+        assert_eq!(unix_line(b""), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! What to ask the machine because of a record. Pure: the asking happens elsewhere.
+
+use std::net::SocketAddr;
+
+use bstr::{BStr, BString, ByteSlice as _};
+use nix::libc::{EACCES, EADDRNOTAVAIL, ECONNRESET, EMFILE, ENFILE, ENOENT, EPERM, ETIMEDOUT};
+
+use crate::event::{Attempt, Endpoint, Ends, Pid, ProcessRef, Request, Socket};
+
+/// From this `log_level` on (`error`) nginx reports attempts itself; below it, only the request's end is seen.
+const LOG_LEVEL_ERROR: u64 = 4;
+
+/// One question; equal ones within a second are asked once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Question {
+    /// Who listens there, as this worker would reach it?
+    Listeners(Pid, Endpoint),
+    /// What refuses this worker on the way to that path?
+    Walk(Pid, BString),
+    /// How many descriptors does this worker have and may it have?
+    Limits(Pid),
+    /// How many local ports are left towards there?
+    Ports(Pid, SocketAddr),
+    /// Does this process still run?
+    Lives(ProcessRef),
+    /// Who has the other end of this worker's socket?
+    Peer(Pid, u64, Ends),
+}
+
+/// The questions that a failed attempt raises.
+pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Question> {
+    let names = [attempt.peer.as_ref(), attempt.detail.as_ref()];
+    let named = names.into_iter().flatten().find_map(|name| peer_endpoint(name.as_bstr()));
+    let socket = attempt.socket.as_deref();
+    let errno = attempt.errno.or_else(|| socket?.errno);
+    // An errno says it all; searching the text in a storm of refusals would cost more than everything else here.
+    let says = |words| errno.is_none() && attempt.text.contains_str(words);
+    let timed_out = errno == Some(ETIMEDOUT) || says("timed out");
+    let crowded = says("worker_connections are not enough");
+    let mut questions = ask(attempt.key.worker, named, errno, socket, timed_out);
+    if crowded {
+        questions.push(Question::Limits(attempt.key.worker));
+    }
+    questions
+}
+
+/// The questions that an error page raises: none where nginx reported the attempts themselves.
+pub(super) fn of_request(request: &Request) -> Vec<Question> {
+    if !request.has_upstream || request.log_level.is_none_or(|level| level >= LOG_LEVEL_ERROR) {
+        return Vec::new();
+    }
+    let last = request.states.as_ref().and_then(|states| states.last()?.peer.as_ref());
+    let names = [last, request.peer.as_ref()];
+    let named = names.into_iter().flatten().find_map(|name| peer_endpoint(name.as_bstr()));
+    let socket = request.closed.as_deref();
+    ask(request.key.worker, named, socket.and_then(|socket| socket.errno), socket, request.status == 504)
+}
+
+fn ask(
+    worker: Pid,
+    named: Option<Endpoint>,
+    errno: Option<i32>,
+    socket: Option<&Socket>,
+    timed_out: bool,
+) -> Vec<Question> {
+    let mut questions = Vec::new();
+    let endpoint = named.or_else(|| socket_endpoint(socket?));
+    match (errno, &endpoint) {
+        (Some(EACCES | EPERM | ENOENT), Some(Endpoint::Unix(path))) if path.first() != Some(&0) => {
+            questions.push(Question::Walk(worker, path.clone()));
+        }
+        (Some(EMFILE | ENFILE), _) => questions.push(Question::Limits(worker)),
+        (Some(EADDRNOTAVAIL), Some(Endpoint::Tcp(remote))) => {
+            questions.push(Question::Ports(worker, *remote))
+        }
+        _ => {}
+    }
+    let connected = socket.filter(|socket| socket.established_at.is_some() || socket.requests > 0);
+    if let Some(socket) = connected.filter(|_| timed_out || errno == Some(ECONNRESET)) {
+        questions.push(Question::Peer(worker, socket.id, socket.ends.clone()));
+    }
+    // Nobody saw who closed it: the last reader is asked for, since it may have died.
+    let reader = socket.filter(|socket| socket.closer.is_none()).and_then(|socket| socket.owner.clone());
+    questions.extend(reader.map(Question::Lives));
+    questions.extend(endpoint.map(|endpoint| Question::Listeners(worker, endpoint)));
+    questions
+}
+
+/// The endpoint of a peer's name as nginx prints it; `None` for a group's name.
+fn peer_endpoint(name: &BStr) -> Option<Endpoint> {
+    if let Some(path) = name.strip_prefix(b"unix:") {
+        return (!path.is_empty()).then(|| Endpoint::Unix(path.into()));
+    }
+    Some(Endpoint::Tcp(name.to_str().ok()?.parse().ok()?))
+}
+
+fn socket_endpoint(socket: &Socket) -> Option<Endpoint> {
+    match &socket.ends {
+        Ends::Tcp { remote, .. } => Some(Endpoint::Tcp(*remote)),
+        Ends::Unix { path } => (!path.is_empty()).then(|| Endpoint::Unix(path.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::RequestKey;
+
+    fn attempt(errno: i32, peer: &str) -> Attempt {
+        let key = RequestKey { worker: Pid(7), ..RequestKey::default() };
+        Attempt { key, errno: Some(errno), peer: Some(peer.into()), ..Attempt::default() }
+    }
+
+    #[test]
+    fn a_refused_connect_asks_who_listens() {
+        let remote: SocketAddr = "127.0.0.1:9000".parse().expect("an address");
+        let listeners = Question::Listeners(Pid(7), Endpoint::Tcp(remote));
+        assert_eq!(of_attempt(&attempt(nix::libc::ECONNREFUSED, "127.0.0.1:9000")), vec![listeners.clone()]);
+        let ports = Question::Ports(Pid(7), remote);
+        assert_eq!(of_attempt(&attempt(EADDRNOTAVAIL, "127.0.0.1:9000")), vec![ports, listeners]);
+    }
+
+    #[test]
+    fn a_denied_unix_connect_asks_for_the_walk_too() {
+        let path = BString::from("/run/x.sock");
+        let expected =
+            vec![Question::Walk(Pid(7), path.clone()), Question::Listeners(Pid(7), Endpoint::Unix(path))];
+        assert_eq!(of_attempt(&attempt(EACCES, "unix:/run/x.sock")), expected);
+    }
+
+    #[test]
+    fn groups_and_hostile_names_ask_nothing() {
+        for name in ["backend", "unix:", "", "127.0.0.1", "999.0.0.1:80", "127.0.0.1:99999"] {
+            assert_eq!(of_attempt(&attempt(ENOENT, name)), vec![], "{name}");
+        }
+        assert_eq!(of_attempt(&attempt(EMFILE, "backend")), vec![Question::Limits(Pid(7))]);
+    }
+
+    #[test]
+    fn a_request_asks_only_where_attempts_were_not_reported() {
+        let quiet = Request {
+            has_upstream: true,
+            peer: Some("unix:/run/x.sock".into()),
+            log_level: Some(3),
+            ..Request::default()
+        };
+        assert_eq!(of_request(&quiet).len(), 1);
+        assert_eq!(of_request(&Request { log_level: Some(4), ..quiet }), vec![]);
+    }
+}

@@ -1,0 +1,194 @@
+//! Making hostile text safe for terminals, HTML and CSV.
+//!
+//! URIs, headers, process names and paths come from the network or from other users. Each output has its own way of
+//! being attacked: a terminal obeys escape sequences, a browser markup, a spreadsheet formulas, and every reader can
+//! be fooled by characters that reorder text. Text that needs no change is borrowed.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+/// Text for a terminal: one line, nothing a terminal obeys, nothing that reorders or hides what is written.
+///
+/// Control characters (C0, DEL, C1), line separators, bidirectional controls and invisible characters become visible
+/// as `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`. A backslash stays a backslash: the result is for
+/// eyes, not for parsing.
+pub fn terminal(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(is_deceptive) => Cow::Borrowed(text),
+        _ => Cow::Owned(Terminal(bytes).to_string()),
+    }
+}
+
+/// Displays bytes as [`terminal`] does, without an allocation; ignores width and fill.
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal<'a>(pub &'a [u8]);
+
+impl fmt::Display for Terminal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            write_visible(f, chunk.valid())?;
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_visible(out: &mut impl Write, text: &str) -> fmt::Result {
+    let mut plain = 0;
+    for (at, character) in text.char_indices().filter(|&(_, character)| is_deceptive(character)) {
+        out.write_str(&text[plain..at])?;
+        write_escaped(out, character)?;
+        plain = at + character.len_utf8();
+    }
+    out.write_str(&text[plain..])
+}
+
+fn write_escaped(out: &mut impl Write, character: char) -> fmt::Result {
+    match u32::from(character) {
+        code @ ..0x80 => write!(out, "\\x{code:02x}"),
+        code => write!(out, "\\u{{{code:x}}}"),
+    }
+}
+
+/// Whether a character commands a terminal, reorders the text around it, or cannot be seen.
+pub fn is_deceptive(character: char) -> bool {
+    match character {
+        ' '..='~' => false,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}' => true,
+        // Soft hyphen, Arabic letter mark, zero-width space, LRM and RLM, line and paragraph separators, embeddings
+        // and overrides, word joiner to the deprecated format characters, BOM, interlinear annotation, tags.
+        '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' => true,
+        '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        _ => false,
+    }
+}
+
+/// Text for HTML element content and quoted attributes.
+///
+/// Markup characters become entities; what [`is_deceptive`] becomes visible, except tab and line feed.
+pub fn html(text: &str) -> Cow<'_, str> {
+    let special =
+        |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (is_deceptive(c) && !matches!(c, '\t' | '\n'));
+    if !text.contains(special) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + text.len() / 8 + 8);
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other if special(other) => {
+                // Writing to a String cannot fail.
+                let _ = write_escaped(&mut out, other);
+            }
+            other => out.push(other),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A value that no spreadsheet takes for a formula: a leading `=`, `+`, `-`, `@` (their full-width forms too), tab,
+/// CR or LF gets an apostrophe before it.
+///
+/// For writers that quote on their own (the `csv` crate); [`csv_field`] also quotes. Only for text: a number that is
+/// written as a number must not pass through here.
+pub fn csv_formula(text: &str) -> Cow<'_, str> {
+    match text.chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
+            Cow::Owned(format!("'{text}"))
+        }
+        _ => Cow::Borrowed(text),
+    }
+}
+
+/// One field of an RFC 4180 line, safe from formulas: quoted where it holds a comma, a quote or a line break.
+pub fn csv_field(text: &str) -> Cow<'_, str> {
+    let safe = csv_formula(text);
+    if !safe.contains([',', '"', '\r', '\n']) {
+        return safe;
+    }
+    Cow::Owned(format!("\"{}\"", safe.replace('"', "\"\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_borrowed_everywhere() {
+        let uri = format!("/{}", "ä0%20?x".repeat(8192 / 8));
+        assert!(matches!(terminal(uri.as_bytes()), Cow::Borrowed(text) if text == uri));
+        assert!(matches!(html(&uri), Cow::Borrowed(_)));
+        assert!(matches!(csv_field(&uri), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn terminal_shows_escape_sequences_instead_of_obeying_them() {
+        assert_eq!(
+            terminal(b"/\x1b]0;owned\x07\x1b[2J\r\n\t\x7f"),
+            r"/\x1b]0;owned\x07\x1b[2J\x0d\x0a\x09\x7f"
+        );
+        assert_eq!(terminal("a\u{9b}31mb".as_bytes()), r"a\u{9b}31mb");
+    }
+
+    #[test]
+    fn terminal_shows_what_reorders_or_hides() {
+        assert_eq!(
+            terminal("/\u{202e}gpj.exe\u{2066}\u{200b}".as_bytes()),
+            r"/\u{202e}gpj.exe\u{2066}\u{200b}"
+        );
+        assert_eq!(terminal("a\u{2028}b\u{feff}\u{e0041}".as_bytes()), r"a\u{2028}b\u{feff}\u{e0041}");
+    }
+
+    #[test]
+    fn terminal_shows_invalid_utf8_byte_by_byte() {
+        assert_eq!(terminal(b"ok\xff\xc3(\xe2\x82"), r"ok\xff\xc3(\xe2\x82");
+        assert_eq!(terminal("grüße 漢字".as_bytes()), "grüße 漢字");
+    }
+
+    #[test]
+    fn long_hostile_uris_stay_one_safe_line() {
+        let uri = b"\x1b[31m\xff".repeat(8192 / 6);
+        let shown = terminal(&uri);
+        assert!(!shown.chars().any(is_deceptive));
+        assert_eq!(shown, Terminal(&uri).to_string());
+        assert_eq!(shown.matches(r"\x1b[31m\xff").count(), 8192 / 6);
+    }
+
+    #[test]
+    fn html_neutralises_markup_attributes_and_controls() {
+        assert_eq!(
+            html("<script>alert('1' & \"2\")</script>"),
+            "&lt;script&gt;alert(&#39;1&#39; &amp; &quot;2&quot;)&lt;/script&gt;"
+        );
+        assert_eq!(html("a\0b\u{202e}c\n\td<"), "a\\x00b\\u{202e}c\n\td&lt;");
+        let long = "<".repeat(8192);
+        assert_eq!(html(&long).len(), 8192 * 4);
+    }
+
+    #[test]
+    fn csv_disarms_formulas_and_quotes() {
+        assert_eq!(csv_field("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0");
+        for start in ["+1", "-1", "@x", "\tx", "＝1"] {
+            assert_eq!(csv_formula(start), format!("'{start}"));
+        }
+        assert_eq!(csv_field("\r\nx"), "\"'\r\nx\"");
+        assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv_field("a-b=c"), "a-b=c");
+        assert_eq!(csv_field(""), "");
+    }
+
+    #[test]
+    fn csv_reads_back_as_one_field() {
+        let hostile = format!("={}\",\r\n,{}", "a,".repeat(4096), '\u{1b}');
+        let line = format!("{},{}\r\n", csv_field(&hostile), csv_field("next"));
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_bytes());
+        let record = reader.records().next().expect("one record").expect("valid");
+        assert_eq!(record.iter().collect::<Vec<_>>(), [format!("'{hostile}").as_str(), "next"]);
+    }
+}

@@ -1,0 +1,120 @@
+//! Parquet for engines: typed columns, dictionary and zstd compression, bounded row groups.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::ColumnWriter;
+use parquet::data_type::ByteArray;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+
+use super::row::{COLUMNS, Cell, Row, Type};
+
+/// Rows of a full group.
+const GROUP_ROWS: usize = 65_536;
+/// Bytes of text at which a group is closed early, so that long texts do not take the memory.
+const GROUP_TEXT: usize = 24 << 20;
+
+/// Writes rows in groups.
+pub struct ParquetWriter<W: Write + Send> {
+    output: SerializedFileWriter<W>,
+    columns: Vec<Buffer>,
+    rows: usize,
+    text: usize,
+}
+
+/// The values of one column of the group under construction.
+#[derive(Default)]
+struct Buffer {
+    levels: Vec<i16>,
+    numbers: Vec<i64>,
+    texts: Vec<ByteArray>,
+}
+
+impl<W: Write + Send> ParquetWriter<W> {
+    /// Begins a file.
+    pub fn new(output: W) -> Result<Self> {
+        let schema = Arc::new(parse_message_type(&schema()).context("cannot build the Parquet schema")?);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_dictionary_enabled(true)
+            .set_created_by(concat!("ngx502 ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let output = SerializedFileWriter::new(output, schema, Arc::new(properties)).context(FAILED)?;
+        let columns = COLUMNS.iter().map(|_| Buffer::default()).collect();
+        Ok(ParquetWriter { output, columns, rows: 0, text: 0 })
+    }
+
+    /// Adds a row; writes a group when it is full.
+    pub fn write(&mut self, row: &Row<'_>) -> Result<()> {
+        for (column, buffer) in COLUMNS.iter().zip(&mut self.columns) {
+            let cell = (column.value)(row);
+            buffer.levels.push(i16::from(cell != Cell::Null));
+            match cell {
+                Cell::Null => {}
+                Cell::Integer(value) => buffer.numbers.push(value),
+                Cell::Text(text) => {
+                    self.text += text.len();
+                    buffer.texts.push(ByteArray::from(text.into_owned().into_bytes()));
+                }
+            }
+        }
+        self.rows += 1;
+        if self.rows >= GROUP_ROWS || self.text >= GROUP_TEXT { self.write_group() } else { Ok(()) }
+    }
+
+    /// Writes what is buffered and the footer.
+    pub fn finish(mut self) -> Result<()> {
+        if self.rows > 0 {
+            self.write_group()?;
+        }
+        self.output.close().context(FAILED)?;
+        Ok(())
+    }
+
+    fn write_group(&mut self) -> Result<()> {
+        let mut group = self.output.next_row_group().context(FAILED)?;
+        for (column, buffer) in COLUMNS.iter().zip(&mut self.columns) {
+            let Buffer { levels, numbers, texts } = std::mem::take(buffer);
+            let levels = column.optional.then_some(&levels[..]);
+            let mut writer =
+                group.next_column().context(FAILED)?.context("the Parquet schema has too few columns")?;
+            match writer.untyped() {
+                ColumnWriter::Int32ColumnWriter(typed) => {
+                    let numbers: Vec<i32> =
+                        numbers.iter().map(|n| i32::try_from(*n).unwrap_or(i32::MAX)).collect();
+                    typed.write_batch(&numbers, levels, None)
+                }
+                ColumnWriter::Int64ColumnWriter(typed) => typed.write_batch(&numbers, levels, None),
+                ColumnWriter::ByteArrayColumnWriter(typed) => typed.write_batch(&texts, levels, None),
+                _ => anyhow::bail!("the Parquet schema has a type that no column has"),
+            }
+            .context(FAILED)?;
+            writer.close().context(FAILED)?;
+        }
+        group.close().context(FAILED)?;
+        (self.rows, self.text) = (0, 0);
+        Ok(())
+    }
+}
+
+const FAILED: &str = "cannot write the Parquet file, it is of no use now: free space or choose another place";
+
+fn schema() -> String {
+    let mut text = String::from("message ngx502 {");
+    for column in COLUMNS {
+        let repetition = if column.optional { "optional" } else { "required" };
+        let (physical, logical) = match column.of {
+            Type::Time => ("int64", " (TIMESTAMP(MICROS,true))"),
+            Type::Int => ("int32", ""),
+            Type::Long => ("int64", ""),
+            Type::Text => ("binary", " (UTF8)"),
+        };
+        let _ = write!(text, " {repetition} {physical} {}{logical};", column.name);
+    }
+    text + " }"
+}

@@ -1,0 +1,199 @@
+//! Reads the kernel's latency histograms.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use aya::maps::{self, MapData, PerCpuHashMap};
+use bstr::BString;
+use ngx502_common::{
+    connection::{Connection, Phases},
+    latency::{BUCKETS, Durations, Series, bucket, upper_bound},
+};
+
+use crate::event::{Latency, LatencySeries, Nanos, Pid};
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+
+/// An AF_UNIX connection that was idle for so long is looked after.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// One series' counts, all CPUs together.
+#[derive(Clone)]
+struct Counts([[u64; BUCKETS]; 3]);
+
+impl Counts {
+    const ZERO: Self = Self([[0; BUCKETS]; 3]);
+
+    fn add(&mut self, phases: Phases) {
+        let durations = [phases.connect, Some(phases.first_byte), Some(phases.total)];
+        for (histogram, micros) in self.0.iter_mut().zip(durations) {
+            if let Some(micros) = micros {
+                histogram[bucket(micros)] += 1;
+            }
+        }
+    }
+}
+
+/// The maps that latency is read from.
+pub(super) struct Maps {
+    pub(super) durations: PerCpuHashMap<MapData, Series, Durations>,
+    pub(super) paths: maps::HashMap<MapData, u64, [u8; 112]>,
+    pub(super) connections: maps::HashMap<MapData, u64, Connection>,
+}
+
+/// The histograms, and what was read of them before.
+pub struct DurationReader {
+    maps: Maps,
+    /// Counts at the last reading; boxed, since a series takes 12 KiB.
+    before: HashMap<Series, Box<Counts>>,
+    /// What [`DurationReader::forget_closed`] counted in place of the kernel.
+    counted_here: HashMap<Series, Box<Counts>>,
+    since: Nanos,
+}
+
+impl DurationReader {
+    /// Takes the maps over; what was counted before `now` counts as new.
+    pub(super) fn new(maps: Maps, now: Nanos) -> Self {
+        Self { maps, before: HashMap::new(), counted_here: HashMap::new(), since: now }
+    }
+
+    /// What was counted since the last reading; `None` when nothing was.
+    pub fn read(&mut self, now: Nanos) -> Option<Latency> {
+        let since = std::mem::replace(&mut self.since, now);
+        let mut series = Vec::new();
+        for (key, counts) in self.counted() {
+            let before = self.before.entry(key).or_insert_with(|| Box::new(Counts::ZERO));
+            let grown = [0, 1, 2].map(|phase| grown(&before.0[phase], &counts.0[phase]));
+            *before = counts;
+            if grown.iter().any(|buckets| !buckets.is_empty()) {
+                series.push(self.series(&key, grown));
+            }
+        }
+        latency(since, series)
+    }
+
+    /// Responses that arrived, at least in part, but that the kernel has not counted: it counts a request when the next
+    /// one follows on the connection or the connection ends, and on a kernel without kprobes the end of an AF_UNIX
+    /// connection shows no earlier than its socket's memory is used again. Whatever is told here is counted later: it
+    /// is no part of any [`DurationReader::read`] before.
+    pub fn uncounted(&self, now: Nanos) -> Option<Latency> {
+        let mut pending: HashMap<Series, Box<Counts>> = HashMap::new();
+        for (_, connection) in self.maps.connections.iter().filter_map(Result::ok) {
+            let Some(phases) = connection.uncounted() else { continue };
+            let counts = pending.entry(connection.series).or_insert_with(|| Box::new(Counts::ZERO));
+            counts.add(phases);
+        }
+        let series = pending.iter().map(|(key, counts)| {
+            self.series(key, counts.0.each_ref().map(|histogram| grown(&[0; BUCKETS], histogram)))
+        });
+        latency(now, series.collect())
+    }
+
+    /// Drops AF_UNIX connections that no worker holds any more, and counts their last requests. Without kprobes nothing
+    /// tells of their end, and one at a time would fill the map. `sockets` gives the inodes that a process holds.
+    pub fn forget_closed(&mut self, now: Nanos, sockets: impl Fn(Pid) -> Vec<u64>) {
+        let mut held: HashMap<u32, HashSet<u64>> = HashMap::new();
+        let idle = self
+            .maps
+            .connections
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, connection)| is_idle(connection, now));
+        for (sk, seen) in idle.collect::<Vec<_>>() {
+            let worker = seen.worker;
+            let held = held.entry(worker).or_insert_with(|| sockets(Pid(worker)).into_iter().collect());
+            if held.contains(&seen.inode) {
+                continue;
+            }
+            // A connection that began at the same address since is another one.
+            let same =
+                |found: Connection| found.inode == seen.inode && found.facts.sent_at == seen.facts.sent_at;
+            if !self.maps.connections.get(&sk, 0).is_ok_and(same) {
+                continue;
+            }
+            if self.maps.connections.remove(&sk).is_ok()
+                && let Some(phases) = seen.uncounted()
+            {
+                self.counted_here.entry(seen.series).or_insert_with(|| Box::new(Counts::ZERO)).add(phases);
+            }
+        }
+    }
+
+    fn series(&self, key: &Series, [connect, first_byte, total]: [Vec<(u64, u64)>; 3]) -> LatencySeries {
+        LatencySeries { upstream: self.name(key), ok: key.failed == 0, connect, first_byte, total }
+    }
+
+    fn counted(&self) -> HashMap<Series, Box<Counts>> {
+        let add = |sums: &mut Counts, cpu: &Durations| {
+            for (sum, part) in sums.0.iter_mut().zip([&cpu.connect, &cpu.first_byte, &cpu.total]) {
+                for (sum, count) in sum.iter_mut().zip(part) {
+                    *sum += u64::from(*count);
+                }
+            }
+        };
+        let mut totals = self.counted_here.clone();
+        for (key, cpus) in self.maps.durations.iter().filter_map(Result::ok) {
+            let sums = totals.entry(key).or_insert_with(|| Box::new(Counts::ZERO));
+            cpus.iter().for_each(|cpu| add(sums, cpu));
+        }
+        totals
+    }
+
+    /// As nginx names it.
+    fn name(&self, series: &Series) -> BString {
+        match series.family {
+            0 => BString::from("other upstreams"),
+            AF_UNIX => {
+                let [a, b, c, d, e, f, g, h, ..] = series.address;
+                let path =
+                    self.maps.paths.get(&u64::from_ne_bytes([a, b, c, d, e, f, g, h]), 0).unwrap_or([0; 112]);
+                let text = match path {
+                    [0, rest @ ..] => [b"@", until_nul(&rest)].concat(),
+                    path => until_nul(&path).to_vec(),
+                };
+                BString::from([b"unix:".as_slice(), &text].concat())
+            }
+            family => BString::from(address(family, series).to_string()),
+        }
+    }
+}
+
+/// Whether nothing has happened on an AF_UNIX connection for a while.
+fn is_idle(connection: &Connection, now: Nanos) -> bool {
+    let facts = &connection.facts;
+    let last = facts.connect_at.max(facts.sent_at).max(connection.last_byte_at);
+    facts.family == AF_UNIX && u128::from(now.0.saturating_sub(last)) > IDLE.as_nanos()
+}
+
+/// Series in a stable order; `None` when there are none.
+fn latency(since: Nanos, mut series: Vec<LatencySeries>) -> Option<Latency> {
+    series.sort_by(|a, b| (&a.upstream, !a.ok).cmp(&(&b.upstream, !b.ok)));
+    (!series.is_empty()).then_some(Latency { since, series })
+}
+
+/// Buckets that grew, as (upper bound, growth). Counts wrap at 2^32 a CPU; a shrinking one is left out.
+fn grown(before: &[u64; BUCKETS], now: &[u64; BUCKETS]) -> Vec<(u64, u64)> {
+    let grown = before.iter().zip(now).enumerate();
+    grown
+        .filter(|(_, (before, now))| now > before)
+        .map(|(at, (before, now))| (upper_bound(at), now - before))
+        .collect()
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn address(family: u16, series: &Series) -> SocketAddr {
+    let [a, b, c, d, rest @ ..] = series.address;
+    let v4 = Ipv4Addr::new(a, b, c, d);
+    // An IPv6 socket towards an IPv4-mapped peer counts as IPv4, as in `decode`.
+    let ip = if family == AF_INET || (rest == [0; 12] && !v4.is_unspecified()) {
+        IpAddr::V4(v4)
+    } else {
+        IpAddr::V6(Ipv6Addr::from(series.address))
+    };
+    SocketAddr::new(ip, series.port)
+}

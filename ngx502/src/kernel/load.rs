@@ -1,0 +1,255 @@
+//! Loading the BPF object and attaching its programs, each on its own: one that fails only selects the next provider.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
+    programs::{
+        KProbe, Program, ProgramError, RawTracePoint, UProbe, uprobe::UProbeLinkId, uprobe::UProbeScope,
+    },
+};
+use ngx502_common::{
+    config::{Traced, loss},
+    layout::NginxLayout,
+};
+
+use super::{
+    btf::KernelTypes,
+    durations::{self, DurationReader},
+    offsets,
+    providers::{Hook, PASSTHROUGH, Provider, SIGNALS, Signal, UPROBES},
+};
+
+use crate::event::Nanos;
+
+/// The object that build.rs compiled from `ngx502-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NGX502_BPF_OBJECT"));
+
+/// How one provider fared.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Its name.
+    pub provider: &'static str,
+    /// Why it did not attach; `None` when it did.
+    pub error: Option<String>,
+}
+
+/// What became of a signal.
+#[derive(Clone, Debug)]
+pub struct SignalState {
+    /// The table's entry.
+    pub signal: &'static Signal,
+    /// Providers tried, in order; the last one without an error serves.
+    pub attempts: Vec<Attempt>,
+}
+
+impl SignalState {
+    /// The provider in use.
+    pub fn provider(&self) -> Option<&'static str> {
+        self.attempts.iter().find(|attempt| attempt.error.is_none()).map(|attempt| attempt.provider)
+    }
+}
+
+/// The loaded programs and their maps.
+pub struct Kernel {
+    ebpf: Ebpf,
+    traced: HashMap<MapData, u32, Traced>,
+    layouts: Array<MapData, NginxLayout>,
+    holders: HashMap<MapData, u32, u8>,
+    lost: PerCpuArray<MapData, u64>,
+    /// What became of each signal.
+    pub signals: Vec<SignalState>,
+}
+
+impl Kernel {
+    /// Loads the object and every program that this kernel takes. Kernel hooks are attached by [`Kernel::attach`].
+    ///
+    /// # Errors
+    /// When the object itself, its maps or the required uprobe program are refused.
+    pub fn load(types: &KernelTypes, verbose: bool) -> Result<Self> {
+        raise_memlock_limit();
+        let layout = offsets::resolve(types);
+        let level = u8::from(verbose) * LOG_LEVEL_DEBUG;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("KERNEL", &layout, true)
+            .map_max_entries("DURATIONS", series_limit())
+            .override_global("AYA_LOG_LEVEL", &level, false)
+            .load(OBJECT)
+            .context("the kernel refused the BPF maps; ngx502 cannot trace")?;
+        for (program, _) in UPROBES.iter().chain([&PASSTHROUGH]) {
+            let program: &mut UProbe = program_mut(&mut ebpf, program)?;
+            program.load().map_err(explain).context("the kernel refused the uprobe program")?;
+        }
+        Ok(Self {
+            traced: HashMap::try_from(take(&mut ebpf, "TRACED")?)?,
+            layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
+            holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
+            lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
+            ebpf,
+            signals: Vec::new(),
+        })
+    }
+
+    /// Attaches every kernel signal by the first provider that works, but for those named in `without`.
+    pub fn attach(&mut self, without: &[&str]) {
+        for signal in SIGNALS.iter().filter(|signal| !without.contains(&signal.name)) {
+            let mut attempts = Vec::new();
+            for provider in signal.providers {
+                let error = attach_provider(&mut self.ebpf, provider).err().map(|error| format!("{error:#}"));
+                let attached = error.is_none();
+                if let Some(error) = &error {
+                    log::debug!("{}: {} does not attach: {error}", signal.name, provider.name);
+                }
+                attempts.push(Attempt { provider: provider.name, error });
+                if attached {
+                    break;
+                }
+            }
+            self.signals.push(SignalState { signal, attempts });
+        }
+    }
+
+    /// The latency histograms; can be taken once.
+    ///
+    /// # Errors
+    /// When they were taken before.
+    pub fn take_durations(&mut self, now: Nanos) -> Result<DurationReader> {
+        let maps = durations::Maps {
+            durations: PerCpuHashMap::try_from(take(&mut self.ebpf, "DURATIONS")?)?,
+            paths: HashMap::try_from(take(&mut self.ebpf, "PATHS")?)?,
+            connections: HashMap::try_from(take(&mut self.ebpf, "CONNECTIONS")?)?,
+        };
+        Ok(DurationReader::new(maps, now))
+    }
+
+    /// The stream of records; can be taken once.
+    ///
+    /// # Errors
+    /// When it was taken before.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?)?)
+    }
+
+    /// The object, for aya-log.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Attaches one error-path uprobe to a binary at a file offset, for every process that runs it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, e.g. since the file is gone.
+    pub fn attach_uprobe(&mut self, program: &str, binary: &Path, offset: u64) -> Result<UProbeLinkId> {
+        let probe: &mut UProbe = program_mut(&mut self.ebpf, program)?;
+        probe
+            .attach(offset, binary, UProbeScope::AllProcesses)
+            .map_err(explain)
+            .with_context(|| format!("cannot attach {program} to {}", binary.display()))
+    }
+
+    /// Sets the layout of a binary.
+    ///
+    /// # Errors
+    /// When `index` is out of range.
+    pub fn set_layout(&mut self, index: u32, layout: NginxLayout) -> Result<()> {
+        self.layouts
+            .set(index, layout, 0)
+            .context("more different nginx binaries than ngx502 has room for (256)")
+    }
+
+    /// Traces a process with the layout at `index`; `log_hides` when its error log hides the text of failures.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn trace(&mut self, pid: u32, index: u32, log_hides: bool) -> Result<()> {
+        self.traced
+            .insert(pid, Traced { layout: index, log_hides: u32::from(log_hides) }, 0)
+            .context("more nginx processes than ngx502 has room for (16384)")
+    }
+
+    /// Tells the programs that a process may hold a listening socket.
+    pub fn add_holder(&mut self, pid: u32) {
+        if let Err(error) = self.holders.insert(pid, 1, 0) {
+            log::debug!("holder {pid}: {error}");
+        }
+    }
+
+    /// Records lost so far, by reason.
+    pub fn lost(&self) -> [u64; loss::COUNT as usize] {
+        std::array::from_fn(|reason| {
+            let counts = self.lost.get(&(reason as u32), 0);
+            counts.map_or(0, |counts| counts.iter().sum())
+        })
+    }
+}
+
+/// Memory for histograms, all CPUs together.
+const DURATIONS_BYTES: usize = 16 << 20;
+
+/// How many series (upstream and outcome) there is room for: a histogram takes 6 KiB a CPU.
+fn series_limit() -> u32 {
+    let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
+    let series = DURATIONS_BYTES / (cpus * size_of::<ngx502_common::latency::Durations>());
+    u32::try_from(series.clamp(32, 1024)).unwrap_or(32)
+}
+
+/// aya-log's number for debug.
+const LOG_LEVEL_DEBUG: u8 = 4;
+
+/// Before 5.11 maps count against RLIMIT_MEMLOCK; later they do not, and raising it may be forbidden.
+fn raise_memlock_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        log::debug!("RLIMIT_MEMLOCK stays: {error} (only matters before Linux 5.11)");
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}, or it is in use"))
+}
+
+fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+fn attach_provider(ebpf: &mut Ebpf, provider: &Provider) -> Result<()> {
+    for (name, hook) in provider.programs {
+        match hook {
+            Hook::RawTracepoint(tracepoint) => {
+                let program: &mut RawTracePoint = program_mut(ebpf, name)?;
+                program.load().map_err(explain)?;
+                program.attach(tracepoint).map_err(explain)?;
+            }
+            Hook::Kprobe(function) | Hook::Kretprobe(function) => {
+                if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+                    bail!("this kernel has no kprobes");
+                }
+                let program: &mut KProbe = program_mut(ebpf, name)?;
+                program.load().map_err(explain)?;
+                program.attach(function, 0).map_err(explain)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One line from aya's error and its sources; the verifier's log only at debug level.
+fn explain(error: ProgramError) -> anyhow::Error {
+    if let ProgramError::LoadError { verifier_log, .. } = &error {
+        log::debug!("{verifier_log}");
+    }
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let last = log.lines().rfind(|line| !line.starts_with("processed")).unwrap_or_default();
+            anyhow!("the verifier refused it: {io_error} ({last})")
+        }
+        other => anyhow::Error::from(other),
+    }
+}

@@ -1,0 +1,8 @@
+//! The kernel's side: what it offers, loading the BPF programs into it, attaching them.
+
+pub mod btf;
+pub mod durations;
+pub mod load;
+pub mod offsets;
+pub mod preflight;
+pub mod providers;

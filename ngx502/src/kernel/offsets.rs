@@ -1,0 +1,106 @@
+//! The offsets that the BPF programs need, from BTF.
+
+use ngx502_common::config::{ABSENT, KernelLayout};
+
+use super::btf::KernelTypes;
+
+/// Bytes in a pointer.
+const POINTER: u16 = 8;
+
+/// Resolves every offset; what this kernel lacks is [`ABSENT`].
+pub fn resolve(types: &KernelTypes) -> KernelLayout {
+    let at = |structure, path| types.offset(structure, path).unwrap_or(ABSENT);
+    let plus = |offset: u16, distance: u16| if offset == ABSENT { ABSENT } else { offset + distance };
+    KernelLayout {
+        skc_family: at("sock", "__sk_common.skc_family"),
+        skc_state: at("sock", "__sk_common.skc_state"),
+        skc_dport: at("sock", "__sk_common.skc_dport"),
+        skc_daddr: at("sock", "__sk_common.skc_daddr"),
+        skc_rcv_saddr: at("sock", "__sk_common.skc_rcv_saddr"),
+        skc_v6_daddr: at("sock", "__sk_common.skc_v6_daddr"),
+        skc_v6_rcv_saddr: at("sock", "__sk_common.skc_v6_rcv_saddr"),
+        skc_net: at("sock", "__sk_common.skc_net"),
+        net_inum: at("net", "ns.inum"),
+        sk_err: at("sock", "sk_err"),
+        sk_socket: at("sock", "sk_socket"),
+        sk_ack_backlog: at("sock", "sk_ack_backlog"),
+        sk_max_ack_backlog: at("sock", "sk_max_ack_backlog"),
+        sk_receive_qlen: at("sock", "sk_receive_queue.qlen"),
+        sk_error_queue_prev: at("sock", "sk_error_queue.prev"),
+        inet_sport: at("inet_sock", "inet_sport"),
+        tcp_bytes_received: at("tcp_sock", "bytes_received"),
+        tcp_bytes_acked: at("tcp_sock", "bytes_acked"),
+        unix_peer: at("unix_sock", "peer"),
+        unix_addr: at("unix_sock", "addr"),
+        unix_address_len: at("unix_address", "len"),
+        unix_address_name: at("unix_address", "name"),
+        socket_sk: at("socket", "sk"),
+        socket_inode: socket_inode(types),
+        file_private_data: at("file", "private_data"),
+        task_files: at("task_struct", "files"),
+        files_fdt: at("files_struct", "fdt"),
+        fdtable_fd: at("fdtable", "fd"),
+        fdtable_max_fds: at("fdtable", "max_fds"),
+        task_flags: at("task_struct", "flags"),
+        task_exit_code: at("task_struct", "exit_code"),
+        task_signal: at("task_struct", "signal"),
+        task_tgid: at("task_struct", "tgid"),
+        task_group_leader: at("task_struct", "group_leader"),
+        task_real_parent: at("task_struct", "real_parent"),
+        task_comm: at("task_struct", "comm"),
+        task_start: at("task_struct", "start_boottime|real_start_time"),
+        task_cgroups: at("task_struct", "cgroups"),
+        task_mm: at("task_struct", "mm"),
+        signal_live: at("signal_struct", "live"),
+        signal_group_exit_code: at("signal_struct", "group_exit_code"),
+        signal_oom_mm: at("signal_struct", "oom_mm"),
+        css_set_memory: types
+            .enumerator("cgroup_subsys_id", "memory_cgrp_id")
+            .map_or(ABSENT, |slot| plus(at("css_set", "subsys"), slot as u16 * POINTER)),
+        css_cgroup: at("cgroup_subsys_state", "cgroup"),
+        css_parent: at("cgroup_subsys_state", "parent"),
+        memcg_max: at("mem_cgroup", "memory.max"),
+        memcg_usage: at("mem_cgroup", "memory.usage"),
+        cgroup_kn: at("cgroup", "kn"),
+        kernfs_name: at("kernfs_node", "name"),
+        kernfs_parent: at("kernfs_node", "parent|__parent"),
+        mm_rss: resident_counter(types),
+        mm_rss_stride: resident_stride(types),
+        oom_memcg: at("oom_control", "memcg"),
+        oom_chosen: at("oom_control", "chosen"),
+        siginfo_code: at("kernel_siginfo", "si_code"),
+        siginfo_addr: at("kernel_siginfo", "_sifields._sigfault._addr"),
+        skb_cb: at("sk_buff", "cb"),
+        exterr_errno: at("sock_exterr_skb", "ee.ee_errno"),
+        exterr_origin: at("sock_exterr_skb", "ee.ee_origin"),
+        exterr_type: at("sock_exterr_skb", "ee.ee_type"),
+        exterr_code: at("sock_exterr_skb", "ee.ee_code"),
+        mark_victim_is_task: u16::from(types.tracepoint_argument_is_pointer("mark_victim", 0) == Some(true)),
+    }
+}
+
+/// A socket is allocated together with its inode, in front of it.
+fn socket_inode(types: &KernelTypes) -> u16 {
+    let distance = || {
+        let inode = types.offset("socket_alloc", "vfs_inode")? + types.offset("inode", "i_ino")?;
+        inode.checked_sub(types.offset("socket_alloc", "socket")?)
+    };
+    distance().unwrap_or(ABSENT)
+}
+
+/// Since 6.2 `rss_stat` is an array of `percpu_counter`, whose `count` lags by at most a batch; before it was a
+/// struct of plain counters.
+fn resident_counter(types: &KernelTypes) -> u16 {
+    let Some(base) = types.offset("mm_struct", "rss_stat") else { return ABSENT };
+    match types.offset("mm_rss_stat", "count") {
+        Some(inner) => base + inner,
+        None => types.offset("percpu_counter", "count").map_or(ABSENT, |inner| base + inner),
+    }
+}
+
+fn resident_stride(types: &KernelTypes) -> u16 {
+    match types.offset("mm_rss_stat", "count") {
+        Some(_) => POINTER,
+        None => types.size("percpu_counter").unwrap_or(ABSENT),
+    }
+}

@@ -1,0 +1,104 @@
+//! What must hold before anything is loaded, each with the sentence to print when it does not.
+
+use std::path::Path;
+
+use super::btf;
+
+/// A reason not to start.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Neither root nor the two capabilities.
+    #[error(
+        "ngx502 may not load BPF programs (effective capabilities: {0:#x}); without that it sees nothing. \
+         Run it with sudo; before Linux 6.16 CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE suffice"
+    )]
+    Privileges(u64),
+    /// No BTF.
+    #[error(
+        "this kernel shows no type information at {path} ({reason}); without it the probes cannot find their way in \
+         kernel memory. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is)",
+        path = btf::VMLINUX
+    )]
+    NoTypes {
+        /// What happened; not named `source`, since the sentence says it already.
+        reason: btf_rs::Error,
+    },
+}
+
+const CAP_SYS_PTRACE: u64 = 1 << 19;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_PERFMON: u64 = 1 << 38;
+const CAP_BPF: u64 = 1 << 39;
+
+/// The effective capabilities of this process, from `/proc/self/status`; 0 when they cannot be read.
+pub fn effective_capabilities() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Whether the capabilities suffice to load tracing programs.
+pub fn may_trace(capabilities: u64) -> bool {
+    capabilities & CAP_SYS_ADMIN != 0 || capabilities & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON
+}
+
+/// What tracing without full root privileges will miss, as a sentence each.
+pub fn shortcomings(capabilities: u64) -> Vec<&'static str> {
+    let mut told = Vec::new();
+    if capabilities & CAP_SYS_PTRACE == 0 {
+        told.push(
+            "CAP_SYS_PTRACE is missing, so an nginx or upstream of another user is not seen; run ngx502 with sudo",
+        );
+    }
+    if capabilities & CAP_SYS_ADMIN == 0 {
+        told.push(
+            "CAP_SYS_ADMIN is missing, without which Linux 6.16 and later (and older ones with its fix) attach no \
+             uprobe to nginx; if that fails, run ngx502 with sudo",
+        );
+    }
+    told
+}
+
+/// Checks privileges and reads the kernel's types.
+///
+/// # Errors
+/// The first thing that is missing.
+pub fn check() -> Result<btf::KernelTypes, Refusal> {
+    let capabilities = effective_capabilities();
+    if !may_trace(capabilities) {
+        return Err(Refusal::Privileges(capabilities));
+    }
+    for shortcoming in shortcomings(capabilities) {
+        log::warn!("{shortcoming}");
+    }
+    btf::KernelTypes::from_file(Path::new(btf::VMLINUX)).map_err(|reason| Refusal::NoTypes { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_privileges_lack_nothing() {
+        assert_eq!(shortcomings(u64::MAX), [""; 0]);
+        assert_eq!(shortcomings(CAP_SYS_ADMIN).len(), 1);
+        assert_eq!(shortcomings(CAP_BPF | CAP_PERFMON).len(), 2);
+    }
+
+    #[test]
+    fn a_missing_type_file_is_told_once() {
+        let Err(reason) = btf::KernelTypes::from_file(Path::new("/nonexistent/btf")) else {
+            panic!("there is no such file");
+        };
+        let told = format!("{:#}", anyhow::Error::from(Refusal::NoTypes { reason }));
+        assert_eq!(told.matches("No such file").count(), 1, "{told}");
+    }
+
+    #[test]
+    fn either_admin_or_both_tracing_capabilities_suffice() {
+        assert!(may_trace(CAP_SYS_ADMIN));
+        assert!(may_trace(CAP_BPF | CAP_PERFMON));
+        assert!(!may_trace(CAP_BPF));
+        assert!(!may_trace(0));
+    }
+}

@@ -1,0 +1,172 @@
+//! One table: which hook serves which signal, what else would, and which verdicts are lost without it.
+//!
+//! Providers are chosen by loading and attaching, in the order listed, never by the kernel's version: distributions
+//! backport hooks, and vendors remove them.
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `BPF_RAW_TRACEPOINT_OPEN` by the tracepoint's name.
+    RawTracepoint(&'static str),
+    /// A kprobe at a function's entry.
+    Kprobe(&'static str),
+    /// A kprobe at a function's return.
+    Kretprobe(&'static str),
+}
+
+/// A way to get a signal: all its programs must attach.
+#[derive(Clone, Copy, Debug)]
+pub struct Provider {
+    /// As shown to people: `raw_tp:sched_process_exit`.
+    pub name: &'static str,
+    /// BPF function and where it goes.
+    pub programs: &'static [(&'static str, Hook)],
+}
+
+/// Something that the tracer wants to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Signal {
+    /// Its name in `ready` and `doctor`.
+    pub name: &'static str,
+    /// Best first.
+    pub providers: &'static [Provider],
+    /// What goes wrong without it: named causes and symptoms.
+    pub without: &'static str,
+}
+
+macro_rules! raw_tracepoint {
+    ($($name:literal),+) => {
+        Provider {
+            name: concat!("raw_tp", $(":", $name),+),
+            programs: &[$(($name, Hook::RawTracepoint($name))),+],
+        }
+    };
+}
+
+/// Every kernel signal, in the order in which it is attached: life and death first, so that no listener is missed.
+pub const SIGNALS: &[Signal] = &[
+    Signal {
+        name: "exit",
+        providers: &[raw_tracepoint!("sched_process_exit")],
+        without: "oom-killed, killed, crashed and exited cannot be told: they become unknown",
+    },
+    Signal {
+        name: "fork",
+        providers: &[raw_tracepoint!("sched_process_fork")],
+        without: "workers forked later are missed until the next scan; forked holders of a listener are not known",
+    },
+    Signal {
+        name: "exec",
+        providers: &[raw_tracepoint!("sched_process_exec")],
+        without: "an nginx that is started or upgraded later is only found by the scan every few seconds",
+    },
+    Signal {
+        name: "signal",
+        providers: &[raw_tracepoint!("signal_generate")],
+        without: "killed does not name the sender",
+    },
+    Signal {
+        name: "oom",
+        providers: &[raw_tracepoint!("mark_victim")],
+        without: "oom-killed looks like killed by an unknown sender",
+    },
+    Signal {
+        name: "tcp-state",
+        providers: &[raw_tracepoint!("inet_sock_set_state", "tcp_destroy_sock")],
+        without: "who closed or reset a TCP connection, and listeners that come and go, are not known",
+    },
+    Signal {
+        name: "tcp-reset",
+        providers: &[raw_tracepoint!("tcp_receive_reset")],
+        without: "the time of a reset is not known",
+    },
+    Signal {
+        name: "tcp-reset-sent",
+        providers: &[raw_tracepoint!("tcp_send_reset")],
+        without: "that the other end on this host sent a reset is not part of the evidence",
+    },
+    Signal {
+        name: "icmp-error",
+        providers: &[raw_tracepoint!("inet_sk_error_report")],
+        without: "firewall and unreachable are told apart less often",
+    },
+    Signal {
+        name: "retransmit",
+        providers: &[raw_tracepoint!("tcp_retransmit_skb")],
+        without: "lost segments are not part of the evidence of a timeout",
+    },
+    Signal {
+        name: "sent",
+        providers: &[
+            raw_tracepoint!("sock_send_length"),
+            Provider {
+                name: "kprobe:tcp_sendmsg:unix_stream_sendmsg",
+                programs: &[
+                    ("tcp_sendmsg", Hook::Kprobe("tcp_sendmsg")),
+                    ("unix_stream_sendmsg", Hook::Kprobe("unix_stream_sendmsg")),
+                ],
+            },
+        ],
+        without: "rescued requests are not told, and an error_page that saves a request still counts as a verdict; \
+                  keepalive-race is not told from an early close",
+    },
+    Signal {
+        name: "received",
+        providers: &[
+            raw_tracepoint!("sock_recv_length"),
+            Provider {
+                name: "kprobe:tcp_cleanup_rbuf:unix_stream_recvmsg",
+                programs: &[
+                    ("tcp_cleanup_rbuf", Hook::Kprobe("tcp_cleanup_rbuf")),
+                    ("unix_stream_recvmsg", Hook::Kprobe("unix_stream_recvmsg")),
+                ],
+            },
+        ],
+        without: "times to the first byte come from nginx, in whole milliseconds",
+    },
+    Signal {
+        name: "unix-connect",
+        providers: &[Provider {
+            name: "kprobe:__sys_connect",
+            programs: &[
+                ("sys_connect_enter", Hook::Kprobe("__sys_connect")),
+                ("sys_connect_exit", Hook::Kretprobe("__sys_connect")),
+            ],
+        }],
+        without: "AF_UNIX connects have no times, and their errno comes from nginx's error log only",
+    },
+    Signal {
+        name: "unix-close",
+        providers: &[Provider {
+            name: "kprobe:unix_release_sock",
+            programs: &[("unix_release_sock", Hook::Kprobe("unix_release_sock"))],
+        }],
+        without: "who closed an AF_UNIX connection is inferred from who last received on it",
+    },
+];
+
+/// nginx's error path: BPF function and exported symbol. The first one is required.
+pub const UPROBES: &[(&str, &str)] = &[
+    ("special_response", "ngx_http_special_response_handler"),
+    ("log_error_core", "ngx_log_error_core"),
+    ("connection_error", "ngx_connection_error"),
+    ("ssl_error", "ngx_ssl_error"),
+];
+
+/// The hook of `--passthrough`: on nginx's success path, some 1.5 µs a response.
+pub const PASSTHROUGH: (&str, &str) = ("send_header", "ngx_http_send_header");
+
+/// Probes that only tell more than [`UPROBES`]' others where nginx hides the text of its failures (`error_log … crit`):
+/// attached once that is seen. `ngx_connection_error` begins with an instruction that the kernel cannot emulate, so
+/// that each hit costs a second trap, more than all else that is done for a failed request.
+pub const FOR_HIDDEN_LOGS: &[&str] = &["connection_error"];
+
+/// What each uprobe's absence costs, by symbol.
+pub fn without_uprobe(symbol: &str) -> &'static str {
+    match symbol {
+        "ngx_http_special_response_handler" => "no verdict at all for this binary",
+        "ngx_log_error_core" => "symptoms that only the log text tells: timeouts, early closes, bad headers",
+        "ngx_connection_error" => "connection errors where error_log hides them",
+        _ => "TLS errors where error_log hides them",
+    }
+}

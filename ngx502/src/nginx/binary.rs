@@ -1,0 +1,305 @@
+//! One nginx executable: where its probe points are, what its literals say, and why it may be unusable.
+
+use std::{
+    fs::{File, Metadata},
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use bstr::{BString, ByteSlice as _};
+use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _};
+
+use super::{
+    problem::{BinaryError, BinaryProblem},
+    version::{Signature, Version},
+};
+
+/// No executable or debug file larger than this is read: the largest known, with debug information, have some 100 MB.
+const MAX_FILE: u64 = 1 << 30;
+
+/// The longest literal that [`Binary::text_at`] returns; nginx's own format strings stay well below.
+const MAX_TEXT: usize = 256;
+
+/// The names of the probed functions, in the order of [`Functions`]'s fields.
+pub const FUNCTION_NAMES: [&str; 5] = [
+    "ngx_http_special_response_handler",
+    "ngx_connection_error",
+    "ngx_ssl_error",
+    "ngx_log_error_core",
+    "ngx_http_send_header",
+];
+
+/// A file's identity on this host, whatever path leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BinaryId {
+    /// `st_dev`, as `stat` gives it.
+    pub dev: u64,
+    /// `st_ino`.
+    pub inode: u64,
+}
+
+impl From<&Metadata> for BinaryId {
+    fn from(metadata: &Metadata) -> Self {
+        Self { dev: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// Offsets in the *file* (what a uprobe wants) of the probed functions; `None` where the binary has no such symbol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Functions {
+    /// `ngx_http_special_response_handler(r, error)`.
+    pub special_response: Option<u64>,
+    /// `ngx_connection_error(c, err, text)`.
+    pub connection_error: Option<u64>,
+    /// `ngx_ssl_error(level, log, err, fmt, …)`; absent in a build without TLS.
+    pub ssl_error: Option<u64>,
+    /// `ngx_log_error_core(level, log, err, fmt, …)`.
+    pub log_error_core: Option<u64>,
+    /// `ngx_http_send_header(r)`: on the success path, for `--passthrough` only.
+    pub send_header: Option<u64>,
+}
+
+impl Functions {
+    /// The functions with their names, in the order of [`FUNCTION_NAMES`].
+    pub fn named(&self) -> [(&'static str, Option<u64>); 5] {
+        let [special, connection, ssl, log, send] = FUNCTION_NAMES;
+        [
+            (special, self.special_response),
+            (connection, self.connection_error),
+            (ssl, self.ssl_error),
+            (log, self.log_error_core),
+            (send, self.send_header),
+        ]
+    }
+
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<u64>> {
+        let slots = [
+            &mut self.special_response,
+            &mut self.connection_error,
+            &mut self.ssl_error,
+            &mut self.log_error_core,
+            &mut self.send_header,
+        ];
+        FUNCTION_NAMES
+            .into_iter()
+            .zip(slots)
+            .find(|(wanted, _)| wanted.as_bytes() == name)
+            .map(|(_, slot)| slot)
+    }
+}
+
+/// A loadable segment: its place in memory and file, and its bytes if nobody may write them.
+#[derive(Clone, Debug)]
+struct Segment {
+    vaddr: u64,
+    file_offset: u64,
+    file_size: u64,
+    executable: bool,
+    /// Empty for writable segments.
+    bytes: Vec<u8>,
+}
+
+impl Segment {
+    /// The virtual address of a file offset, if this segment maps some of `length` bytes from there.
+    ///
+    /// The kernel maps whole pages, so a mapping may start a little before the segment does.
+    fn vaddr_of(&self, offset: u64, length: u64) -> Option<u64> {
+        let overlaps = offset < self.file_offset.checked_add(self.file_size)?
+            && offset.checked_add(length)? > self.file_offset;
+        overlaps.then(|| self.vaddr.wrapping_sub(self.file_offset).wrapping_add(offset))
+    }
+
+    /// The offset in the file of a virtual address, if the file backs it.
+    fn file_offset_of(&self, vaddr: u64) -> Option<u64> {
+        let within = vaddr.checked_sub(self.vaddr).filter(|within| *within < self.file_size)?;
+        self.file_offset.checked_add(within)
+    }
+}
+
+/// An executable, read once: its probe points, read-only data and self-description.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    /// The path that it was opened by.
+    pub path: PathBuf,
+    /// Which file it is.
+    pub id: BinaryId,
+    /// Where to put the probes.
+    pub functions: Functions,
+    /// What it calls itself; `None` when it does not say so.
+    pub version: Option<Version>,
+    /// Its build options as modules see them.
+    pub signature: Option<Signature>,
+    /// GNU build id.
+    pub build_id: Option<Vec<u8>>,
+    /// Name and CRC-32 of its separate debug file.
+    pub debug_link: Option<(BString, u32)>,
+    /// Whether it carries its debug information itself.
+    pub has_debug_info: bool,
+    /// Whether it is loaded at the addresses in the file (`ET_EXEC`), not at random ones.
+    pub fixed_address: bool,
+    /// Address in the file of the variable `ngx_cycle`; `None` where there is no such symbol.
+    pub cycle: Option<u64>,
+    /// Whether it has dynamic symbols at all.
+    has_dynamic_symbols: bool,
+    segments: Vec<Segment>,
+}
+
+impl Binary {
+    /// Reads an executable.
+    ///
+    /// # Errors
+    /// [`BinaryError`] when `path` is not a readable 64-bit ELF executable. Missing symbols are no error: see
+    /// [`Binary::problem`].
+    pub fn open(path: &Path) -> Result<Self, BinaryError> {
+        let (data, metadata) = read_file(path)?;
+        Self::parse(path, BinaryId::from(&metadata), &data)
+    }
+
+    pub(super) fn parse(path: &Path, id: BinaryId, data: &[u8]) -> Result<Self, BinaryError> {
+        let malformed = |reason: String| BinaryError::Malformed { path: path.to_owned(), reason };
+        let elf = object::File::parse(data).map_err(|error| malformed(error.to_string()))?;
+        if !elf.is_64() {
+            return Err(BinaryError::WordSize { path: path.to_owned() });
+        }
+        if !matches!(elf.kind(), ObjectKind::Executable | ObjectKind::Dynamic) {
+            return Err(malformed("it is neither executable nor position-independent".to_owned()));
+        }
+        let segments = segments(&elf).map_err(|error| malformed(error.to_string()))?;
+        let texts = || segments.iter().map(|segment| segment.bytes.as_slice());
+        Ok(Self {
+            path: path.to_owned(),
+            id,
+            functions: functions(&elf, &segments),
+            version: texts().filter_map(Version::find).max_by_key(|version| version.product),
+            signature: texts().find_map(Signature::find),
+            build_id: elf.build_id().ok().flatten().map(<[u8]>::to_vec),
+            debug_link: elf.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.into(), crc)),
+            has_debug_info: elf.section_by_name(".debug_info").is_some(),
+            fixed_address: elf.kind() == ObjectKind::Executable,
+            cycle: cycle(&elf),
+            has_dynamic_symbols: elf.dynamic_symbols().next().is_some(),
+            segments,
+        })
+    }
+
+    /// Whether this is nginx or a fork: it has nginx's error page function, or both nginx's version line and module
+    /// signature (a stripped static build). Programs that merely talk about nginx have neither.
+    pub fn is_nginx(&self) -> bool {
+        self.functions.special_response.is_some() || (self.version.is_some() && self.signature.is_some())
+    }
+
+    /// What keeps it from being probed fully; `None` when all is well. A build without TLS needs no `ngx_ssl_error`.
+    pub fn problem(&self) -> Option<BinaryProblem> {
+        let named = self.functions.named();
+        if named.iter().all(|(_, offset)| offset.is_none()) {
+            let fault = if self.has_dynamic_symbols {
+                BinaryProblem::NotExported
+            } else {
+                BinaryProblem::StaticAndStripped
+            };
+            return Some(fault);
+        }
+        let without_tls = self.signature.is_some() && !self.mentions(b"SSL_do_handshake() failed");
+        let missing: Vec<_> = named
+            .into_iter()
+            .filter(|(name, offset)| {
+                offset.is_none()
+                    && !(without_tls && *name == "ngx_ssl_error")
+                    && *name != "ngx_http_send_header"
+            })
+            .map(|(name, _)| name)
+            .collect();
+        (!missing.is_empty()).then_some(BinaryProblem::Missing(missing))
+    }
+
+    /// The literal at a virtual address of the file (a run-time pointer minus [`load_bias`](super::load_bias)): up to its NUL, at most
+    /// 256 bytes. `None` outside the read-only segments and for an empty or unterminated text.
+    pub fn text_at(&self, vaddr: u64) -> Option<BString> {
+        let segment = self.segments.iter().find(|segment| {
+            vaddr.checked_sub(segment.vaddr).is_some_and(|within| within < segment.bytes.len() as u64)
+        })?;
+        let rest = &segment.bytes[usize::try_from(vaddr - segment.vaddr).ok()?..];
+        let text = match rest.find_byte(0) {
+            Some(end) => &rest[..end.min(MAX_TEXT)],
+            None => rest.get(..MAX_TEXT)?,
+        };
+        (!text.is_empty()).then(|| text.into())
+    }
+
+    /// The virtual address in the file of the first occurrence of some bytes in the read-only segments.
+    pub fn find(&self, bytes: &[u8]) -> Option<u64> {
+        self.segments.iter().find_map(|segment| segment.vaddr.checked_add(segment.bytes.find(bytes)? as u64))
+    }
+
+    /// Whether some bytes occur in the read-only segments.
+    pub(super) fn mentions(&self, bytes: &[u8]) -> bool {
+        self.segments.iter().any(|segment| segment.bytes.contains_str(bytes))
+    }
+
+    /// The virtual address in the file of what is mapped from `offset` on for `length` bytes, if that is code.
+    pub(super) fn code_address(&self, offset: u64, length: u64) -> Option<u64> {
+        let mut code = self.segments.iter().filter(|segment| segment.executable);
+        code.find_map(|segment| segment.vaddr_of(offset, length))
+    }
+}
+
+/// Reads a whole regular file with its metadata; a device, a FIFO or a giant is refused without blocking.
+pub(super) fn read_file(path: &Path) -> Result<(Vec<u8>, Metadata), BinaryError> {
+    let failed = |source| BinaryError::Read { path: path.to_owned(), source };
+    // Opening a FIFO or a device may block or act, so the type is looked at first.
+    let metadata = path.metadata().map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(BinaryError::NotReadable { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let mut data = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut data).map_err(failed)?;
+    Ok((data, metadata))
+}
+
+fn segments(elf: &object::File<'_>) -> object::Result<Vec<Segment>> {
+    elf.segments()
+        .map(|segment| {
+            let (file_offset, file_size) = segment.file_range();
+            let permissions = segment.permissions();
+            let bytes = if permissions.writable() { &[][..] } else { segment.data()? };
+            Ok(Segment {
+                vaddr: segment.address(),
+                file_offset,
+                file_size,
+                executable: permissions.executable(),
+                bytes: bytes.to_vec(),
+            })
+        })
+        .collect()
+}
+
+/// Looks the functions up in `.dynsym` (which survives `strip`) first, then in `.symtab`.
+fn cycle(elf: &object::File<'_>) -> Option<u64> {
+    let mut symbols = elf.dynamic_symbols().chain(elf.symbols());
+    symbols
+        .find(|symbol| symbol.is_definition() && symbol.name_bytes() == Ok(b"ngx_cycle"))
+        .map(|symbol| symbol.address())
+}
+
+fn functions(elf: &object::File<'_>, segments: &[Segment]) -> Functions {
+    let mut functions = Functions::default();
+    for symbol in elf.dynamic_symbols().chain(elf.symbols()) {
+        // An imported function (a dynamic module's) has the name but no code here.
+        if !symbol.is_definition() {
+            continue;
+        }
+        if let Ok(name) = symbol.name_bytes()
+            && let Some(slot) = functions.slot(name)
+            && slot.is_none()
+        {
+            *slot = segments
+                .iter()
+                .filter(|segment| segment.executable)
+                .find_map(|segment| segment.file_offset_of(symbol.address()));
+        }
+    }
+    functions
+}

@@ -1,0 +1,273 @@
+//! Field offsets from DWARF debug information: in the binary itself or in its separate debug file, which is found by
+//! build id or debug link as debuggers find it, on this host and in the container of the process.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fs,
+    io::Read as _,
+    os::unix::ffi::OsStrExt as _,
+    path::{Component, Path, PathBuf},
+};
+
+use gimli::{
+    AttributeValue, Dwarf, DwarfSections, EndianSlice, RunTimeEndian, Unit, UnitOffset, constants as dw,
+};
+use ngx502_common::layout::{ABSENT, NginxLayout};
+use object::{CompressionFormat, Object as _, ObjectSection as _};
+
+use super::binary::{Binary, read_file};
+
+/// Where debug files are installed.
+const DEBUG_DIRECTORY: &str = "usr/lib/debug";
+
+/// No compressed section is unpacked beyond this.
+const MAX_SECTION: u64 = 1 << 30;
+
+/// How many qualifiers and typedefs may stand between a member and its struct; only a malformed file has more.
+const MAX_TYPE_DEPTH: usize = 16;
+
+/// The structs that all others are reached from.
+const ROOTS: [&str; 4] = ["ngx_http_request_s", "ngx_connection_s", "ngx_http_upstream_s", "ngx_log_s"];
+
+type Reader<'data> = EndianSlice<'data, RunTimeEndian>;
+
+/// The offsets that debug information gives, over those of `base`; and the file that holds it.
+///
+/// `None` when there is none, or it does not describe nginx's request.
+pub fn layout(binary: &Binary, base: NginxLayout) -> Option<(NginxLayout, PathBuf)> {
+    let own = binary.has_debug_info.then(|| binary.path.clone());
+    own.into_iter().chain(separate_files(binary)).find_map(|path| {
+        let (data, _) = read_file(&path).ok()?;
+        let elf = object::File::parse(data.as_slice()).ok()?;
+        let is_own = path == binary.path;
+        if !is_own && !belongs_to(binary, &elf, &data) {
+            return None;
+        }
+        Some((read_layout(&elf, base)?, path))
+    })
+}
+
+/// Where a separate debug file may lie.
+fn separate_files(binary: &Binary) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let exe = fs::read_link(&binary.path).unwrap_or_else(|_| binary.path.clone());
+    for root in roots(&binary.path) {
+        let debug = root.join(DEBUG_DIRECTORY);
+        if let Some([first, rest @ ..]) = binary.build_id.as_deref()
+            && !rest.is_empty()
+        {
+            let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+            files.push(debug.join(format!(".build-id/{first:02x}/{rest}.debug")));
+        }
+        if let Some((name, _)) = &binary.debug_link
+            && let Some(directory) = exe.parent()
+            // The name comes from the file; one with a slash would lead elsewhere.
+            && !name.contains(&b'/')
+        {
+            let name = Path::new(std::ffi::OsStr::from_bytes(name));
+            let directory = directory.strip_prefix("/").unwrap_or(directory);
+            files.push(root.join(directory).join(name));
+            files.push(root.join(directory).join(".debug").join(name));
+            files.push(debug.join(directory).join(name));
+        }
+    }
+    files
+}
+
+/// This host's root, and before it that of the process when the binary was opened as `/proc/PID/…`.
+fn roots(path: &Path) -> Vec<PathBuf> {
+    let mut parts = path.components();
+    let of_process = match (parts.next(), parts.next(), parts.next()) {
+        (Some(Component::RootDir), Some(Component::Normal(proc)), Some(Component::Normal(pid)))
+            if proc == "proc" =>
+        {
+            Some(Path::new("/proc").join(pid).join("root"))
+        }
+        _ => None,
+    };
+    of_process.into_iter().chain([PathBuf::from("/")]).collect()
+}
+
+/// Whether a debug file was made from this very build.
+fn belongs_to(binary: &Binary, debug: &object::File<'_>, data: &[u8]) -> bool {
+    match (&binary.build_id, debug.build_id().ok().flatten()) {
+        (Some(ours), Some(theirs)) => ours == theirs,
+        _ => binary.debug_link.as_ref().is_some_and(|(_, crc)| *crc == crc32fast::hash(data)),
+    }
+}
+
+fn read_layout(elf: &object::File<'_>, base: NginxLayout) -> Option<NginxLayout> {
+    let endian = if elf.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
+    let sections = DwarfSections::load(|id| section(elf, id.name())).ok()?;
+    let types = Types::read(sections.borrow(|data| EndianSlice::new(data, endian))).ok()?;
+    types.layout(base)
+}
+
+/// A section's bytes, unpacked; empty when it is missing.
+fn section<'data>(elf: &object::File<'data>, name: &str) -> Result<Cow<'data, [u8]>, object::Error> {
+    let Some(section) = elf.section_by_name(name) else { return Ok(Cow::Borrowed(&[])) };
+    let packed = section.compressed_data()?;
+    let limit = packed.uncompressed_size.min(MAX_SECTION);
+    let mut unpacked = Vec::new();
+    // What cannot be unpacked is left empty, and the structs are then not found.
+    let done = match packed.format {
+        CompressionFormat::None => return Ok(Cow::Borrowed(packed.data)),
+        CompressionFormat::Zlib => {
+            flate2::read::ZlibDecoder::new(packed.data).take(limit).read_to_end(&mut unpacked)
+        }
+        CompressionFormat::Zstandard => {
+            zstd::Decoder::new(packed.data).and_then(|reader| reader.take(limit).read_to_end(&mut unpacked))
+        }
+        _ => Ok(0),
+    };
+    Ok(Cow::Owned(if done.is_ok() { unpacked } else { Vec::new() }))
+}
+
+/// A type's place: its unit's index and its entry there.
+#[derive(Clone, Copy)]
+struct Type {
+    unit: usize,
+    entry: UnitOffset,
+}
+
+/// The compilation units of a file and nginx's structs in them.
+struct Types<'data> {
+    dwarf: Dwarf<Reader<'data>>,
+    units: Vec<Unit<Reader<'data>>>,
+    roots: HashMap<&'static str, Type>,
+}
+
+impl<'data> Types<'data> {
+    fn read(dwarf: Dwarf<Reader<'data>>) -> gimli::Result<Self> {
+        let mut units = Vec::new();
+        let mut headers = dwarf.units();
+        while let Some(header) = headers.next()? {
+            units.push(dwarf.unit(header)?);
+        }
+        let mut types = Self { dwarf, units, roots: HashMap::new() };
+        for unit in 0..types.units.len() {
+            types.find_roots(unit)?;
+            if types.roots.len() == ROOTS.len() {
+                break;
+            }
+        }
+        Ok(types)
+    }
+
+    /// Notes which of the root structs a unit defines (not merely declares).
+    fn find_roots(&mut self, index: usize) -> gimli::Result<()> {
+        let unit = &self.units[index];
+        let mut tree = unit.entries_tree(None)?;
+        let mut children = tree.root()?.children();
+        while let Some(child) = children.next()? {
+            let entry = child.entry();
+            if entry.tag() != dw::DW_TAG_structure_type || !entry.has_attr(dw::DW_AT_byte_size) {
+                continue;
+            }
+            let name = self.name_of(unit, entry);
+            if let Some(root) = ROOTS.into_iter().find(|root| name == Some(root.as_bytes())) {
+                self.roots.entry(root).or_insert(Type { unit: index, entry: entry.offset() });
+            }
+        }
+        Ok(())
+    }
+
+    fn name_of(
+        &self,
+        unit: &Unit<Reader<'data>>,
+        entry: &gimli::DebuggingInformationEntry<Reader<'data>>,
+    ) -> Option<&'data [u8]> {
+        let name = self.dwarf.attr_string(unit, entry.attr_value(dw::DW_AT_name)?).ok()?;
+        Some(name.slice())
+    }
+
+    /// The offset of a member such as `peer.name` and its type.
+    fn member(&self, parent: Type, path: &str) -> Option<(u64, Type)> {
+        path.split('.').try_fold((0_u64, parent), |(offset, parent), name| {
+            let (at, member) = self.direct_member(self.structure(parent)?, name)?;
+            Some((offset.checked_add(at)?, member))
+        })
+    }
+
+    fn direct_member(&self, structure: Type, name: &str) -> Option<(u64, Type)> {
+        let unit = &self.units[structure.unit];
+        let mut tree = unit.entries_tree(Some(structure.entry)).ok()?;
+        let mut children = tree.root().ok()?.children();
+        while let Some(child) = children.next().ok()? {
+            let entry = child.entry();
+            if entry.tag() == dw::DW_TAG_member && self.name_of(unit, entry) == Some(name.as_bytes()) {
+                let offset = entry.attr_value(dw::DW_AT_data_member_location)?.udata_value()?;
+                return Some((offset, self.referred(structure.unit, entry.attr_value(dw::DW_AT_type)?)?));
+            }
+        }
+        None
+    }
+
+    /// Follows typedefs, qualifiers and pointers to the struct behind them.
+    fn structure(&self, mut place: Type) -> Option<Type> {
+        for _ in 0..MAX_TYPE_DEPTH {
+            let entry = self.units[place.unit].entry(place.entry).ok()?;
+            match entry.tag() {
+                dw::DW_TAG_structure_type if entry.has_attr(dw::DW_AT_byte_size) => return Some(place),
+                dw::DW_TAG_typedef
+                | dw::DW_TAG_const_type
+                | dw::DW_TAG_volatile_type
+                | dw::DW_TAG_pointer_type => {
+                    place = self.referred(place.unit, entry.attr_value(dw::DW_AT_type)?)?;
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Where a reference leads, in the same unit or another.
+    fn referred(&self, unit: usize, value: AttributeValue<Reader<'data>>) -> Option<Type> {
+        match value {
+            AttributeValue::UnitRef(entry) => Some(Type { unit, entry }),
+            AttributeValue::DebugInfoRef(offset) => {
+                self.units.iter().enumerate().find_map(|(unit, candidate)| {
+                    offset.to_unit_offset(&candidate.header).map(|entry| Type { unit, entry })
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Fills in all that the structs tell; `None` unless they tell of every part.
+    fn layout(&self, base: NginxLayout) -> Option<NginxLayout> {
+        let [request, connection, upstream, log] = ROOTS
+            .map(|name| self.roots.get(name).copied())
+            .into_iter()
+            .collect::<Option<Vec<_>>>()?
+            .try_into()
+            .ok()?;
+        let state = self.member(upstream, "state")?.1;
+        let at = |parent, path| u16::try_from(self.member(parent, path)?.0).ok();
+        let request_line = at(request, "request_line")?;
+        let after_line = at(request, "main")?.checked_sub(request_line)?;
+        let before_line = request_line.checked_sub(at(request, "headers_out.status")?)?;
+        Some(NginxLayout {
+            upstream: at(request, "upstream")?,
+            upstream_states: at(request, "upstream_states")?,
+            cache: at(request, "cache").unwrap_or(ABSENT),
+            host: at(request, "headers_in.host")?,
+            request_line,
+            main_from_request_line: after_line,
+            status_before_request_line: before_line,
+            connection_fd: at(connection, "fd")?,
+            connection_log: at(connection, "log")?,
+            connection_addr_text: at(connection, "addr_text")?,
+            peer_connection: at(upstream, "peer.connection")?,
+            peer_name: at(upstream, "peer.name")?,
+            log_data: at(log, "data")?,
+            log_action: at(log, "action")?,
+            state_status: at(state, "status")?,
+            state_bytes_received: at(state, "bytes_received")?,
+            state_bytes_sent: at(state, "bytes_sent").unwrap_or(ABSENT),
+            state_peer: at(state, "peer")?,
+            ..base
+        })
+    }
+}

@@ -1,0 +1,175 @@
+//! Which nginx processes this host runs, containers included.
+//!
+//! An executable counts by what it holds, not by its name alone; everything comes from `/proc`, and a process that
+//! vanishes while it is looked at is simply not there.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::MetadataExt as _,
+    },
+    path::{Path, PathBuf},
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use bstr::{BString, ByteSlice as _};
+use procfs::process::{Process, Stat, all_processes};
+
+use super::{
+    binary::{Binary, BinaryId},
+    container,
+    role::{self, Role},
+};
+use crate::event::{Nanos, Pid, ProcessRef};
+
+/// A file is only opened to see whether it is nginx when its name has one of these words, or its process nginx's title.
+const NAMES: [&[u8]; 4] = [b"nginx", b"openresty", b"angie", b"tengine"];
+
+/// What the kernel appends to the link of an executable that was removed or replaced.
+const DELETED: &[u8] = b" (deleted)";
+
+/// More files than this with nginx's name are never seen on one host; beyond it the memory is worth more.
+const MAX_VERDICTS: usize = 1024;
+
+/// One process that runs nginx or a fork of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NginxProcess {
+    /// The process. Its start comes from `/proc/PID/stat` in clock ticks, so it is CLOCK_BOOTTIME rounded down to
+    /// 10 ms (on a kernel with `USER_HZ` 100): compare it with a kernel's own start time within that.
+    pub process: ProcessRef,
+    /// Its parent, in this pid namespace; 0 when that is outside.
+    pub parent: Pid,
+    /// What it does.
+    pub role: Role,
+    /// The executable's path as the process itself sees it, without ` (deleted)`.
+    pub exe: BString,
+    /// A path by which *this* process can open the executable, whatever namespace it is in. It is good for as long as
+    /// the process lives.
+    pub binary_path: PathBuf,
+    /// Which file the executable is.
+    pub id: BinaryId,
+    /// Whether the executable's path no longer leads to this file: nginx was upgraded and not restarted.
+    pub deleted: bool,
+    /// Its container's short id or name.
+    pub container: Option<String>,
+    /// Its pid in its own, innermost namespace, where that differs from this one.
+    pub namespaced_pid: Option<u32>,
+}
+
+/// Every nginx process that can be seen, by ascending pid. Empty without `/proc`.
+pub fn processes() -> Vec<NginxProcess> {
+    let mut found: Vec<_> =
+        all_processes().into_iter().flatten().flatten().filter_map(|process| examine(&process)).collect();
+    found.sort_by_key(|nginx| nginx.process.pid.0);
+    found
+}
+
+/// One process; `None` when it is gone or not nginx.
+pub fn inspect(pid: Pid) -> Option<NginxProcess> {
+    examine(&Process::new(i32::try_from(pid.0).ok()?).ok()?)
+}
+
+/// Keeps what `--pid` names: the processes themselves and all that descend from them, so that a master stands for its
+/// workers, also for those of the new master in an upgrade. No pids select everything.
+pub fn select(all: Vec<NginxProcess>, pids: &[Pid]) -> Vec<NginxProcess> {
+    if pids.is_empty() {
+        return all;
+    }
+    let parents: HashMap<u32, u32> = all.iter().map(|nginx| (nginx.process.pid.0, nginx.parent.0)).collect();
+    let is_named = |pid: u32| pids.iter().any(|named| named.0 == pid);
+    // `/proc` is read bit by bit, so reused pids could make a ring of parents; no chain is longer than the list.
+    let descends = |nginx: &NginxProcess| {
+        std::iter::successors(Some(nginx.process.pid.0), |pid| parents.get(pid).copied())
+            .take(parents.len() + 1)
+            .any(is_named)
+    };
+    all.into_iter().filter(descends).collect()
+}
+
+fn examine(process: &Process) -> Option<NginxProcess> {
+    let directory = Path::new("/proc").join(process.pid().to_string());
+    let link = fs::read_link(directory.join("exe")).ok()?.into_os_string().into_vec();
+    let cmdline = fs::read(directory.join("cmdline")).ok()?;
+    let (exe, deleted) = match link.strip_suffix(DELETED) {
+        Some(exe) => (exe, true),
+        None => (link.as_slice(), false),
+    };
+    if !has_nginx_name(exe) && role::title(&cmdline).is_none() {
+        return None;
+    }
+    let binary_path = openable(&directory, exe)?;
+    let id = nginx_id(&binary_path)?;
+    let stat = process.stat().ok()?;
+    Some(NginxProcess {
+        process: process_ref(&stat)?,
+        parent: Pid(u32::try_from(stat.ppid).ok()?),
+        role: Role::from_cmdline(&cmdline),
+        exe: exe.into(),
+        binary_path,
+        id,
+        deleted,
+        container: container_of(process),
+        namespaced_pid: namespaced_pid(process),
+    })
+}
+
+fn has_nginx_name(exe: &[u8]) -> bool {
+    let name = exe.rsplit_str(b"/").next().unwrap_or_default().to_ascii_lowercase();
+    NAMES.iter().any(|word| name.contains_str(word))
+}
+
+/// The magic link opens even a removed file; the path through the process's root serves where the link is closed.
+fn openable(directory: &Path, exe: &[u8]) -> Option<PathBuf> {
+    let relative = Path::new(std::ffi::OsStr::from_bytes(exe.trim_start_with(|c| c == '/'))).to_owned();
+    [directory.join("exe"), directory.join("root").join(relative)]
+        .into_iter()
+        .find(|path| path.metadata().is_ok_and(|metadata| metadata.is_file()) && File::open(path).is_ok())
+}
+
+fn process_ref(stat: &Stat) -> Option<ProcessRef> {
+    const NANOS_PER_SECOND: u64 = 1_000_000_000;
+    let nanos_per_tick = NANOS_PER_SECOND / procfs::ticks_per_second().max(1);
+    Some(ProcessRef {
+        pid: Pid(u32::try_from(stat.pid).ok()?),
+        start: Nanos(stat.starttime.saturating_mul(nanos_per_tick)),
+        comm: stat.comm.as_str().into(),
+    })
+}
+
+fn container_of(process: &Process) -> Option<String> {
+    let groups = process.cgroups().ok()?;
+    groups.0.iter().find_map(|group| container::from_cgroup(&group.pathname))
+}
+
+fn namespaced_pid(process: &Process) -> Option<u32> {
+    let pids = process.status().ok()?.nspid?;
+    let innermost = *pids.last()?;
+    (pids.len() > 1).then(|| u32::try_from(innermost).ok())?
+}
+
+/// A file's state, so that a reused inode number is not taken for the old file.
+type FileState = (BinaryId, i64, i64, u64);
+
+/// Whether a file is nginx, remembered: hundreds of workers share one binary.
+static VERDICTS: LazyLock<Mutex<HashMap<FileState, bool>>> = LazyLock::new(Mutex::default);
+
+/// The identity of the executable at `path` if it is nginx.
+fn nginx_id(path: &Path) -> Option<BinaryId> {
+    let metadata = path.metadata().ok()?;
+    let id = BinaryId::from(&metadata);
+    let state = (id, metadata.mtime(), metadata.mtime_nsec(), metadata.len());
+    let known = VERDICTS.lock().unwrap_or_else(PoisonError::into_inner).get(&state).copied();
+    let is_nginx = known.unwrap_or_else(|| {
+        // Read outside the lock: a large file must not hold up other callers.
+        let verdict = Binary::open(path).is_ok_and(|binary| binary.is_nginx());
+        let mut verdicts = VERDICTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if verdicts.len() >= MAX_VERDICTS {
+            verdicts.clear();
+        }
+        verdicts.insert(state, verdict);
+        verdict
+    });
+    is_nginx.then_some(id)
+}

@@ -1,0 +1,34 @@
+//! How talkative a running nginx's error log is.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use super::Binary;
+use crate::event::Pid;
+
+/// `cycle->log`, after `conf_ctx` and `pool`: the same in every release and fork (`src/core/ngx_cycle.h`).
+const CYCLE_LOG: u64 = 16;
+/// Beyond the levels (1 to 8) come the debug masks, which are more talkative than any level.
+const NO_LEVEL: u64 = 0x10;
+
+/// NGX_LOG_ERR, the least severe level at which nginx tells why an upstream failed.
+const ERROR: u64 = 4;
+
+/// Whether a log of this level leaves out why an upstream failed.
+pub fn hides_failures(level: u64) -> bool {
+    (1..ERROR).contains(&level)
+}
+
+/// The level of the main `error_log`, 1 (emerg) to 8 (debug), read from the process's memory; locations may have others.
+/// `None` when it cannot be read, or is no level.
+pub fn log_level(pid: Pid, binary: &Binary, bias: u64) -> Option<u64> {
+    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+    let word = |address: u64| {
+        let mut bytes = [0; 8];
+        memory.read_exact_at(&mut bytes, address).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    };
+    let cycle = word(binary.cycle?.wrapping_add(bias))?;
+    let log = word(cycle.checked_add(CYCLE_LOG)?)?;
+    word(log).filter(|level| (1..NO_LEVEL).contains(level))
+}

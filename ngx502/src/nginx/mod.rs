@@ -1,0 +1,27 @@
+//! Finding nginx: its processes, its binaries, its struct layouts.
+//!
+//! [`discover`] lists the processes, [`binary`] reads what their executable offers (probe points, literals, version),
+//! [`layout`] says where that build keeps its fields, from [`debuginfo`] if there is any.
+
+mod bias;
+pub mod binary;
+mod container;
+pub mod debuginfo;
+pub mod discover;
+pub mod layout;
+mod log_level;
+mod problem;
+mod role;
+pub mod version;
+
+pub use bias::load_bias;
+pub use binary::{Binary, BinaryId, Functions};
+pub use discover::{NginxProcess, inspect, processes, select};
+pub use layout::LayoutSource;
+pub use log_level::{hides_failures, log_level};
+pub use problem::{BinaryError, BinaryProblem};
+pub use role::Role;
+pub use version::{Product, Signature, Version};
+
+#[cfg(test)]
+mod tests;

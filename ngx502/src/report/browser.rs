@@ -1,0 +1,155 @@
+//! The page in a real headless Chromium: it fits a phone, loads nothing and runs nothing.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde::Deserialize;
+
+use super::{html, synthetic};
+
+/// What the browser measured of a page in a frame as wide as a phone.
+#[derive(Debug, Deserialize)]
+struct Measured {
+    /// `scrollWidth` of the document; more than the frame's width means that a reader has to scroll sideways.
+    width: u32,
+    /// Elements that run or load something.
+    active: u32,
+    /// Its title.
+    title: String,
+    /// Pictures shown, of the two that each figure has.
+    pictures: u32,
+    figures: u32,
+    /// The background's colour, to tell that the style applied.
+    background: String,
+}
+
+const PHONE: u32 = 390;
+
+/// A browser that is missing skips the tests, saying so; one that is there must work.
+fn browser() -> Option<&'static str> {
+    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+        Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    });
+    if found.is_none() {
+        println!("skipped: no chromium in PATH, so the page was not opened in a browser");
+    }
+    found
+}
+
+/// Opens a file and returns the document after its scripts ran.
+fn dump(browser: &str, file: &Path) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let output = Command::new("timeout")
+        .args([
+            "60",
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(["--virtual-time-budget=10000", "--dump-dom"])
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Shows `page` in a frame and measures it from outside, since the page itself has no script.
+fn measure(browser: &str, page: &str, width: u32) -> Measured {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outer.html");
+    let quoted = serde_json::to_string(page).unwrap().replace('<', "\\u003c");
+    let outer = format!(
+        "<!DOCTYPE html><meta charset=utf-8><body><pre id=result></pre><script>
+        const frame = document.createElement('iframe');
+        frame.style = 'width:{width}px;height:800px;border:0';
+        frame.onload = () => {{
+            const inner = frame.contentDocument;
+            const shown = [...inner.querySelectorAll('figure > svg')].filter(svg => svg.getClientRects().length);
+            document.getElementById('result').textContent = btoa(unescape(encodeURIComponent(JSON.stringify({{
+                width: inner.documentElement.scrollWidth,
+                active: inner.querySelectorAll('script,img,iframe,object,embed,link,[onerror],[onload]').length,
+                title: inner.title,
+                pictures: shown.length,
+                figures: inner.querySelectorAll('figure').length,
+                background: frame.contentWindow.getComputedStyle(inner.body).backgroundColor,
+            }}))));
+        }};
+        frame.srcdoc = {quoted};
+        document.body.append(frame);
+        </script>"
+    );
+    std::fs::write(&file, outer).unwrap();
+    let document = dump(browser, &file);
+    let (_, rest) = document.split_once("<pre id=\"result\">").unwrap();
+    let (result, _) = rest.split_once("</pre>").unwrap();
+    serde_json::from_slice(&base64(result)).unwrap_or_else(|error| panic!("{error} in `{result}`"))
+}
+
+/// Base64 as `btoa` writes it: no text of a page can break the result's markup.
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = text.bytes().filter_map(|byte| ALPHABET.iter().position(|letter| *letter == byte));
+    let (mut bytes, mut word, mut held) = (Vec::new(), 0_usize, 0);
+    for six in bits {
+        word = (word << 6 | six) & 0xFFFF;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((word >> held) as u8);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn the_page_fits_a_phone_and_a_desktop() {
+    let Some(browser) = browser() else { return };
+    let page = html::render(&synthetic::incident(3_000));
+    for width in [PHONE, 1_200] {
+        let measured = measure(browser, &page, width);
+        assert!(measured.width <= width, "{measured:?} is wider than {width}");
+        assert_eq!((measured.active, measured.pictures, measured.figures), (0, 4, 4), "{measured:?}");
+        assert_eq!(measured.title, "Upstream failures, 2026-11-21");
+        assert_eq!(measured.background, "rgb(255, 255, 255)");
+    }
+    // The measurement itself must be able to fail.
+    let wide = measure(browser, "<!DOCTYPE html><title>x</title><div style='width:900px'>x</div>", PHONE);
+    assert!(wide.width >= 900, "{wide:?}");
+}
+
+#[test]
+fn hostile_text_neither_runs_nor_loads_nor_widens_the_page() {
+    let Some(browser) = browser() else { return };
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x", server.local_addr().unwrap());
+    let hostile = format!(
+        "\"'><img src={url}><script src={url}></script><style>@import url({url});body{{background:url({url})}}</style>\
+         <meta http-equiv=refresh content=\"0;url={url}\"><link rel=stylesheet href={url}></title><title>owned</title>{}",
+        "x".repeat(600)
+    );
+    let visits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&visits);
+    // Each visitor is counted and hung up on; the thread ends with the test's process.
+    thread::spawn(move || server.incoming().for_each(|_| _ = counted.fetch_add(1, Ordering::SeqCst)));
+    let measured = measure(browser, &html::render(&synthetic::hostile_as(&hostile)), PHONE);
+    assert_eq!(
+        (measured.active, measured.title.as_str()),
+        (0, "Upstream failures, 2026-11-21"),
+        "{measured:?}"
+    );
+    assert!(measured.width <= PHONE, "{measured:?}");
+    assert_eq!(visits.load(Ordering::SeqCst), 0, "the page loaded something");
+    // The same text unescaped does load: the test can fail.
+    measure(browser, &format!("<!DOCTYPE html><title>x</title><img src={url}>"), PHONE);
+    assert_ne!(visits.load(Ordering::SeqCst), 0, "the server would not have noticed");
+}

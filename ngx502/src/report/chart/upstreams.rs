@@ -1,0 +1,93 @@
+//! Failed requests by cause, one bar an upstream.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::frame::{Area, Backend, GRID, Pen, REST, cause_legend, colours, label};
+use super::{ChartError, drawing};
+use crate::report::Report;
+use crate::report::model::UpstreamRow;
+use crate::report::time::{count, percent};
+
+/// Bars shown.
+const MOST: usize = 8;
+
+/// The height that its bars need, at most `most`.
+pub(super) fn height(report: &Report, most: u32) -> u32 {
+    let bars = report.upstreams.iter().filter(|row| row.failed > 0).take(MOST).count() as u32;
+    // Title and a legend of up to four rows stand above.
+    most.min(140 + 56 * bars)
+}
+
+pub(super) fn describe(report: &Report) -> String {
+    let worst = report.upstreams.first();
+    let told = worst.map(|row| format!(", most at {} ({})", name(report, row), count(row.failed)));
+    format!("Failed requests by upstream{}.", told.unwrap_or_default())
+}
+
+pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> Result<(), ChartError> {
+    let failing: Vec<_> = report.upstreams.iter().filter(|row| row.failed > 0).collect();
+    let title = match failing.len() {
+        ..=MOST => "Failed requests by upstream".to_owned(),
+        all => format!("Failed requests by upstream (first {MOST} of {all})"),
+    };
+    let plot = pen.frame(area, &title, &cause_legend(report))?;
+    let (width, height) = plot.area.dim_in_pixel();
+    let rows = &failing[..failing.len().min(MOST)];
+    let gap = pen.px(8);
+    let row_height = ((height as i32 - gap) / rows.len().max(1) as i32).min(pen.px(64));
+    let (left, right) = (pen.px(12), width as i32 - pen.px(12));
+    let largest = rows.iter().map(|row| row.failed).max().unwrap_or(1) as f64;
+    for (index, row) in rows.iter().enumerate() {
+        let top = gap + index as i32 * row_height;
+        let bar = Bar { top: top + pen.px(18), bottom: top + row_height - pen.px(8), left, right };
+        let characters = if plot.narrow { 26 } else { 70 };
+        let text = pen.text(13);
+        plot.area.draw_text(&label(&name(report, row), characters), &text, (left, top)).map_err(drawing)?;
+        let numbers = format!("{} ({})", count(row.failed), percent(row.share));
+        let text = text.pos(Pos::new(HPos::Right, VPos::Top));
+        plot.area.draw_text(&numbers, &text, (right, top)).map_err(drawing)?;
+        bar.draw(&plot.area, report, row, largest)?;
+    }
+    Ok(())
+}
+
+/// Where a bar lies, in pixels.
+struct Bar {
+    top: i32,
+    bottom: i32,
+    left: i32,
+    right: i32,
+}
+
+impl Bar {
+    fn draw<DB: Backend>(
+        &self,
+        area: &Area<DB>,
+        report: &Report,
+        row: &UpstreamRow,
+        largest: f64,
+    ) -> Result<(), ChartError> {
+        let per_failure = f64::from(self.right - self.left) / largest;
+        let part =
+            |from: f64, to: f64| [(self.left + from as i32, self.top), (self.left + to as i32, self.bottom)];
+        let groove = Rectangle::new([(self.left, self.bottom), (self.right, self.bottom)], GRID);
+        area.draw(&groove).map_err(drawing)?;
+        let colours = colours(report);
+        let mut from = 0.0;
+        for cause in &row.causes {
+            let colour =
+                colours.iter().find(|(named, _)| *named == cause.cause).map_or(REST, |(_, colour)| *colour);
+            let to = from + cause.count as f64 * per_failure;
+            area.draw(&Rectangle::new(part(from, to), colour.filled())).map_err(drawing)?;
+            from = to;
+        }
+        Ok(())
+    }
+}
+
+/// The address, with its host where there are several.
+fn name(report: &Report, row: &UpstreamRow) -> String {
+    let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
+    if report.hosts.len() > 1 { format!("{address} on {}", row.host) } else { address.to_owned() }
+}

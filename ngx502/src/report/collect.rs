@@ -1,0 +1,270 @@
+//! From a stream of outcomes to the figures of a report, in memory that does not grow with the stream.
+
+use std::collections::BTreeMap;
+
+use super::histogram::{Latencies, Trio};
+use super::model::{Case, Report};
+use super::rows::{self, HostTally, LostTally, ProcessTally, UpstreamTally};
+use super::table::Table;
+use super::time::Time;
+use super::timeline::Buckets;
+use crate::attribute::verdict::{Cause, Certainty, Outcome, Symptom, Times, Verdict};
+use crate::event::{Latency, LatencySeries, Nanos};
+use crate::session::Session;
+
+/// Rows of the bounded tables.
+const HOSTS: usize = 100;
+const UPSTREAMS: usize = 200;
+const PROCESSES: usize = 200;
+const LOSSES: usize = 100;
+/// First and worst cases shown, each.
+const CASES: usize = 3;
+/// Sentences about damage kept.
+const DAMAGE: usize = 100;
+
+/// Aggregates outcomes and latency records as they pass. Several hosts' streams may be mixed.
+#[derive(Debug)]
+pub struct Collector {
+    pub(super) window: Option<(Time, Time)>,
+    pub(super) hosts: Table<HostTally>,
+    pub(super) failed: u64,
+    pub(super) rescued: u64,
+    pub(super) not_upstream: u64,
+    pub(super) lost_events: u64,
+    pub(super) by_status: BTreeMap<u16, u64>,
+    /// Indexed by `Cause as usize`.
+    pub(super) causes: Vec<Option<CauseTally>>,
+    /// Indexed by `Symptom as usize`.
+    pub(super) symptoms: Vec<u64>,
+    pub(super) buckets: Buckets,
+    pub(super) upstreams: Table<UpstreamTally>,
+    pub(super) processes: Table<ProcessTally>,
+    pub(super) latency: Latencies,
+    pub(super) first: Vec<Case>,
+    pub(super) worst: Vec<Case>,
+    pub(super) lost: Table<LostTally>,
+    pub(super) damage: Vec<String>,
+    pub(super) damage_left_out: u64,
+}
+
+/// What is known of one cause.
+#[derive(Debug)]
+pub(super) struct CauseTally {
+    pub(super) count: u64,
+    pub(super) proven: u64,
+    pub(super) inferred: u64,
+    pub(super) since: Time,
+    pub(super) until: Time,
+    pub(super) example: Case,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Collector {
+            window: None,
+            hosts: Table::new(HOSTS),
+            failed: 0,
+            rescued: 0,
+            not_upstream: 0,
+            lost_events: 0,
+            by_status: BTreeMap::new(),
+            causes: Cause::ALL.iter().map(|_| None).collect(),
+            symptoms: vec![0; Symptom::ALL.len()],
+            buckets: Buckets::new(),
+            upstreams: Table::new(UPSTREAMS),
+            processes: Table::new(PROCESSES),
+            latency: Latencies::default(),
+            first: Vec::new(),
+            worst: Vec::new(),
+            lost: Table::new(LOSSES),
+            damage: Vec::new(),
+            damage_left_out: 0,
+        }
+    }
+}
+
+impl Collector {
+    /// Nothing collected yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one outcome of attribution.
+    pub fn outcome(&mut self, session: &Session, outcome: &Outcome) {
+        match outcome {
+            Outcome::Verdict(verdict) => self.failure(session, verdict),
+            Outcome::Rescued(verdict) => self.rescue(session, verdict),
+            Outcome::Lost { events, reason } => {
+                self.lost_events = self.lost_events.saturating_add(*events);
+                let parts = [session.host.as_bytes(), reason.as_bytes()];
+                self.lost.add(&parts, *events, || LostTally::new(session, reason));
+            }
+            Outcome::NotUpstream { .. } => self.not_upstream += 1,
+        }
+    }
+
+    /// Takes one latency record, observed at `at`.
+    pub fn latency(&mut self, session: &Session, at: Nanos, latency: &Latency) {
+        let since = if latency.since == Nanos(0) { at } else { latency.since };
+        let time = Time::of(session, since);
+        self.see(session, time);
+        self.see(session, Time::of(session, at));
+        self.host(session, 0);
+        for series in &latency.series {
+            self.series(session, time, series);
+        }
+    }
+
+    /// Takes a sentence about what could not be read of a capture.
+    pub fn damage(&mut self, text: String) {
+        if self.damage.len() < DAMAGE {
+            self.damage.push(rows::clip(text.as_bytes()));
+        } else {
+            self.damage_left_out += 1;
+        }
+    }
+
+    /// Draws up the report.
+    pub fn finish(self) -> Report {
+        rows::report(self)
+    }
+
+    fn failure(&mut self, session: &Session, verdict: &Verdict) {
+        let time = Time::of(session, verdict.at);
+        self.see(session, time);
+        self.failed += 1;
+        self.host(session, 1).failed += 1;
+        *self.by_status.entry(verdict.status).or_default() += 1;
+        self.symptoms[verdict.symptom as usize] += 1;
+        self.buckets.at(time).fail(time, verdict.cause);
+        self.cause(session, verdict, time);
+        self.culprit(session, verdict);
+        let upstream = self.upstream(session, rows::address(verdict), 1);
+        upstream.failed += 1;
+        upstream.causes.add(verdict.cause);
+        self.attempts(session, verdict, time);
+        self.cases(session, verdict, time);
+    }
+
+    fn rescue(&mut self, session: &Session, verdict: &Verdict) {
+        let time = Time::of(session, verdict.at);
+        self.see(session, time);
+        self.rescued += 1;
+        self.host(session, 0).rescued += 1;
+        self.buckets.at(time).rescued += 1;
+        self.upstream(session, rows::address(verdict), 0).rescued += 1;
+        self.attempts(session, verdict, time);
+    }
+
+    fn cause(&mut self, session: &Session, verdict: &Verdict, time: Time) {
+        let tally = self.causes[verdict.cause as usize].get_or_insert_with(|| CauseTally {
+            count: 0,
+            proven: 0,
+            inferred: 0,
+            since: time,
+            until: time,
+            example: rows::case(session, verdict),
+        });
+        tally.count += 1;
+        tally.since = tally.since.min(time);
+        tally.until = tally.until.max(time);
+        match verdict.certainty {
+            Certainty::Proven => tally.proven += 1,
+            Certainty::Inferred => tally.inferred += 1,
+            Certainty::Unknown => {}
+        }
+        // `Certainty` orders from proven to unknown.
+        if (verdict.certainty, time) < (tally.example.certainty, tally.example.time) {
+            tally.example = rows::case(session, verdict);
+        }
+    }
+
+    fn culprit(&mut self, session: &Session, verdict: &Verdict) {
+        let Some(process) = verdict.upstream.as_ref().and_then(|upstream| upstream.process.as_ref()) else {
+            return;
+        };
+        let unit = process.unit.as_deref().unwrap_or_default();
+        let container = process.container.as_deref().unwrap_or_default();
+        let parts = [session.host.as_bytes(), &process.comm, unit.as_bytes(), container.as_bytes()];
+        let tally = self.processes.add(&parts, 1, || ProcessTally::new(session, process));
+        tally.add(process.pid, verdict.cause);
+    }
+
+    /// Times of the failed attempts; of the deciding one where nginx's list of them is not known.
+    fn attempts(&mut self, session: &Session, verdict: &Verdict, time: Time) {
+        if verdict.attempts.is_empty() {
+            self.attempt(session, rows::address(verdict), time, &verdict.latency);
+        }
+        for attempt in verdict.attempts.iter().filter(|attempt| attempt.symptom.is_some()) {
+            let address = attempt.upstream.as_ref().map_or(rows::address(verdict), |name| name);
+            self.attempt(session, address, time, &attempt.times);
+        }
+    }
+
+    fn attempt(&mut self, session: &Session, address: &[u8], time: Time, times: &Times) {
+        let add = |trio: &mut Trio| {
+            for (micros, distribution) in [
+                (times.connect_us, &mut trio.connect),
+                (times.first_byte_us, &mut trio.first_byte),
+                (times.total_us, &mut trio.total),
+            ] {
+                if let Some(micros) = micros {
+                    distribution.add(micros, 1);
+                }
+            }
+        };
+        add(&mut self.latency.failed_exact);
+        add(&mut self.upstream(session, address, 0).latency.failed_exact);
+        if let Some(micros) = times.total_us {
+            self.buckets.at(time).failed_attempts.add(micros, 1);
+        }
+    }
+
+    fn series(&mut self, session: &Session, time: Time, series: &LatencySeries) {
+        let add = |trio: &mut Trio| {
+            trio.connect.add_buckets(&series.connect);
+            trio.first_byte.add_buckets(&series.first_byte);
+            trio.total.add_buckets(&series.total);
+        };
+        let choose = |all: &mut Latencies| {
+            add(if series.ok { &mut all.answered } else { &mut all.failed_series });
+        };
+        choose(&mut self.latency);
+        choose(&mut self.upstream(session, &series.upstream, 0).latency);
+        if series.ok {
+            self.buckets.at(time).answered.add_buckets(&series.total);
+        }
+    }
+
+    fn cases(&mut self, session: &Session, verdict: &Verdict, time: Time) {
+        // Cases are costly to copy, so only those that stay are made.
+        if self.first.len() < CASES || self.first.last().is_some_and(|last| time < last.time) {
+            let at = self.first.partition_point(|case| case.time <= time);
+            self.first.insert(at, rows::case(session, verdict));
+            self.first.truncate(CASES);
+        }
+        let Some(total) = verdict.latency.total_us else { return };
+        if self.worst.len() < CASES || self.worst.last().is_some_and(|last| last.total_us < Some(total)) {
+            let at = self.worst.partition_point(|case| case.total_us >= Some(total));
+            self.worst.insert(at, rows::case(session, verdict));
+            self.worst.truncate(CASES);
+        }
+    }
+
+    fn host(&mut self, session: &Session, count: u64) -> &mut HostTally {
+        self.hosts.add(&[session.host.as_bytes()], count, || HostTally::new(session))
+    }
+
+    fn upstream(&mut self, session: &Session, address: &[u8], count: u64) -> &mut UpstreamTally {
+        let parts = [session.host.as_bytes(), address];
+        self.upstreams.add(&parts, count, || UpstreamTally::new(session, address))
+    }
+
+    fn see(&mut self, session: &Session, time: Time) {
+        let ready = Time::of(session, session.ready_at).min(time);
+        self.window = Some(match self.window {
+            Some((since, until)) => (since.min(ready), until.max(time)),
+            None => (ready, time),
+        });
+    }
+}

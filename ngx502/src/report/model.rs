@@ -1,0 +1,387 @@
+//! The report as data. Field names are the JSON of `ngx502 report --format json`, schema 1: fields may be added, never
+//! renamed. Times are RFC 3339 UTC, durations whole microseconds, shares between 0 and 1, absent facts `null`.
+//!
+//! Texts that came from the network are clipped and lossily UTF-8 but otherwise as they were: who shows them escapes.
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Time;
+use crate::attribute::verdict::{Cause, Certainty, Symptom};
+
+/// The version of the JSON schema.
+pub const SCHEMA: u32 = 1;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The ngx502 that wrote the report.
+    pub version: String,
+    /// One paragraph: what happened.
+    pub summary: String,
+    /// First and last moment under observation; `null` when nothing was recorded.
+    pub window: Option<Window>,
+    /// The traced hosts.
+    pub hosts: Vec<HostRow>,
+    /// Counts over everything.
+    pub totals: Totals,
+    /// Causes, most frequent first.
+    pub causes: Vec<CauseRow>,
+    /// Symptoms, most frequent first.
+    pub symptoms: Vec<SymptomRow>,
+    /// Causes and latency over time.
+    pub timeline: Timeline,
+    /// Upstreams, most failures first.
+    pub upstreams: Vec<UpstreamRow>,
+    /// Upstreams that are not listed.
+    pub upstreams_other: Other,
+    /// Upstream processes, most failures first; processes that share host, name, unit and container are one row.
+    pub processes: Vec<ProcessRow>,
+    /// Processes that are not listed.
+    pub processes_other: Other,
+    /// The first failures, in time order.
+    pub first: Vec<Case>,
+    /// The failures that kept a client waiting longest, longest first.
+    pub worst: Vec<Case>,
+    /// Latency of all upstreams together.
+    pub latency: LatencySummary,
+    /// Records that were lost while tracing; empty means none.
+    pub lost: Vec<LostRow>,
+    /// What could not be read of the captures, as sentences; empty means nothing.
+    pub damage: Vec<String>,
+}
+
+/// From when to when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The first moment.
+    pub since: Time,
+    /// The last.
+    pub until: Time,
+}
+
+/// One traced host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostRow {
+    /// Its name.
+    pub host: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// The ngx502 that traced it.
+    pub traced_by: String,
+    /// nginx builds found at the start.
+    pub nginx: Vec<String>,
+    /// Client requests that failed.
+    pub failed: u64,
+    /// Client requests that a retry or the cache rescued.
+    pub rescued: u64,
+}
+
+/// Counts over everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Client requests that failed.
+    pub failed: u64,
+    /// Client requests that a retry or the cache rescued.
+    pub rescued: u64,
+    /// Upstream requests that were answered; `null` where latency was not traced.
+    pub answered: Option<u64>,
+    /// Answers ≥ 500 of nginx itself without an upstream (`return 502`): counted, not explained.
+    pub not_upstream: u64,
+    /// Records that were lost while tracing.
+    pub lost_events: u64,
+    /// Failed requests by status, ascending.
+    pub by_status: Vec<StatusRow>,
+}
+
+/// Failed requests of one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRow {
+    /// What the client saw.
+    pub status: u16,
+    /// How often.
+    pub count: u64,
+}
+
+/// One cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CauseRow {
+    /// Its name.
+    #[serde(with = "named")]
+    pub cause: Cause,
+    /// Failed requests.
+    pub count: u64,
+    /// Of all failed requests.
+    pub share: f64,
+    /// Of `count`, how many were proven.
+    pub proven: u64,
+    /// Of `count`, how many were inferred.
+    pub inferred: u64,
+    /// The first of them.
+    pub since: Time,
+    /// The last of them.
+    pub until: Time,
+    /// The first of the surest.
+    pub example: Case,
+}
+
+/// One symptom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SymptomRow {
+    /// Its name.
+    #[serde(with = "named")]
+    pub symptom: Symptom,
+    /// Failed requests.
+    pub count: u64,
+    /// Of all failed requests.
+    pub share: f64,
+}
+
+/// How often one cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CauseCount {
+    /// Its name.
+    #[serde(with = "named")]
+    pub cause: Cause,
+    /// Failed requests.
+    pub count: u64,
+}
+
+/// What happened when.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Width of every bucket in seconds: a power of two.
+    pub bucket_seconds: u64,
+    /// Buckets in time order; those without any observation are left out.
+    pub buckets: Vec<Bucket>,
+    /// Periods of failures, separated by quiet of at least a minute and five buckets, in time order.
+    pub episodes: Vec<Episode>,
+}
+
+/// One bucket of the timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Its start.
+    pub time: Time,
+    /// Failed client requests.
+    pub failed: u64,
+    /// Rescued client requests.
+    pub rescued: u64,
+    /// The failed ones by cause, most frequent first.
+    pub causes: Vec<CauseCount>,
+    /// Total time of answered upstream requests.
+    pub answered: Option<Quantiles>,
+    /// Total time of failed attempts.
+    pub failed_attempts: Option<Quantiles>,
+}
+
+/// A period of failures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Its first failure.
+    pub onset: Time,
+    /// Start of the bucket with most failures.
+    pub peak: Time,
+    /// Its last failure.
+    pub end: Time,
+    /// Failed client requests.
+    pub failed: u64,
+    /// Of them, in the peak's bucket.
+    pub peak_failed: u64,
+    /// The most frequent cause.
+    #[serde(with = "named")]
+    pub cause: Cause,
+}
+
+/// One upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpstreamRow {
+    /// The nginx host.
+    pub host: String,
+    /// `127.0.0.1:9000`, `unix:/run/x.sock`, or a group's name; empty when unknown.
+    pub address: String,
+    /// Client requests whose last attempt failed here.
+    pub failed: u64,
+    /// Of all failed requests.
+    pub share: f64,
+    /// Client requests that failed here first and were rescued.
+    pub rescued: u64,
+    /// The failed ones by cause, most frequent first.
+    pub causes: Vec<CauseCount>,
+    /// Its latency.
+    pub latency: Latency,
+}
+
+/// Processes of one name, unit and container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessRow {
+    /// Where it runs.
+    pub host: String,
+    /// Its name.
+    pub comm: String,
+    /// systemd unit.
+    pub unit: Option<String>,
+    /// Container.
+    pub container: Option<String>,
+    /// Its process ids, the first eight seen.
+    pub pids: Vec<u32>,
+    /// Whether there were more than those.
+    pub more_pids: bool,
+    /// Client requests that failed at it.
+    pub failed: u64,
+    /// Of all failed requests.
+    pub share: f64,
+    /// Those by cause, most frequent first.
+    pub causes: Vec<CauseCount>,
+}
+
+/// What a bounded table left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    /// Rows; a row that came back after it was dropped counts again.
+    pub rows: u64,
+    /// Failed requests in them. When it is not 0, counts of listed rows are lower bounds.
+    pub failed: u64,
+}
+
+/// One failed request with its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// When nginx answered.
+    pub time: Time,
+    /// The nginx host.
+    pub host: String,
+    /// What the client saw.
+    pub status: u16,
+    /// `GET`.
+    pub method: Option<String>,
+    /// Without the query string unless the capture was made with `--with-query`.
+    pub uri: Option<String>,
+    /// Host header.
+    pub request_host: Option<String>,
+    /// Client address.
+    pub client: Option<String>,
+    /// As nginx names it.
+    pub upstream: Option<String>,
+    /// What nginx saw.
+    #[serde(with = "named")]
+    pub symptom: Symptom,
+    /// Why.
+    #[serde(with = "named")]
+    pub cause: Cause,
+    /// How sure.
+    #[serde(with = "named")]
+    pub certainty: Certainty,
+    /// One sentence.
+    pub summary: String,
+    /// Attempts that nginx made.
+    pub attempts: u64,
+    /// Total time of the deciding attempt.
+    pub total_us: Option<u64>,
+    /// Observed facts in time order, the first 32.
+    pub evidence: Vec<Fact>,
+    /// Commands or configuration lines.
+    pub fix: Vec<String>,
+}
+
+/// One observed fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// When it was observed.
+    pub time: Time,
+    /// Its kind: `connect`, `exit`, `oom`, …
+    pub event: String,
+    /// The fact as a sentence.
+    pub text: String,
+}
+
+/// Latency of answered requests against failed attempts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Upstream requests that were answered.
+    pub answered: Measures,
+    /// Attempts that failed.
+    pub failed: Measures,
+}
+
+/// The three times of an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measures {
+    /// connect(2) to established.
+    pub connect: Option<Quantiles>,
+    /// Request sent to first byte.
+    pub first_byte: Option<Quantiles>,
+    /// To the last byte, or to the failure.
+    pub total: Option<Quantiles>,
+}
+
+/// A distribution; every value is at most 6.25 % above the true one (the kernel's histogram buckets).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Samples.
+    pub count: u64,
+    /// Median.
+    pub p50_us: u64,
+    /// 90th percentile.
+    pub p90_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// 99.9th percentile.
+    #[serde(rename = "p99_9_us")]
+    pub p999_us: u64,
+    /// Largest.
+    pub max_us: u64,
+}
+
+/// Latency of all upstreams with the distribution of total times.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencySummary {
+    /// The percentiles.
+    #[serde(flatten)]
+    pub all: Latency,
+    /// Total times in bins of a tenth of a decade, ascending, empty bins left out.
+    pub bins: Vec<Bin>,
+}
+
+/// A bin of the latency histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bin {
+    /// The bin is 10^(index/10) to 10^((index+1)/10) microseconds.
+    pub index: u32,
+    /// Answered upstream requests.
+    pub answered: u64,
+    /// Failed attempts.
+    pub failed: u64,
+}
+
+/// Lost records of one host and reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRow {
+    /// Where.
+    pub host: String,
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub events: u64,
+}
+
+/// Enums of `attribute::verdict` by their stable names.
+mod named {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err = String>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}

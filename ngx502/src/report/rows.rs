@@ -1,0 +1,281 @@
+//! The rows of a report: what is kept while collecting, and what becomes of it.
+
+use std::cmp::Reverse;
+
+use super::collect::Collector;
+use super::histogram::Latencies;
+use super::model::*;
+use super::narrate;
+use super::table::{Ranking, Table};
+use super::time::Time;
+use super::timeline::ByCause;
+use crate::attribute::verdict::{Cause, ProcessFacts, Symptom, Verdict};
+use crate::event::Pid;
+use crate::session::Session;
+
+/// Texts are kept up to this many characters.
+const LONGEST_TEXT: usize = 512;
+/// Facts of evidence kept per case.
+const MOST_FACTS: usize = 32;
+/// Lines of `fix` kept per case.
+const MOST_FIXES: usize = 8;
+/// Process ids kept per row.
+const MOST_PIDS: usize = 8;
+
+/// Hostile bytes as text of bounded length.
+pub(super) fn clip(bytes: &[u8]) -> String {
+    // Four bytes a character at most: what lies behind cannot matter.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * LONGEST_TEXT)]);
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+/// The upstream's name; empty when unknown.
+pub(super) fn address(verdict: &Verdict) -> &[u8] {
+    verdict.upstream.as_ref().map_or(b"", |upstream| &upstream.address)
+}
+
+/// A host while it is counted.
+#[derive(Debug)]
+pub(super) struct HostTally {
+    pub(super) failed: u64,
+    pub(super) rescued: u64,
+    row: HostRow,
+}
+
+impl HostTally {
+    pub(super) fn new(session: &Session) -> Self {
+        let row = HostRow {
+            host: clip(session.host.as_bytes()),
+            kernel: clip(session.kernel.as_bytes()),
+            traced_by: clip(session.version.as_bytes()),
+            nginx: session.nginx.iter().take(MOST_FACTS).map(|build| clip(build.as_bytes())).collect(),
+            failed: 0,
+            rescued: 0,
+        };
+        HostTally { failed: 0, rescued: 0, row }
+    }
+}
+
+/// An upstream while it is counted.
+#[derive(Debug)]
+pub(super) struct UpstreamTally {
+    host: String,
+    address: String,
+    pub(super) failed: u64,
+    pub(super) rescued: u64,
+    pub(super) causes: ByCause,
+    pub(super) latency: Latencies,
+}
+
+impl UpstreamTally {
+    pub(super) fn new(session: &Session, address: &[u8]) -> Self {
+        UpstreamTally {
+            host: clip(session.host.as_bytes()),
+            address: clip(address),
+            failed: 0,
+            rescued: 0,
+            causes: ByCause::default(),
+            latency: Latencies::default(),
+        }
+    }
+}
+
+/// Processes of one name while they are counted.
+#[derive(Debug)]
+pub(super) struct ProcessTally {
+    host: String,
+    comm: String,
+    unit: Option<String>,
+    container: Option<String>,
+    pids: Vec<u32>,
+    more_pids: bool,
+    failed: u64,
+    causes: ByCause,
+}
+
+impl ProcessTally {
+    pub(super) fn new(session: &Session, process: &ProcessFacts) -> Self {
+        ProcessTally {
+            host: clip(session.host.as_bytes()),
+            comm: clip(&process.comm),
+            unit: process.unit.as_ref().map(|unit| clip(unit.as_bytes())),
+            container: process.container.as_ref().map(|container| clip(container.as_bytes())),
+            pids: Vec::new(),
+            more_pids: false,
+            failed: 0,
+            causes: ByCause::default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, pid: Pid, cause: Cause) {
+        self.failed += 1;
+        self.causes.add(cause);
+        if !self.pids.contains(&pid.0) {
+            if self.pids.len() < MOST_PIDS {
+                self.pids.push(pid.0);
+            } else {
+                self.more_pids = true;
+            }
+        }
+    }
+}
+
+/// A kind of loss while it is counted.
+#[derive(Debug)]
+pub(super) struct LostTally {
+    host: String,
+    reason: String,
+}
+
+impl LostTally {
+    pub(super) fn new(session: &Session, reason: &str) -> Self {
+        LostTally { host: clip(session.host.as_bytes()), reason: clip(reason.as_bytes()) }
+    }
+}
+
+/// A verdict as a case.
+pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
+    let request = verdict.request.as_ref();
+    let text = |bytes: Option<&bstr::BString>| bytes.map(|bytes| clip(bytes));
+    let uri = request.and_then(|request| request.uri.as_ref());
+    let evidence = verdict.evidence.iter().take(MOST_FACTS).map(|fact| Fact {
+        time: Time::of(session, fact.at),
+        event: fact.event.to_owned(),
+        text: clip(fact.text.as_bytes()),
+    });
+    Case {
+        time: Time::of(session, verdict.at),
+        host: clip(verdict.host.as_bytes()),
+        status: verdict.status,
+        method: text(request.and_then(|request| request.method.as_ref())),
+        uri: uri.map(|uri| clip(if session.with_query { uri } else { without_query(uri) })),
+        request_host: text(request.and_then(|request| request.host.as_ref())),
+        client: text(request.and_then(|request| request.client.as_ref())),
+        upstream: text(verdict.upstream.as_ref().map(|upstream| &upstream.address)),
+        symptom: verdict.symptom,
+        cause: verdict.cause,
+        certainty: verdict.certainty,
+        summary: clip(verdict.summary.as_bytes()),
+        attempts: verdict.attempts.len() as u64,
+        total_us: verdict.latency.total_us,
+        evidence: evidence.collect(),
+        fix: verdict.fix.iter().take(MOST_FIXES).map(|line| clip(line.as_bytes())).collect(),
+    }
+}
+
+fn without_query(uri: &[u8]) -> &[u8] {
+    uri.split(|byte| *byte == b'?').next().unwrap_or(uri)
+}
+
+/// Everything collected, as a report.
+pub(super) fn report(mut collector: Collector) -> Report {
+    if collector.damage_left_out > 0 {
+        collector.damage.push(format!("{} more of these are not listed", collector.damage_left_out));
+    }
+    let failed = collector.failed;
+    let (upstreams, upstreams_other) = ranked(collector.upstreams, |_, tally| upstream(tally, failed));
+    let (processes, processes_other) = ranked(collector.processes, |_, tally| process(tally, failed));
+    let lost = ranked(collector.lost, |count, tally| LostRow {
+        host: tally.host,
+        reason: tally.reason,
+        events: count,
+    });
+    let hosts =
+        ranked(collector.hosts, |_, HostTally { failed, rescued, row }| HostRow { failed, rescued, ..row });
+    let all = collector.latency.latency();
+    let by_status = collector.by_status.iter().map(|(&status, &count)| StatusRow { status, count });
+    let mut report = Report {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        summary: String::new(),
+        window: collector.window.map(|(since, until)| Window { since, until }),
+        hosts: hosts.0,
+        totals: Totals {
+            failed,
+            rescued: collector.rescued,
+            answered: all.answered.total.map(|total| total.count),
+            not_upstream: collector.not_upstream,
+            lost_events: collector.lost_events,
+            by_status: by_status.collect(),
+        },
+        causes: causes(&mut collector.causes, failed),
+        symptoms: symptoms(&collector.symptoms, failed),
+        timeline: collector.buckets.finish(),
+        upstreams,
+        upstreams_other,
+        processes,
+        processes_other,
+        first: collector.first,
+        worst: collector.worst,
+        latency: LatencySummary { bins: collector.latency.bins(), all },
+        lost: lost.0,
+        damage: collector.damage,
+    };
+    report.summary = narrate::paragraph(&report);
+    report
+}
+
+fn share(count: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { count as f64 / of as f64 }
+}
+
+fn ranked<V, R>(table: Table<V>, row: impl Fn(u64, V) -> R) -> (Vec<R>, Other) {
+    let Ranking { rows, other_rows, other_count } = table.ranking();
+    let rows = rows.into_iter().map(|entry| row(entry.count, entry.value)).collect();
+    (rows, Other { rows: other_rows, failed: other_count })
+}
+
+fn upstream(tally: UpstreamTally, failed: u64) -> UpstreamRow {
+    UpstreamRow {
+        share: share(tally.failed, failed),
+        causes: tally.causes.ranking(),
+        latency: tally.latency.latency(),
+        host: tally.host,
+        address: tally.address,
+        failed: tally.failed,
+        rescued: tally.rescued,
+    }
+}
+
+fn process(tally: ProcessTally, failed: u64) -> ProcessRow {
+    ProcessRow {
+        share: share(tally.failed, failed),
+        causes: tally.causes.ranking(),
+        host: tally.host,
+        comm: tally.comm,
+        unit: tally.unit,
+        container: tally.container,
+        pids: tally.pids,
+        more_pids: tally.more_pids,
+        failed: tally.failed,
+    }
+}
+
+fn causes(tallies: &mut [Option<super::collect::CauseTally>], failed: u64) -> Vec<CauseRow> {
+    let seen = Cause::ALL.iter().zip(tallies).filter_map(|(&cause, tally)| Some((cause, tally.take()?)));
+    let mut rows: Vec<_> = seen
+        .map(|(cause, tally)| CauseRow {
+            cause,
+            count: tally.count,
+            share: share(tally.count, failed),
+            proven: tally.proven,
+            inferred: tally.inferred,
+            since: tally.since,
+            until: tally.until,
+            example: tally.example,
+        })
+        .collect();
+    rows.sort_by_key(|row| Reverse(row.count));
+    rows
+}
+
+fn symptoms(counts: &[u64], failed: u64) -> Vec<SymptomRow> {
+    let seen = Symptom::ALL.iter().zip(counts).filter(|(_, count)| **count > 0);
+    let mut rows: Vec<_> =
+        seen.map(|(&symptom, &count)| SymptomRow { symptom, count, share: share(count, failed) }).collect();
+    rows.sort_by_key(|row| Reverse(row.count));
+    rows
+}

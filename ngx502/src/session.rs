@@ -1,0 +1,51 @@
+//! What holds for a whole trace, live or captured: the first thing in a capture, and what turns boot time into wall
+//! time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Nanos;
+
+/// Metadata of one trace on one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Session {
+    /// ngx502's version.
+    pub version: String,
+    /// The host's name.
+    pub host: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// The tracer's command line.
+    pub command: Vec<String>,
+    /// Which hook serves each signal: (signal, provider); `none` where a signal is missing.
+    pub providers: Vec<(String, String)>,
+    /// nginx builds found at the start, as `nginx -v` would name them with their executable.
+    pub nginx: Vec<String>,
+    /// Pids of the nginx workers found at the start.
+    pub workers: Vec<u32>,
+    /// CLOCK_REALTIME minus CLOCK_BOOTTIME at the start, in nanoseconds.
+    pub wall_offset: i64,
+    /// Boot time when everything was attached: from here on nothing is missed.
+    pub ready_at: Nanos,
+    /// Whether URIs may be shown with their query string.
+    pub with_query: bool,
+    /// Statuses that the trace reported; `None` for every failed upstream request. The records hold all of them.
+    pub statuses: Option<Vec<u16>>,
+    /// Whether the trace also reported errors that the upstream itself answered.
+    pub passthrough: bool,
+}
+
+impl Session {
+    /// Nanoseconds since the Unix epoch for a boot time of this host.
+    pub fn wall(&self, at: Nanos) -> i128 {
+        i128::from(at.0) + i128::from(self.wall_offset)
+    }
+
+    /// The provider of a signal; `None` when it has none.
+    pub fn provider(&self, signal: &str) -> Option<&str> {
+        let (_, provider) = self.providers.iter().find(|(name, _)| name == signal)?;
+        (provider != "none").then_some(provider)
+    }
+}

@@ -1,0 +1,134 @@
+//! JSON lines, schema 1: one object a line, `"type"` first.
+//!
+//! | `type` | when | fields |
+//! |---|---|---|
+//! | `ready` | once attached | `schema::Ready` |
+//! | `verdict`, `rescued` | a client request failed, or was rescued | `schema::Line` |
+//! | `lost` | records were lost | `events`, `reason` |
+//! | `latency` | on demand and at intervals | `schema::Latency` |
+//! | `summary` | last | `schema::Summary` |
+//!
+//! Times are RFC 3339 UTC with microseconds, durations integers in microseconds, absent facts `null`. Bytes that are
+//! not UTF-8 read as U+FFFD. What a terminal might obey or be fooled by is escaped, so that a line is safe to `cat`.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use crate::attribute::verdict::Outcome;
+use crate::escape::is_deceptive;
+use crate::session::Session;
+use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
+
+use self::schema::{Latency, Line, Lost, Ready, Summary};
+
+mod schema;
+
+/// The schema's version: raised when a field is renamed or removed, which is not meant to happen.
+pub const SCHEMA: u32 = 1;
+
+/// Buffered bytes from which on a line is written without waiting for the end of the batch.
+const BUFFER: usize = 64 * 1024;
+
+/// Writes outcomes as JSON lines.
+#[derive(Debug)]
+pub struct JsonSink<W> {
+    out: W,
+    buffer: Vec<u8>,
+}
+
+impl<W: io::Write> JsonSink<W> {
+    /// A sink that writes to `out`, which need not be buffered.
+    pub fn new(out: W) -> JsonSink<W> {
+        JsonSink { out, buffer: Vec::with_capacity(2 * BUFFER) }
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        write_line(&mut self.buffer, value)?;
+        if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        let written = self.out.write_all(&self.buffer);
+        // Also after a failure: nothing is written twice.
+        self.buffer.clear();
+        written
+    }
+}
+
+impl<W: io::Write> Sink for JsonSink<W> {
+    fn ready(&mut self, session: &Session) -> io::Result<()> {
+        self.line(&Ready::new(session))
+    }
+
+    fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
+        write_outcome(&mut self.buffer, session, outcome)?;
+        if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
+    }
+
+    fn tick(&mut self, _wall_ns: i128) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()> {
+        self.line(&Latency::new(session, wall_ns, upstreams))
+    }
+
+    fn summary(&mut self, _session: &Session, summary: &SummaryFacts) -> io::Result<()> {
+        self.line(&Summary::new(summary))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.drain()?;
+        self.out.flush()
+    }
+}
+
+/// Appends an outcome's line to `buffer`; nothing for [`Outcome::NotUpstream`], which only the summary counts.
+///
+/// # Errors
+/// None in practice: memory takes every byte, and every value here can be serialised.
+pub fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> io::Result<()> {
+    match outcome {
+        Outcome::Verdict(verdict) => write_line(buffer, &Line::new("verdict", session, verdict)),
+        Outcome::Rescued(verdict) => write_line(buffer, &Line::new("rescued", session, verdict)),
+        Outcome::Lost { events, reason } => write_line(buffer, &Lost::new(*events, reason)),
+        Outcome::NotUpstream { .. } => Ok(()),
+    }
+}
+
+fn write_line(buffer: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, VisibleFormatter);
+    value.serialize(&mut serializer)?;
+    buffer.push(b'\n');
+    Ok(())
+}
+
+/// Compact JSON in which deceptive characters (C1 controls, bidirectional overrides) are written as `\u202e`.
+struct VisibleFormatter;
+
+impl Formatter for VisibleFormatter {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        // serde_json has taken the C0 controls; of ASCII only DEL is left, which no terminal obeys.
+        if fragment.is_ascii() {
+            return out.write_all(fragment.as_bytes());
+        }
+        let mut plain = 0;
+        for (at, character) in fragment.char_indices().filter(|&(_, character)| is_deceptive(character)) {
+            out.write_all(&fragment.as_bytes()[plain..at])?;
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            plain = at + character.len_utf8();
+        }
+        out.write_all(&fragment.as_bytes()[plain..])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! One verdict as text.
+
+use std::fmt::Write;
+
+use bstr::{BString, ByteSlice};
+
+use crate::attribute::verdict::{AttemptFacts, Certainty, Evidence, ProcessFacts, RequestFacts, Verdict};
+use crate::escape;
+use crate::event::Nanos;
+use crate::session::Session;
+use crate::sink::terminal::fold::Folded;
+use crate::sink::terminal::paint::{Paint, Tone};
+use crate::sink::terminal::{Detail, TerminalOptions};
+use crate::sink::time::{Rfc3339, grouped, span};
+use crate::sink::wrap::{columns, cut, wrap};
+use crate::sink::{ErrnoName, shown_uri};
+
+/// Columns before everything but the headline, as wide as a status and its gap.
+const INDENT: &str = "     ";
+
+/// The fewest columns a URI is worth showing in.
+const URI_COLUMNS: usize = 16;
+
+/// Facts and attempts shown unless all are asked for.
+const SHOWN: usize = 6;
+
+/// What happens to every connection; the first facts to leave out.
+const ROUTINE: [&str; 4] = ["connect", "established", "send", "first-byte"];
+
+/// Appends a verdict's block and an empty line.
+pub(super) fn block(
+    out: &mut String,
+    options: &TerminalOptions,
+    session: &Session,
+    verdict: &Verdict,
+    rescued: bool,
+) {
+    let mut block = Block { out, options };
+    block.headline(session, verdict, rescued);
+    block.rows("", Some(Tone::Strong), &escape::terminal(verdict.summary.as_bytes()));
+    block.chain(verdict);
+    block.attempts(&verdict.attempts);
+    block.evidence(verdict.at, &verdict.evidence);
+    for (number, fix) in verdict.fix.iter().enumerate() {
+        let label = if number == 0 { "fix  " } else { "     " };
+        block.rows(label, None, &escape::terminal(fix.as_bytes()));
+    }
+    block.worker(verdict);
+    block.out.push('\n');
+}
+
+/// Appends a verdict as one line.
+pub(super) fn line(
+    out: &mut String,
+    options: &TerminalOptions,
+    session: &Session,
+    verdict: &Verdict,
+    rescued: bool,
+) {
+    let time = Rfc3339::new(session.wall(verdict.at));
+    let _ =
+        write!(out, "{}T{} {}", time.date(), time.time_of_day(), status(options, verdict.status, rescued));
+    if options.show_host {
+        let _ = write!(out, " {}", safe(verdict.host.as_bytes()));
+    }
+    let upstream = verdict.upstream.as_ref().map_or("-".into(), |upstream| safe(&upstream.address));
+    let _ = write!(out, " {upstream} {} {} ({})", verdict.symptom, verdict.cause, verdict.certainty);
+    if let Some(request) = &verdict.request {
+        let (method, uri) = request_line(session, request);
+        let _ = write!(out, " {method} {}", cut(&uri, 60));
+    }
+    let _ = writeln!(out, ": {}", escape::terminal(verdict.summary.as_bytes()));
+}
+
+/// The line that stands for verdicts that were not shown.
+pub(super) fn folded(folded: &Folded, options: &TerminalOptions) -> String {
+    let mut text = format!("…    {} more in the last ", grouped(folded.count));
+    text += &match folded.seconds {
+        1 => "second".to_owned(),
+        seconds => format!("{} seconds", grouped(seconds)),
+    };
+    let Some(key) = &folded.key else { return text + " of other kinds" };
+    let _ = write!(text, ": {}{} {} {}", key.status, rescued_mark(key.rescued), key.symptom, key.cause);
+    if let Some(upstream) = &key.upstream {
+        let _ = write!(text, " {}", safe(upstream));
+    }
+    if let Some(culprit) = key.culprit {
+        let _ = write!(text, " (pid {culprit})");
+    }
+    if options.show_host {
+        let _ = write!(text, " on {}", safe(key.host.as_bytes()));
+    }
+    cut(&text, options.width)
+}
+
+struct Block<'a> {
+    out: &'a mut String,
+    options: &'a TerminalOptions,
+}
+
+impl Block<'_> {
+    fn headline(&mut self, session: &Session, verdict: &Verdict, rescued: bool) {
+        let time = Rfc3339::new(session.wall(verdict.at));
+        let mut before = format!("{}{}  {}", verdict.status, rescued_mark(rescued), time.time_of_day());
+        if self.options.show_host {
+            let _ = write!(before, "  on {}", safe(verdict.host.as_bytes()));
+        }
+        let painted = status(self.options, verdict.status, rescued);
+        let rest = &before[format!("{}{}", verdict.status, rescued_mark(rescued)).len()..];
+        let _ = write!(self.out, "{painted}{rest}");
+        let Some(request) = &verdict.request else {
+            let _ = writeln!(self.out, "  (the request could not be read)");
+            return;
+        };
+        let after = origin(request);
+        let (method, uri) = request_line(session, request);
+        if self.options.detail == Detail::Verbose {
+            let _ = writeln!(self.out, "{after}");
+            self.rows("", None, &format!("{method} {uri}"));
+        } else {
+            let taken = columns(&before) + columns(&method) + "   ".len();
+            let room = self.options.width.saturating_sub(taken);
+            match room.checked_sub(columns(&after)).filter(|&room| room >= URI_COLUMNS) {
+                Some(room) => {
+                    let _ = writeln!(self.out, "  {method} {}{after}", cut(&uri, room));
+                }
+                None => {
+                    let _ = writeln!(self.out, "  {method} {}", cut(&uri, room.max(URI_COLUMNS)));
+                    self.rows("", None, after.trim_start());
+                }
+            }
+        }
+    }
+
+    /// Upstream → symptom → cause, the cause on a line of its own where all do not fit into one.
+    fn chain(&mut self, verdict: &Verdict) {
+        let mut start = match &verdict.upstream {
+            Some(upstream) => safe(&upstream.address),
+            None => "upstream unknown".to_owned(),
+        };
+        if let Some(process) = verdict.upstream.as_ref().and_then(|upstream| upstream.process.as_ref()) {
+            let _ = write!(start, " ({})", names(process));
+        }
+        let _ = write!(start, " → {}", verdict.symptom);
+        if let Some(errno) = verdict.errno {
+            let _ = write!(start, " ({})", ErrnoName(errno));
+        }
+        start += &after(verdict.latency.total_us);
+        let (cause, tone) = match verdict.certainty {
+            Certainty::Proven => (format!("{}, proven", verdict.cause), Tone::Strong),
+            Certainty::Inferred => (format!("{}, inferred", verdict.cause), Tone::Doubt),
+            Certainty::Unknown => (format!("{}, not proven", verdict.cause), Tone::Dim),
+        };
+        let width = INDENT.len() + columns(&start) + columns(" → ") + columns(&cause);
+        let cause = Paint::new(self.options.color, tone, &cause).to_string();
+        if width <= self.options.width {
+            let _ = writeln!(self.out, "{INDENT}{start} → {cause}");
+        } else {
+            self.rows("", None, &start);
+            let _ = writeln!(self.out, "{INDENT}→ {cause}");
+        }
+    }
+
+    fn attempts(&mut self, attempts: &[AttemptFacts]) {
+        if attempts.len() < 2 {
+            return;
+        }
+        let hidden = match self.options.detail {
+            Detail::Verbose => 0,
+            _ => attempts.len().saturating_sub(SHOWN),
+        };
+        if hidden > 0 {
+            self.rows(
+                "",
+                Some(Tone::Dim),
+                &format!("… {} earlier attempts (-v shows them)", grouped(hidden as u64)),
+            );
+        }
+        for (index, attempt) in attempts.iter().enumerate().skip(hidden) {
+            self.rows(&format!("attempt {}  ", index + 1), None, &attempt_text(attempt));
+        }
+    }
+
+    fn evidence(&mut self, at: Nanos, facts: &[Evidence]) {
+        let shown = match self.options.detail {
+            Detail::Verbose => facts.iter().collect(),
+            _ => telling(facts),
+        };
+        shown.iter().for_each(|fact| self.fact(at, fact));
+        let hidden = facts.len() - shown.len();
+        if hidden > 0 {
+            let text = format!("… {} more facts (-v shows them)", grouped(hidden as u64));
+            self.rows("", Some(Tone::Dim), &text);
+        }
+    }
+
+    fn fact(&mut self, at: Nanos, fact: &Evidence) {
+        let label = format!("{:>9}  {:<11} ", relative(at, fact.at), fact.event);
+        self.rows(&label, None, &escape::terminal(fact.text.as_bytes()));
+    }
+
+    fn worker(&mut self, verdict: &Verdict) {
+        if self.options.detail != Detail::Verbose {
+            return;
+        }
+        let mut text = format!("nginx worker {}", verdict.worker.pid);
+        if let Some(exe) = &verdict.worker.exe {
+            let _ = write!(text, ", {}", safe(exe));
+        }
+        if let Some(container) = &verdict.worker.container {
+            let _ = write!(text, ", container {}", safe(container.as_bytes()));
+        }
+        self.rows("", Some(Tone::Dim), &text);
+    }
+
+    /// A label and a text beside it, on as many lines as it takes.
+    fn rows(&mut self, label: &str, tone: Option<Tone>, text: &str) {
+        let margin = INDENT.len() + columns(label);
+        for (number, row) in wrap(text, self.options.width.saturating_sub(margin).max(20)).iter().enumerate()
+        {
+            let label = if number == 0 { label } else { "" };
+            let _ = write!(self.out, "{INDENT}{label:<width$}", width = margin - INDENT.len());
+            let _ = match tone {
+                Some(tone) => writeln!(self.out, "{}", Paint::new(self.options.color, tone, row)),
+                None => writeln!(self.out, "{row}"),
+            };
+        }
+    }
+}
+
+/// The facts that tell most, in their order: all if they are few; else without the routine ones; if there are still too
+/// many, the first, which are nearest to the root, and the last, which are nearest to the failure.
+fn telling(facts: &[Evidence]) -> Vec<&Evidence> {
+    let all: Vec<_> = facts.iter().collect();
+    // A line that says "1 more" takes the place of the one that it hides.
+    let is_short = |facts: &[&Evidence]| facts.len() <= SHOWN + 1;
+    if is_short(&all) {
+        return all;
+    }
+    let special: Vec<_> = all.iter().copied().filter(|fact| !ROUTINE.contains(&fact.event)).collect();
+    let candidates = if special.is_empty() { all } else { special };
+    if is_short(&candidates) {
+        return candidates;
+    }
+    let (first, last) = (&candidates[..SHOWN / 2], &candidates[candidates.len() - SHOWN / 2..]);
+    [first, last].concat()
+}
+
+fn status(options: &TerminalOptions, status: u16, rescued: bool) -> String {
+    let tone = if rescued { Tone::Good } else { Tone::Bad };
+    Paint::new(options.color, tone, &format!("{status}{}", rescued_mark(rescued))).to_string()
+}
+
+fn rescued_mark(rescued: bool) -> &'static str {
+    if rescued { " rescued" } else { "" }
+}
+
+/// Method and URI, safe.
+fn request_line(session: &Session, request: &RequestFacts) -> (String, String) {
+    let uri =
+        request.uri.as_ref().map_or("?".into(), |uri| escape::terminal(shown_uri(session, uri)).into_owned());
+    (request.method.as_ref().map_or("?".into(), |method| cut(&escape::terminal(method), 12)), uri)
+}
+
+/// The request's host and client, each only where known.
+fn origin(request: &RequestFacts) -> String {
+    let part = |label: &str, value: &Option<BString>| match value {
+        Some(value) => format!("  {label} {}", safe(value)),
+        None => String::new(),
+    };
+    part("host", &request.host) + &part("from", &request.client)
+}
+
+/// As the verdict's own chain: upstream → symptom → cause.
+fn attempt_text(attempt: &AttemptFacts) -> String {
+    let mut text = attempt.upstream.as_ref().map_or("?".into(), |upstream| safe(upstream));
+    let symptom = attempt.symptom.map_or("answered", |symptom| symptom.as_str());
+    let _ = write!(text, " → {symptom}");
+    if let Some(errno) = attempt.errno {
+        let _ = write!(text, " ({})", ErrnoName(errno));
+    }
+    text += &after(attempt.times.total_us);
+    if let Some(cause) = attempt.cause {
+        let _ = write!(text, " → {cause}");
+    }
+    text
+}
+
+/// How long an attempt took.
+fn after(total_us: Option<u64>) -> String {
+    match total_us {
+        // nginx's own clock, which has milliseconds, where the kernel's was not to be had.
+        Some(0) => " after less than 1 ms".to_owned(),
+        Some(total) => format!(" after {}", span(total)),
+        None => String::new(),
+    }
+}
+
+/// `php-fpm8.2, pid 4711, php8.2-fpm.service`.
+fn names(process: &ProcessFacts) -> String {
+    let mut text = format!("{}, pid {}", safe(&process.comm), process.pid);
+    for name in [&process.unit, &process.container].into_iter().flatten() {
+        let _ = write!(text, ", {}", safe(name.as_bytes()));
+    }
+    text
+}
+
+/// How long before (or after) the verdict: `-12.3 s`.
+fn relative(verdict: Nanos, fact: Nanos) -> String {
+    if fact > verdict {
+        return format!("+{}", span(fact.micros_since(verdict)));
+    }
+    match verdict.micros_since(fact) {
+        0 => "0 s".to_owned(),
+        micros => format!("-{}", span(micros)),
+    }
+}
+
+/// A name, safe and of bounded length.
+fn safe(bytes: &[u8]) -> String {
+    cut(&escape::terminal(bytes.as_bytes()), 80)
+}

@@ -1,0 +1,158 @@
+//! The first and the last lines: what is traced, and what it came to.
+
+use std::fmt::Write;
+
+use crate::escape;
+use crate::session::Session;
+use crate::sink::terminal::TerminalOptions;
+use crate::sink::terminal::paint::{Paint, Tone};
+use crate::sink::time::{Rfc3339, grouped, span};
+use crate::sink::wrap::{columns, wrap};
+use crate::sink::{LatencyFacts, Quantiles, SummaryFacts, UpstreamLatency};
+
+/// Upstreams in the table of latencies; `ngx502 report` has them all.
+const UPSTREAMS_SHOWN: usize = 5;
+
+/// Appends what is traced and what cannot be.
+pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Session) {
+    let workers: Vec<_> = session.workers.iter().map(u32::to_string).collect();
+    let traced = match workers.as_slice() {
+        [] => "no nginx yet, its workers will be traced from their start".to_owned(),
+        [one] => format!("nginx worker {one}"),
+        many => format!("{} nginx workers ({})", many.len(), many.join(", ")),
+    };
+    let (host, kernel) = (safe(&session.host), safe(&session.kernel));
+    let text = format!("ready: {traced} on {host}, kernel {kernel}; nothing is missed from here on");
+    let missing: Vec<_> = session.providers.iter().filter(|(_, provider)| provider == "none").collect();
+    for row in wrap(&text, options.width) {
+        let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Good, &row));
+    }
+    if !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(|(signal, _)| safe(signal)).collect();
+        let text = format!(
+            "this kernel offers no hook for {}; `ngx502 doctor` says what that costs",
+            names.join(", ")
+        );
+        for row in wrap(&text, options.width) {
+            let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Doubt, &row));
+        }
+    }
+    out.push('\n');
+}
+
+/// Appends the summary.
+pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &SummaryFacts) {
+    let strong = |text: &str| Paint::new(options.color, Tone::Strong, text).to_string();
+    let title = format!("{}, {} rescued", plural(facts.verdicts, "failed request"), grouped(facts.rescued));
+    let _ = writeln!(out, "{}", strong(&title));
+    let causes: Vec<_> = facts.by_cause.iter().map(|&(cause, count)| (cause.as_str(), count)).collect();
+    counts(out, "cause", &causes);
+    let symptoms: Vec<_> =
+        facts.by_symptom.iter().map(|&(symptom, count)| (symptom.as_str(), count)).collect();
+    counts(out, "symptom", &symptoms);
+    if facts.upstreams.is_empty() {
+        if phases(facts.latency).next().is_some() {
+            latency_head(out);
+        }
+        latency(out, facts.latency);
+    } else {
+        latency_of_each(out, &facts.upstreams);
+    }
+    for (status, count) in &facts.not_upstream {
+        let _ = writeln!(out, "  {} answered {status} by nginx itself, without an upstream", grouped(*count));
+    }
+    if facts.lost_events == 0 {
+        let _ = writeln!(out, "  no event was lost");
+    } else {
+        let text = format!("{} lost: the counts above are too low", plural(facts.lost_events, "event"));
+        let _ = writeln!(out, "  {}", Paint::new(options.color, Tone::Bad, &text));
+    }
+}
+
+fn counts(out: &mut String, title: &str, counts: &[(&str, u64)]) {
+    let total: u64 = counts.iter().map(|(_, count)| count).sum();
+    if total == 0 {
+        return;
+    }
+    let _ = writeln!(out, "  {title:<22}{:>12}{:>9}", "requests", "share");
+    for (name, count) in counts {
+        // Per mille in integers: exact enough, and never "100.0 %" for less than all.
+        let share = u128::from(*count) * 1_000 / u128::from(total);
+        let _ = writeln!(out, "  {name:<22}{:>12}{:>5}.{} %", grouped(*count), share / 10, share % 10);
+    }
+}
+
+/// Appends the latency of every upstream at a moment.
+pub(super) fn upstreams(
+    out: &mut String,
+    options: &TerminalOptions,
+    session: &Session,
+    (wall_ns, upstreams): (i128, &[UpstreamLatency]),
+) {
+    let title = format!("latency up to {} on {}", Rfc3339::new(wall_ns).as_str(), safe(&session.host));
+    let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Strong, &title));
+    if upstreams.is_empty() {
+        let _ = writeln!(out, "  no upstream request has been answered yet");
+    }
+    latency_of_each(out, upstreams);
+}
+
+/// One table: a name and its rows for each upstream, for the busiest ones if there are many.
+fn latency_of_each(out: &mut String, upstreams: &[UpstreamLatency]) {
+    let requests = |upstream: &UpstreamLatency| {
+        phases(upstream.latency).map(|(_, quantiles)| quantiles.count).max().unwrap_or(0)
+    };
+    let mut measured: Vec<_> = upstreams.iter().filter(|upstream| requests(upstream) > 0).collect();
+    if measured.is_empty() {
+        return;
+    }
+    // A stable sort: upstreams with as many requests stay in their order.
+    measured.sort_by_key(|upstream| std::cmp::Reverse(requests(upstream)));
+    let hidden = measured.len().saturating_sub(UPSTREAMS_SHOWN);
+    latency_head(out);
+    for upstream in measured.iter().take(UPSTREAMS_SHOWN) {
+        let _ = writeln!(out, "  {}", heading(upstream));
+        latency(out, upstream.latency);
+    }
+    if hidden > 0 {
+        let _ = writeln!(out, "  … {} more with fewer requests", grouped(hidden as u64));
+    }
+}
+
+fn heading(upstream: &UpstreamLatency) -> String {
+    let failed = if upstream.ok { "" } else { ", failed" };
+    format!("{}{failed}", escape::terminal(&upstream.upstream))
+}
+
+fn latency_head(out: &mut String) {
+    let _ = write!(out, "  {:<22}", "latency");
+    for head in ["requests", "p50", "p90", "p99", "max"] {
+        let _ = write!(out, "{head:>12}");
+    }
+    out.push('\n');
+}
+
+/// A row for each phase that was measured.
+fn latency(out: &mut String, latency: LatencyFacts) {
+    for (phase, Quantiles { count, p50, p90, p99, max }) in phases(latency) {
+        let _ = write!(out, "    {phase:<20}{:>12}", grouped(count));
+        for value in [p50, p90, p99, max] {
+            let text = span(value).to_string();
+            let _ = write!(out, "{}{text}", " ".repeat(12_usize.saturating_sub(columns(&text))));
+        }
+        out.push('\n');
+    }
+}
+
+fn phases(latency: LatencyFacts) -> impl Iterator<Item = (&'static str, Quantiles)> {
+    let all = [("connect", latency.connect), ("first byte", latency.first_byte), ("total", latency.total)];
+    all.into_iter().filter_map(|(phase, quantiles)| Some((phase, quantiles?)))
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+fn safe(text: &str) -> String {
+    escape::terminal(text.as_bytes()).into_owned()
+}

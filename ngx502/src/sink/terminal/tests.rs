@@ -1,0 +1,305 @@
+use super::*;
+use crate::attribute::verdict::Cause;
+use crate::escape::is_deceptive;
+use crate::event::{Nanos, Pid};
+use crate::sink::wrap::columns;
+use crate::sink::{LatencyFacts, Quantiles, sample};
+
+fn shown(options: TerminalOptions, outcomes: &[Outcome]) -> String {
+    let mut out = Vec::new();
+    let mut sink = TerminalSink::new(&mut out, options);
+    for outcome in outcomes {
+        sink.outcome(&sample::session(), outcome).expect("memory");
+    }
+    sink.flush().expect("memory");
+    String::from_utf8(out).expect("escaped text is UTF-8")
+}
+
+fn detail(detail: Detail) -> TerminalOptions {
+    TerminalOptions { detail, ..TerminalOptions::default() }
+}
+
+#[test]
+fn a_verdict_with_a_retry() {
+    insta::assert_snapshot!(shown(detail(Detail::Normal), &[sample::verdict(sample::oom_killed())]), @r"
+    ── 2026-11-21 UTC ──
+
+    502  03:14:15.926Z  GET /index.php  host shop.example  from 203.0.113.9
+         php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed for memory 12.3 s before this request, and
+         nobody has listened on 127.0.0.1:9000 since.
+         127.0.0.1:9000 (php-fpm8.2, pid 4711, php8.2-fpm.service) → connect-refused (ECONNREFUSED)
+         after 85 µs
+         → oom-killed, proven
+         attempt 1  127.0.0.1:9001 → connect-refused (ECONNREFUSED) after 85 µs → not-listening
+         attempt 2  127.0.0.1:9000 → connect-refused (ECONNREFUSED) after 85 µs → oom-killed
+           -12.3 s  oom         the kernel chose php-fpm8.2 (pid 4711): RSS 498 MiB, limit 512 MiB
+           -12.3 s  exit        php-fpm8.2 (pid 4711) died of SIGKILL
+            -85 µs  connect     127.0.0.1:9000 answered the SYN with RST
+         fix  systemctl restart php8.2-fpm.service
+              raise MemoryMax= of php8.2-fpm.service
+    ");
+}
+
+#[test]
+fn a_verdict_of_which_little_is_known() {
+    insta::assert_snapshot!(shown(detail(Detail::Normal), &[sample::verdict(sample::unknown())]), @r"
+    ── 2026-11-21 UTC ──
+
+    504  03:14:15.926Z  (the request could not be read)
+         nginx gave up waiting; no hook saw the upstream's side.
+         upstream unknown → read-timed-out → unknown, not proven
+    ");
+}
+
+#[test]
+fn a_narrow_terminal_wraps_and_never_cuts_the_summary() {
+    let options = TerminalOptions { width: 60, ..TerminalOptions::default() };
+    let text = shown(options, &[sample::verdict(sample::oom_killed())]);
+    assert!(text.lines().all(|line| columns(line) <= 60), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&sample::oom_killed().summary), "{text}");
+    insta::assert_snapshot!(text, @r"
+    ── 2026-11-21 UTC ──
+
+    502  03:14:15.926Z  GET /index.php
+         host shop.example from 203.0.113.9
+         php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed
+         for memory 12.3 s before this request, and nobody has
+         listened on 127.0.0.1:9000 since.
+         127.0.0.1:9000 (php-fpm8.2, pid 4711,
+         php8.2-fpm.service) → connect-refused (ECONNREFUSED)
+         after 85 µs
+         → oom-killed, proven
+         attempt 1  127.0.0.1:9001 → connect-refused
+                    (ECONNREFUSED) after 85 µs → not-listening
+         attempt 2  127.0.0.1:9000 → connect-refused
+                    (ECONNREFUSED) after 85 µs → oom-killed
+           -12.3 s  oom         the kernel chose php-fpm8.2 (pid
+                                4711): RSS 498 MiB, limit 512
+                                MiB
+           -12.3 s  exit        php-fpm8.2 (pid 4711) died of
+                                SIGKILL
+            -85 µs  connect     127.0.0.1:9000 answered the SYN
+                                with RST
+         fix  systemctl restart php8.2-fpm.service
+              raise MemoryMax= of php8.2-fpm.service
+    ");
+}
+
+#[test]
+fn verbose_shows_the_whole_uri_and_the_worker() {
+    let mut verdict = sample::oom_killed();
+    let uri = format!("/{}", "x".repeat(300));
+    verdict.request.as_mut().expect("a request").uri = Some(uri.as_str().into());
+    let outcome = sample::verdict(verdict);
+    assert!(
+        !shown(detail(Detail::Normal), std::slice::from_ref(&outcome)).replace("\n     ", "").contains(&uri)
+    );
+    let verbose = shown(detail(Detail::Verbose), &[outcome]);
+    assert!(verbose.replace("\n     ", "").contains(&uri), "{verbose}");
+    assert!(verbose.contains("nginx worker 811, /usr/sbin/nginx"));
+}
+
+#[test]
+fn routine_facts_are_left_out_first() {
+    let mut verdict = sample::oom_killed();
+    let routine = verdict.evidence[2].clone();
+    assert_eq!(routine.event, "connect");
+    verdict.evidence.extend(vec![routine; 4]);
+    let seven = shown(detail(Detail::Normal), &[sample::verdict(verdict.clone())]);
+    assert!(seven.matches("answered the SYN").count() == 5 && !seven.contains("more facts"), "{seven}");
+    verdict.evidence.push(verdict.evidence[2].clone());
+    let eight = shown(detail(Detail::Normal), &[sample::verdict(verdict)]);
+    assert!(!eight.contains("answered the SYN") && eight.contains("died of SIGKILL"), "{eight}");
+    assert!(eight.contains("… 6 more facts (-v shows them)"), "{eight}");
+}
+
+#[test]
+fn many_facts_are_cut_in_the_middle_unless_verbose() {
+    let mut verdict = sample::oom_killed();
+    let fact = verdict.evidence[0].clone();
+    verdict.evidence.extend((0..20).map(|number| crate::attribute::verdict::Evidence {
+        text: format!("fact {number}"),
+        ..fact.clone()
+    }));
+    let text = shown(detail(Detail::Normal), &[sample::verdict(verdict.clone())]);
+    assert!(
+        text.contains("… 17 more facts (-v shows them)") && text.contains("oom") && text.contains("fact 19"),
+        "{text}"
+    );
+    assert!(!text.contains("fact 5"));
+    assert!(shown(detail(Detail::Verbose), &[sample::verdict(verdict)]).contains("fact 5"));
+}
+
+#[test]
+fn quiet_is_one_line_a_verdict() {
+    let text = shown(detail(Detail::Quiet), &vec![sample::verdict(sample::oom_killed()); 5]);
+    assert_eq!(text.lines().count(), 5);
+    insta::assert_snapshot!(text.lines().next().expect("five lines"), @"2026-11-21T03:14:15.926Z 502 127.0.0.1:9000 connect-refused oom-killed (proven) GET /index.php: php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed for memory 12.3 s before this request, and nobody has listened on 127.0.0.1:9000 since.");
+}
+
+#[test]
+fn rescued_is_told_apart() {
+    let mut verdict = sample::oom_killed();
+    verdict.status = 200;
+    let text = shown(TerminalOptions::default(), &[Outcome::Rescued(Box::new(verdict))]);
+    assert!(text.contains("200 rescued  03:14:15.926Z  GET /index.php"), "{text}");
+}
+
+#[test]
+fn colour_only_where_told() {
+    let outcomes = [sample::verdict(sample::oom_killed())];
+    let plain = shown(TerminalOptions::default(), &outcomes);
+    assert!(!plain.contains('\x1b'));
+    let coloured = shown(TerminalOptions { color: true, ..TerminalOptions::default() }, &outcomes);
+    assert!(
+        coloured.contains("\x1b[1;31m502\x1b[0m") && coloured.contains("\x1b[1moom-killed, proven\x1b[0m"),
+        "{coloured}"
+    );
+}
+
+#[test]
+fn hostile_text_is_visible_and_harmless() {
+    for options in [detail(Detail::Quiet), detail(Detail::Normal), detail(Detail::Verbose)] {
+        let text = shown(options, &[sample::verdict(sample::hostile())]);
+        assert!(text.chars().all(|character| character == '\n' || !is_deceptive(character)), "{text}");
+        assert!(text.contains(r"\x1b]0;x\x07\xff\u{202e}") && text.contains(r"\u{9b}31m\u{202e}"), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("forged")), "{text}");
+    }
+}
+
+#[test]
+fn long_hostile_names_do_not_fill_the_screen() {
+    let mut verdict = sample::hostile();
+    let long = bstr::BString::from(b"\x1b[31m\xff".repeat(8192 / 6));
+    let request = verdict.request.as_mut().expect("a request");
+    (request.uri, request.host, request.client) =
+        (Some(long.clone()), Some(long.clone()), Some(long.clone()));
+    verdict.upstream.as_mut().expect("an upstream").address = long;
+    assert!(shown(detail(Detail::Normal), &[sample::verdict(verdict)]).len() < 2_000);
+}
+
+#[test]
+fn a_storm_is_folded_and_a_lone_502_is_shown_at_once() {
+    let mut out = Vec::new();
+    let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
+    let session = sample::session();
+    for number in 0..12_348 {
+        let mut verdict = sample::oom_killed();
+        verdict.at = Nanos(sample::AT.0 + number * 80_000);
+        sink.outcome(&session, &sample::verdict(verdict)).expect("memory");
+    }
+    let mut other = sample::unknown();
+    other.at = Nanos(sample::AT.0 + 990_000_000);
+    other.cause = Cause::UpstreamSlow;
+    sink.outcome(&session, &sample::verdict(other)).expect("memory");
+    sink.tick(session.wall(Nanos(sample::AT.0 + 1_100_000_000))).expect("memory");
+    sink.tick(session.wall(Nanos(sample::AT.0 + 1_200_000_000))).expect("memory");
+    sink.flush().expect("memory");
+    let text = String::from_utf8(out).expect("UTF-8");
+    assert_eq!(text.matches("502  ").count(), 3);
+    assert_eq!(text.matches("504  ").count(), 1);
+    let line = text.lines().find(|line| line.starts_with('…')).expect("a folded line");
+    insta::assert_snapshot!(line, @"…    12,345 more in the last second: 502 connect-refused oom-killed 127.0.0.1:9000 (pid 4711)");
+    assert_eq!(text.matches("more in the last").count(), 1);
+}
+
+#[test]
+fn different_culprits_are_not_folded_together() {
+    let verdicts: Vec<_> = (0..6)
+        .map(|pid| {
+            let mut verdict = sample::oom_killed();
+            let upstream = verdict.upstream.as_mut().expect("an upstream");
+            upstream.process.as_mut().expect("a process").pid = Pid(pid);
+            sample::verdict(verdict)
+        })
+        .collect();
+    assert_eq!(shown(TerminalOptions::default(), &verdicts).matches("502  ").count(), 6);
+}
+
+#[test]
+fn losses_are_told_at_once_and_then_once_a_second() {
+    let mut out = Vec::new();
+    let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
+    let lost = Outcome::Lost { events: 1_500, reason: "ring buffer full".into() };
+    for _ in 0..3 {
+        sink.outcome(&sample::session(), &lost).expect("memory");
+    }
+    sink.tick(fold::SECOND).expect("memory");
+    sink.flush().expect("memory");
+    let text = String::from_utf8(out).expect("UTF-8");
+    let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(
+        lines,
+        [
+            "lost 1,500 events (ring buffer full): counts and causes may be incomplete",
+            "lost 3,000 events (ring buffer full): counts and causes may be incomplete",
+        ]
+    );
+}
+
+#[test]
+fn first_and_last_lines() {
+    let mut out = Vec::new();
+    let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
+    sink.ready(&sample::session()).expect("memory");
+    sink.summary(&sample::session(), &sample::summary()).expect("memory");
+    insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"), @r"
+    ready: 2 nginx workers (811, 812) on web-1, kernel 6.1.0-37-amd64; nothing is missed from here on
+    this kernel offers no hook for closer; `ngx502 doctor` says what that costs
+
+    12,345 failed requests, 12 rescued
+      cause                     requests    share
+      oom-killed                  12,000   97.2 %
+      not-listening                  345    2.7 %
+      symptom                   requests    share
+      connect-refused             12,345  100.0 %
+      latency                   requests         p50         p90         p99         max
+      unix:/run/php/\x1b[31mphp.sock
+        total                     52,000       12 ms       86 ms       1.2 s      60.8 s
+      unix:/run/php/\x1b[31mphp.sock, failed
+        total                          7       12 ms       86 ms       1.2 s      60.8 s
+      7 answered 503 by nginx itself, without an upstream
+      no event was lost
+    ");
+}
+
+#[test]
+fn an_empty_trace_has_a_summary_without_tables() {
+    let mut out = Vec::new();
+    let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
+    sink.summary(&sample::session(), &SummaryFacts { lost_events: 1, ..SummaryFacts::default() })
+        .expect("memory");
+    insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"), @r"
+    0 failed requests, 0 rescued
+      1 event lost: the counts above are too low
+    ");
+}
+
+#[test]
+fn latencies_are_one_table_of_the_busiest_upstreams() {
+    let upstream = |number: u64, ok: bool| UpstreamLatency {
+        upstream: format!("127.0.0.1:{number}").into(),
+        ok,
+        latency: LatencyFacts {
+            total: Some(Quantiles { count: number, p50: 1, p90: 2, p99: 3, max: 4 }),
+            ..LatencyFacts::default()
+        },
+    };
+    let upstreams = (1..=14).map(|number| upstream(number, number != 13)).collect();
+    let mut out = Vec::new();
+    let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
+    let facts = SummaryFacts { upstreams, ..SummaryFacts::default() };
+    sink.summary(&sample::session(), &facts).expect("memory");
+    let text = String::from_utf8(out).expect("UTF-8");
+    insta::assert_snapshot!(text.lines().take(6).collect::<Vec<_>>().join("\n"), @r"
+    0 failed requests, 0 rescued
+      latency                   requests         p50         p90         p99         max
+      127.0.0.1:14
+        total                         14        1 µs        2 µs        3 µs        4 µs
+      127.0.0.1:13, failed
+        total                         13        1 µs        2 µs        3 µs        4 µs
+    ");
+    assert!(text.contains("127.0.0.1:10\n") && !text.contains("127.0.0.1:9\n"), "{text}");
+    assert!(text.contains("  … 9 more with fewer requests\n"), "{text}");
+}

@@ -1,0 +1,179 @@
+//! Several captures as one stream, merged by wall time.
+//!
+//! The files of one rotated capture are read one after another, as one stream; different traces (hosts) are merged.
+//! Within a stream the order never changes: attribution must see what it saw live.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::path::{Path, PathBuf};
+
+use crate::capture::{Damage, End, ReadError, Reader};
+use crate::event::Record;
+use crate::session::Session;
+
+/// What was wrong with one file, once it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Its host.
+    pub host: String,
+    /// Records read from it.
+    pub records: u64,
+    /// What could not be read.
+    pub damages: Vec<Damage>,
+    /// Damages beyond those.
+    pub more_damages: u64,
+    /// What a later version wrote and this one skipped, with counts.
+    pub unknown: Vec<(String, u64)>,
+    /// The end marker; `None` when the file was cut or its tracer killed.
+    pub end: Option<End>,
+}
+
+impl FileReport {
+    /// Sentences for a person; none when the file is whole.
+    pub fn complaints(&self) -> Vec<String> {
+        let name = self.path.display();
+        let mut lines: Vec<_> = self.damages.iter().map(|damage| format!("{name}: {damage}")).collect();
+        if self.more_damages > 0 {
+            lines.push(format!("{name}: {} further damages", self.more_damages));
+        }
+        for (what, count) in &self.unknown {
+            lines.push(format!(
+                "{name}: {count} × {} skipped: a newer ngx502 wrote and reads it",
+                what.escape_debug()
+            ));
+        }
+        if self.end.is_none() {
+            lines.push(format!(
+                "{name}: no end marker, so the tracer was killed or the file cut; up to a second before that is missing"
+            ));
+        }
+        lines
+    }
+}
+
+/// One trace: the files of one session, in order.
+struct Stream {
+    session: Session,
+    /// Still to be read, the next one last.
+    later: Vec<Part>,
+    current: Part,
+    /// The latest wall time so far: merging must not reorder a stream.
+    wall: i128,
+    head: Option<Record>,
+}
+
+struct Part {
+    path: PathBuf,
+    number: u64,
+    reader: Reader,
+    records: u64,
+}
+
+/// All streams, merged.
+pub struct Merged {
+    streams: Vec<Stream>,
+    order: BinaryHeap<Reverse<(i128, usize)>>,
+    reports: Vec<FileReport>,
+    /// Bytes of the files that are read to their end.
+    finished: u64,
+}
+
+impl Merged {
+    /// Opens all files and reads their metadata.
+    pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Merged, ReadError> {
+        let mut parts = Vec::new();
+        for path in paths {
+            let path = path.as_ref().to_owned();
+            let reader = Reader::open(&path)?;
+            parts.push(Part { number: reader.part(), path, reader, records: 0 });
+        }
+        let mut merged =
+            Merged { streams: group(parts), order: BinaryHeap::new(), reports: Vec::new(), finished: 0 };
+        for index in 0..merged.streams.len() {
+            merged.advance(index);
+        }
+        Ok(merged)
+    }
+
+    /// The sessions; [`Merged::next`] names them by index.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.streams.iter().map(|stream| &stream.session)
+    }
+
+    /// The next record by wall time with the index of its session.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator could not be asked for sessions meanwhile"
+    )]
+    pub fn next(&mut self) -> Option<(usize, Record)> {
+        let Reverse((_, index)) = self.order.pop()?;
+        let record = self.streams[index].head.take();
+        self.advance(index);
+        record.map(|record| (index, record))
+    }
+
+    /// Bytes read so far, of all files.
+    pub fn position(&self) -> u64 {
+        self.finished + self.streams.iter().map(|stream| stream.current.reader.position()).sum::<u64>()
+    }
+
+    /// What was found out about the files that are read to their end.
+    pub fn reports(&self) -> &[FileReport] {
+        &self.reports
+    }
+
+    fn advance(&mut self, index: usize) {
+        let stream = &mut self.streams[index];
+        loop {
+            if let Some(record) = stream.current.reader.next() {
+                stream.current.records += 1;
+                stream.wall = stream.wall.max(stream.session.wall(record.at));
+                stream.head = Some(record);
+                self.order.push(Reverse((stream.wall, index)));
+                return;
+            }
+            self.reports.push(report(&stream.current));
+            let Some(mut next) = stream.later.pop() else { return };
+            if next.number == stream.current.number + 1 {
+                next.reader.skip_carried();
+            }
+            self.finished += stream.current.reader.position();
+            stream.current = next;
+        }
+    }
+}
+
+/// Puts the parts of one trace together, in their order.
+fn group(mut parts: Vec<Part>) -> Vec<Stream> {
+    parts.sort_by_key(|part| Reverse(part.number));
+    let mut streams: Vec<Stream> = Vec::new();
+    while let Some(part) = parts.pop() {
+        let session = part.reader.session().clone();
+        // Files without readable metadata share nothing but their emptiness.
+        let known = !session.boot_id.is_empty();
+        let mut later = Vec::new();
+        for at in (0..parts.len()).rev() {
+            if known && parts[at].reader.session() == &session && parts[at].number > part.number {
+                later.push(parts.remove(at));
+            }
+        }
+        later.reverse();
+        streams.push(Stream { session, later, current: part, wall: i128::MIN, head: None });
+    }
+    streams
+}
+
+fn report(part: &Part) -> FileReport {
+    let (damages, more_damages) = part.reader.damages();
+    FileReport {
+        path: part.path.clone(),
+        host: part.reader.session().host.clone(),
+        records: part.records,
+        damages: damages.to_vec(),
+        more_damages,
+        unknown: part.reader.unknown().iter().map(|(what, count)| (what.clone(), *count)).collect(),
+        end: part.reader.end(),
+    }
+}

@@ -1,0 +1,111 @@
+//! Workers come and go while the tracer watches; filters and privacy of the output.
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use xtask::lab::Stage;
+use xtask::lab::faults::{self, Fault};
+
+use crate::told;
+use crate::tracer::Tracer;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("lifecycle::two-workers-and-a-reload", || told(two_workers_and_a_reload())),
+        Trial::test("lifecycle::nginx-started-after-the-tracer", || told(nginx_started_after_the_tracer())),
+        Trial::test("lifecycle::query-is-hidden", || told(query_is_hidden())),
+        Trial::test("lifecycle::passthrough-is-opt-in", || told(passthrough_is_opt_in())),
+        Trial::test("lifecycle::status-filter", || told(status_filter())),
+    ]
+}
+
+fn refused() -> &'static Fault {
+    faults::named("refused-nobody")
+}
+
+/// Every request is explained whichever worker served it, those of a new generation included.
+fn two_workers_and_a_reload() -> Result<()> {
+    const EACH: usize = 20;
+    let mut stage = Stage::start(&[refused()], |config| config.workers = 2)?;
+    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    let mut uris = Vec::new();
+    for round in 0..2 {
+        if round == 1 {
+            stage.lab_mut().reload(|_| {})?;
+        }
+        for _ in 0..EACH {
+            uris.push(stage.fire("refused-nobody")?.uri);
+        }
+    }
+    for uri in &uris {
+        tracer.wait_for_uri("verdict", uri)?;
+    }
+    let said = tracer.stop()?;
+    ensure!(said.verdicts.len() == 2 * EACH, "{} verdicts of {}", said.verdicts.len(), 2 * EACH);
+    ensure!(said.summary["verdicts"] == 2 * EACH, "the summary counts otherwise: {}", said.summary);
+    ensure!(said.summary["by_symptom"]["connect-refused"] == 2 * EACH, "by_symptom: {}", said.summary);
+    Ok(())
+}
+
+/// Without `--pid`, an nginx that starts later is traced too.
+fn nginx_started_after_the_tracer() -> Result<()> {
+    let mut tracer = Tracer::start_with(&[])?;
+    let stage = Stage::start(&[refused()], |_| {})?;
+    // Other trials' nginx are traced as well; this URI is nobody else's.
+    let prefix = format!("/refused-nobody/late-{}-", stage.lab().master());
+    // Finding a new nginx takes a moment, and the contract promises nothing before: ask until a verdict comes.
+    let mut asked = 0;
+    let found =
+        xtask::lab::wait::until("the late nginx to be traced", std::time::Duration::from_secs(20), || {
+            asked += 1;
+            let uri = format!("{prefix}{asked}");
+            stage.lab().get(&uri).ok()?;
+            tracer.peek_for(|line| {
+                line["type"] == "verdict"
+                    && line["request"]["uri"].as_str().is_some_and(|uri| uri.starts_with(&prefix))
+            })
+        })?;
+    ensure!(found["symptom"] == "connect-refused", "not the fault: {found}");
+    // From the first verdict on none is missed.
+    let uri = format!("{prefix}last");
+    stage.lab().get(&uri)?;
+    tracer.wait_for_uri("verdict", &uri)?;
+    tracer.stop()?;
+    Ok(())
+}
+
+/// A query string may hold secrets; it takes a flag to show it.
+fn query_is_hidden() -> Result<()> {
+    let stage = Stage::start(&[refused()], |_| {})?;
+    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    stage.lab().request("POST", "/refused-nobody/q?token=hunter2", b"body")?;
+    let line = tracer.wait_for_uri("verdict", "/refused-nobody/q")?;
+    ensure!(line["request"]["method"] == "POST", "method: {line}");
+    ensure!(!line.to_string().contains("hunter2"), "the query leaks: {line}");
+    tracer.stop()?;
+    Ok(())
+}
+
+/// A 502 of the upstream's own is none of nginx's failures.
+fn passthrough_is_opt_in() -> Result<()> {
+    let stage = Stage::start(&[faults::named("status-502"), refused()], |_| {})?;
+    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    let passed = stage.fire("status-502")?;
+    let sentinel = stage.fire("refused-nobody")?;
+    tracer.wait_for_uri("verdict", &sentinel.uri)?;
+    let said = tracer.stop()?;
+    ensure!(said.verdicts_of(&passed.uri).is_empty(), "a verdict without --passthrough");
+    ensure!(said.verdicts.len() == 1, "one verdict: {:?}", said.verdicts);
+    Ok(())
+}
+
+/// `--status 504` leaves 502s out.
+fn status_filter() -> Result<()> {
+    let stage = Stage::start(&[faults::named("slow"), refused()], |_| {})?;
+    let mut tracer = Tracer::start(stage.lab().master(), &["--status", "504"])?;
+    stage.fire("refused-nobody")?;
+    let slow = stage.fire("slow")?;
+    tracer.wait_for_uri("verdict", &slow.uri)?;
+    let said = tracer.stop()?;
+    ensure!(said.verdicts.iter().all(|line| line["status"] == 504), "a 502 in spite of --status 504");
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! `cargo xtask build`: the binary that users get.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::exec;
+use crate::setup::{self, Task};
+
+/// Builds the release binary and says where it is.
+pub(crate) fn run() -> Result<()> {
+    setup::ensure(Task::Build)?;
+    println!("{}", release()?.display());
+    Ok(())
+}
+
+/// Builds the release binary; its path.
+pub(crate) fn release() -> Result<PathBuf> {
+    exec::run(exec::cargo("build").args(["--release", "--package", "ngx502"]))?;
+    Ok(exec::workspace().join("target").join(host()?).join("release/ngx502"))
+}
+
+/// The host's target triple, below which cargo puts what it builds (`build.target` is set in `.cargo/config.toml`).
+pub(crate) fn host() -> Result<String> {
+    let version = exec::read(std::process::Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("`rustc -vV` names no host")
+}

@@ -1,0 +1,345 @@
+//! The ways in which an upstream can fail, and how one connection is treated accordingly.
+
+use std::hint::black_box;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// A complete, friendly answer.
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
+/// The same on a connection that stays open.
+const OK_KEEP: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nok\n";
+/// What a plain HTTP server says to bytes of another protocol.
+const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// How long a slow upstream takes to answer.
+pub const SLOWNESS: Duration = Duration::from_millis(30);
+/// How many chunks [`Behaviour::SlowChunks`] sends, and how long it waits before each.
+pub const CHUNKS: u32 = 4;
+/// See [`CHUNKS`].
+pub const CHUNK_PAUSE: Duration = Duration::from_millis(10);
+/// A header block beyond any default `proxy_buffer_size`, in bytes.
+const BIG_HEADER: usize = 64 * 1024;
+
+macro_rules! behaviours {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// How an upstream treats its connections.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Behaviour { $($(#[$doc])* $variant,)+ }
+
+        impl Behaviour {
+            /// The name on a helper's command line.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Behaviour::$variant => $name,)+ }
+            }
+        }
+
+        impl FromStr for Behaviour {
+            type Err = anyhow::Error;
+
+            fn from_str(text: &str) -> anyhow::Result<Self> {
+                match text {
+                    $($name => Ok(Behaviour::$variant),)+
+                    _ => anyhow::bail!("no behaviour is named `{text}`"),
+                }
+            }
+        }
+    };
+}
+
+behaviours! {
+    /// Answers 200 and closes.
+    Answer = "answer",
+    /// Answers 200 and keeps the connection.
+    KeepAlive = "keep-alive",
+    /// Answers 200 after 30 ms and closes.
+    SlowAnswer = "slow-answer",
+    /// Answers 200 after 30 ms and keeps the connection.
+    SlowKeepAlive = "slow-keep-alive",
+    /// Answers 200 after 30 ms, in chunks 10 ms apart, and keeps the connection.
+    SlowChunks = "slow-chunks",
+    /// Never calls accept.
+    NeverAccept = "never-accept",
+    /// Reads the request and never answers.
+    Silent = "silent",
+    /// Reads the request and closes: FIN.
+    Close = "close",
+    /// Reads the request and resets: SO_LINGER 0.
+    Reset = "reset",
+    /// Closes with the request unread: RST on TCP, ECONNRESET on unix.
+    CloseUnread = "close-unread",
+    /// Reads a first piece of a request and closes with the rest to come.
+    CloseMidBody = "close-mid-body",
+    /// Sends half a header and closes.
+    PartialHeader = "partial-header",
+    /// Sends a header line that is none.
+    GarbageHeader = "garbage-header",
+    /// Sends 64 KiB of header.
+    BigHeader = "big-header",
+    /// Sends a valid header and a chunk size that is none.
+    BadChunk = "bad-chunk",
+    /// Sends less body than announced.
+    Truncate = "truncate",
+    /// Answers with a body and no header at all.
+    Http09 = "http09",
+    /// Answers 502 itself.
+    Status502 = "status-502",
+    /// Answers 504 itself.
+    Status504 = "status-504",
+    /// Ends its process with exit code 3 upon a request.
+    Exit = "exit",
+    /// Dereferences a bad pointer upon a request.
+    Segfault = "segfault",
+    /// Calls abort(3) upon a request.
+    Abort = "abort",
+    /// Allocates upon a request until the kernel ends its process.
+    Eat = "eat",
+    /// A worker that is ended by its master upon a request, as supervisors end what takes too long.
+    Overrun = "overrun",
+    /// FastCGI: answers 200.
+    FastCgi = "fastcgi",
+    /// FastCGI: writes to stderr, then answers 200.
+    FastCgiStderr = "fastcgi-stderr",
+    /// FastCGI: answers without a usable header.
+    FastCgiGarbage = "fastcgi-garbage",
+    /// DNS over UDP: answers NXDOMAIN.
+    NxDomain = "nxdomain",
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) enum Conn {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Conn {
+    pub(super) fn try_clone(&self) -> io::Result<Conn> {
+        Ok(match self {
+            Conn::Tcp(stream) => Conn::Tcp(stream.try_clone()?),
+            Conn::Unix(stream) => Conn::Unix(stream.try_clone()?),
+        })
+    }
+
+    pub(super) fn shutdown(&self) -> io::Result<()> {
+        match self {
+            Conn::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Conn::Unix(stream) => stream.shutdown(Shutdown::Both),
+        }
+    }
+
+    fn wait_readable(&self) -> io::Result<()> {
+        poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Conn::Tcp(stream) => stream.as_fd(),
+            Conn::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Read for Conn {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Conn::Tcp(stream) => stream.read(buffer),
+            Conn::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Conn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Conn::Tcp(stream) => stream.write(bytes),
+            Conn::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the other side speaks, judged by its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Http,
+    Tls,
+    FastCgi,
+}
+
+impl Behaviour {
+    /// Treats one connection, until it is to be closed.
+    pub(super) fn treat(self, conn: &mut Conn) -> io::Result<()> {
+        match self {
+            Behaviour::CloseUnread => return conn.wait_readable(),
+            Behaviour::CloseMidBody => return conn.read(&mut [0; 4096]).map(drop),
+            _ => {}
+        }
+        let speaks = read_request(conn)?;
+        if speaks == Speaks::Tls || (speaks == Speaks::FastCgi && !self.is_fastcgi()) {
+            return conn.write_all(BAD_REQUEST.as_bytes());
+        }
+        match self {
+            Behaviour::KeepAlive | Behaviour::SlowKeepAlive | Behaviour::SlowChunks => {
+                self.keep_answering(conn)
+            }
+            Behaviour::SlowAnswer => {
+                thread::sleep(SLOWNESS);
+                conn.write_all(OK.as_bytes())
+            }
+            Behaviour::Silent => io::copy(conn, &mut io::sink()).map(drop),
+            Behaviour::Reset => {
+                setsockopt(conn, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+                Ok(())
+            }
+            Behaviour::Exit => std::process::exit(3),
+            Behaviour::Segfault => segfault(),
+            Behaviour::Abort => std::process::abort(),
+            Behaviour::Eat => eat(),
+            Behaviour::Overrun => {
+                writeln!(io::stdout(), "overrun")?;
+                io::copy(conn, &mut io::sink()).map(drop)
+            }
+            _ => conn.write_all(&self.bytes()),
+        }
+    }
+
+    fn is_fastcgi(self) -> bool {
+        matches!(self, Behaviour::FastCgi | Behaviour::FastCgiStderr | Behaviour::FastCgiGarbage)
+    }
+
+    fn keep_answering(self, conn: &mut Conn) -> io::Result<()> {
+        self.answer_once(conn)?;
+        loop {
+            read_request(conn)?;
+            self.answer_once(conn)?;
+        }
+    }
+
+    /// One answer on a connection that is kept.
+    fn answer_once(self, conn: &mut Conn) -> io::Result<()> {
+        if self != Behaviour::KeepAlive {
+            thread::sleep(SLOWNESS);
+        }
+        if self != Behaviour::SlowChunks {
+            return conn.write_all(OK_KEEP.as_bytes());
+        }
+        conn.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        for _ in 0..CHUNKS {
+            thread::sleep(CHUNK_PAUSE);
+            conn.write_all(b"3\r\nok\n\r\n")?;
+        }
+        conn.write_all(b"0\r\n\r\n")
+    }
+
+    /// Everything that this behaviour sends before it closes.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Behaviour::Answer => OK.into(),
+            Behaviour::PartialHeader => b"HTTP/1.1 200 OK\r\nContent-Le".into(),
+            Behaviour::GarbageHeader => b"HTTP/1.1 200 OK\r\nBad\0Header: x\r\n\r\n".into(),
+            Behaviour::BigHeader => {
+                format!("HTTP/1.1 200 OK\r\nX-Big: {}\r\n\r\n", "x".repeat(BIG_HEADER)).into_bytes()
+            }
+            Behaviour::BadChunk => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".into(),
+            Behaviour::Truncate => b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ncut".into(),
+            Behaviour::Http09 => b"only a body\n".into(),
+            Behaviour::Status502 => own_status("502 Bad Gateway"),
+            Behaviour::Status504 => own_status("504 Gateway Timeout"),
+            Behaviour::FastCgi => fastcgi(b"", b"Content-Type: text/plain\r\n\r\nok\n"),
+            Behaviour::FastCgiStderr => fastcgi(b"PHP Warning: lab", b"Content-Type: text/plain\r\n\r\nok\n"),
+            Behaviour::FastCgiGarbage => fastcgi(b"", b"Bad\0Header: x\r\n\r\nok\n"),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn own_status(line: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {line}\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbad\n").into_bytes()
+}
+
+/// A FastCGI answer: stderr where there is any, stdout, end of request.
+fn fastcgi(stderr: &[u8], stdout: &[u8]) -> Vec<u8> {
+    const END: u8 = 3;
+    const STDOUT: u8 = 6;
+    const STDERR: u8 = 7;
+    let record = |kind: u8, content: &[u8]| {
+        let length = u16::try_from(content.len()).expect("the lab's answers are short").to_be_bytes();
+        [&[1, kind, 0, 1, length[0], length[1], 0, 0][..], content].concat()
+    };
+    let errors = if stderr.is_empty() { Vec::new() } else { record(STDERR, stderr) };
+    [errors, record(STDOUT, stdout), record(STDOUT, b""), record(END, &[0; 8])].concat()
+}
+
+/// Reads one request completely (of TLS: the first bytes).
+fn read_request(conn: &mut Conn) -> io::Result<Speaks> {
+    let mut head = vec![0];
+    conn.read_exact(&mut head)?;
+    match head[0] {
+        0x16 => Ok(Speaks::Tls),
+        0x01 => read_fastcgi(conn).map(|()| Speaks::FastCgi),
+        _ => read_http(conn, head).map(|()| Speaks::Http),
+    }
+}
+
+fn read_http(conn: &mut Conn, mut head: Vec<u8>) -> io::Result<()> {
+    let mut piece = [0; 16 * 1024];
+    let body_at = loop {
+        if let Some(at) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        match conn.read(&mut piece)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            got => head.extend_from_slice(&piece[..got]),
+        }
+    };
+    let text = String::from_utf8_lossy(&head[..body_at]).to_ascii_lowercase();
+    let length =
+        text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+    let missing: u64 = u64::saturating_sub(length, (head.len() - body_at) as u64);
+    io::copy(&mut conn.take(missing), &mut io::sink()).map(drop)
+}
+
+/// Reads records until the empty FCGI_STDIN; the first header's first byte is already read.
+fn read_fastcgi(conn: &mut Conn) -> io::Result<()> {
+    const STDIN: u8 = 5;
+    let mut header = [1_u8; 8];
+    conn.read_exact(&mut header[1..])?;
+    loop {
+        let content = u64::from(u16::from_be_bytes([header[4], header[5]]));
+        io::copy(&mut conn.take(content + u64::from(header[6])), &mut io::sink())?;
+        if header[1] == STDIN && content == 0 {
+            return Ok(());
+        }
+        conn.read_exact(&mut header)?;
+    }
+}
+
+/// Allocates and touches memory until the kernel ends this process.
+pub(super) fn eat() -> ! {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        hoard.push(black_box(vec![1; 1 << 20]));
+    }
+}
+
+fn segfault() -> ! {
+    let nowhere = std::ptr::without_provenance_mut::<u32>(16);
+    // SAFETY: not sound and not meant to be: the write faults, since the first page is never mapped
+    // (vm.mmap_min_addr), and the kernel ends this process with a real SIGSEGV, which is its purpose.
+    unsafe { nowhere.write_volatile(1) };
+    std::process::abort()
+}

@@ -1,0 +1,32 @@
+//! A disposable nginx with upstreams that fail on purpose: real processes, real sockets, loopback only.
+//!
+//! [`Stage`] is the usual entry: it starts the upstreams of some [`faults::Fault`] rows and an nginx with a location
+//! for each, arms a fault and fires a request at it. [`Truth`] reads nginx's own logs, the yardstick for every
+//! verdict. [`Lab`] is the nginx alone.
+//!
+//! The upstreams are processes of the embedding program itself (`/proc/self/exe lab-helper …`): its `main` must call
+//! [`run_if_asked`] first. That keeps one self-contained file for guests without cargo. Everything started here is
+//! ended by pid when its handle drops, and by the kernel (`PR_SET_PDEATHSIG`) when the embedding process dies.
+
+pub mod arm;
+pub mod backend;
+pub mod behaviour;
+pub mod cgroup;
+pub mod client;
+pub mod faults;
+pub mod helper;
+pub mod netns;
+pub mod nginx;
+pub mod peer;
+mod process;
+mod serve;
+pub mod service;
+pub mod stage;
+pub mod truth;
+pub mod wait;
+
+pub use helper::run_if_asked;
+pub use nginx::{Lab, LabConfig};
+pub use service::{Over, Service, Site};
+pub use stage::Stage;
+pub use truth::Truth;

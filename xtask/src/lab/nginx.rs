@@ -1,0 +1,297 @@
+//! The disposable nginx: own prefix, configuration, logs and port; its master ends with the handle.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+
+use super::client::{Client, Response};
+use super::helper::helper;
+use super::netns::Netns;
+use super::process::{children, pid, state_of};
+use super::wait;
+
+/// One JSON object a request; `escape=json` keeps hostile URIs in their field.
+const LOG_FORMAT: &str = r#"log_format lab escape=json '{"uri":"$request_uri","method":"$request_method",'
+ '"status":"$status","upstream_status":"$upstream_status","upstream_addr":"$upstream_addr",'
+ '"connect_time":"$upstream_connect_time","header_time":"$upstream_header_time",'
+ '"response_time":"$upstream_response_time","connection":"$connection","request_id":"$request_id"}';"#;
+
+/// What the lab's nginx is made of; the texts are configuration directives.
+#[derive(Clone, Debug)]
+pub struct LabConfig {
+    /// `worker_processes`.
+    pub workers: u8,
+    /// `user`, e.g. `root` or `www-data`.
+    pub user: String,
+    /// The level of `error_log`, `error` by default.
+    pub error_level: String,
+    /// Directives of the main context.
+    pub main: String,
+    /// `worker_connections`.
+    pub connections: u32,
+    /// Directives of the http block.
+    pub http: String,
+    /// Directives of the one server block.
+    pub server: String,
+    /// The namespace that nginx and its clients run in.
+    pub netns: Option<Arc<Netns>>,
+}
+
+impl Default for LabConfig {
+    fn default() -> Self {
+        LabConfig {
+            workers: 1,
+            user: "root".into(),
+            error_level: "error".into(),
+            main: String::new(),
+            connections: 512,
+            http: String::new(),
+            server: String::new(),
+            netns: None,
+        }
+    }
+}
+
+/// A running nginx. Dropping it ends the master and thereby its workers.
+#[derive(Debug)]
+pub struct Lab {
+    config: LabConfig,
+    prefix: tempfile::TempDir,
+    address: SocketAddr,
+    master: Child,
+}
+
+impl Lab {
+    /// Starts nginx (`NGX502_TEST_NGINX`, or `/usr/sbin/nginx`) and waits until it answers connections.
+    ///
+    /// # Errors
+    /// When nginx is missing or refuses the configuration: what it wrote.
+    pub fn start(config: LabConfig) -> Result<Lab> {
+        let mut last = None;
+        // The port is free when chosen, not reserved: another process may take it first.
+        for _ in 0..5 {
+            match Lab::try_start(config.clone()) {
+                Ok(lab) => return Ok(lab),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("nginx was never started")?)
+    }
+
+    fn try_start(config: LabConfig) -> Result<Lab> {
+        let prefix = tempfile::Builder::new().prefix("ngx502-lab-").tempdir()?;
+        // Workers of another user must be able to pass.
+        fs::set_permissions(prefix.path(), fs::Permissions::from_mode(0o755))?;
+        let port = if config.netns.is_some() { 8080 } else { free_port()? };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        write_config(&config, prefix.path(), address)?;
+        let netns = config.netns.as_ref().map_or(Path::new("-"), |netns| netns.path());
+        let output = fs::File::create(prefix.path().join("stderr"))?;
+        let master = helper("exec")?
+            .arg(netns)
+            .arg(binary())
+            .arg("-p")
+            .arg(prefix.path())
+            .args(["-c", "nginx.conf"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output)
+            .spawn()
+            .context("nginx cannot be started")?;
+        let mut lab = Lab { config, prefix, address, master };
+        lab.wait_until_ready()?;
+        Ok(lab)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let prefix = self.prefix.path().to_owned();
+        let said = || {
+            let read = |name| fs::read_to_string(prefix.join(name)).unwrap_or_default();
+            format!("{}{}", read("stderr"), read("error.log"))
+        };
+        let ended = wait::until("nginx to listen", Duration::from_secs(10), || {
+            if let Ok(Some(status)) = self.master.try_wait() {
+                return Some(Some(status));
+            }
+            (self.workers().len() >= usize::from(self.config.workers) && self.answers()).then_some(None)
+        })
+        .with_context(said)?;
+        match ended {
+            Some(status) => bail!("nginx did not start ({status}): {}", said()),
+            None => Ok(()),
+        }
+    }
+
+    /// Connects and waits until the worker has let that connection go, so that it leaves no trace.
+    fn answers(&self) -> bool {
+        let probe = || {
+            let mut stream = TcpStream::connect(self.address)?;
+            stream.set_read_timeout(Some(wait::scaled(Duration::from_secs(1))))?;
+            stream.shutdown(Shutdown::Write)?;
+            Ok(stream.read(&mut [0])?)
+        };
+        self.inside(probe).is_ok()
+    }
+
+    /// Runs `work` in nginx's network namespace.
+    ///
+    /// # Errors
+    /// Those of `work`, or when the namespace cannot be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        match &self.config.netns {
+            Some(netns) => netns.run(work),
+            None => work(),
+        }
+    }
+
+    /// Where nginx listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The prefix directory: configuration, logs, sockets.
+    pub fn prefix(&self) -> &Path {
+        self.prefix.path()
+    }
+
+    /// The master's pid.
+    pub fn master(&self) -> u32 {
+        self.master.id()
+    }
+
+    /// Pids of the master's present children, workers that are shutting down included.
+    pub fn workers(&self) -> Vec<u32> {
+        children(self.master.id())
+    }
+
+    /// Connects to nginx as a client that keeps its connection.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn client(&self) -> Result<Client> {
+        self.inside(|| Ok(Client::connect(self.address)?))
+    }
+
+    /// One GET on a connection of its own.
+    ///
+    /// # Errors
+    /// When there is no complete answer header.
+    pub fn get(&self, path: &str) -> Result<Response> {
+        self.request("GET", path, b"")
+    }
+
+    /// One request on a connection of its own.
+    ///
+    /// # Errors
+    /// When there is no complete answer header.
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Result<Response> {
+        let mut client = self.client()?;
+        // An early answer (a 502 while the body is still being sent) may break the write; the answer counts.
+        let sent = client.send(method, path, body);
+        client
+            .receive()
+            .or_else(|error| sent.and(Err(error)))
+            .with_context(|| format!("no answer to {method} {path}"))
+    }
+
+    /// Rewrites the configuration, reloads, and waits until new workers serve and the old ones are gone.
+    ///
+    /// # Errors
+    /// When nginx does not take the configuration in time.
+    pub fn reload(&mut self, change: impl FnOnce(&mut LabConfig)) -> Result<()> {
+        change(&mut self.config);
+        write_config(&self.config, self.prefix.path(), self.address)?;
+        let old = self.workers();
+        kill(pid(self.master()), Signal::SIGHUP)?;
+        wait::until("nginx to reload", Duration::from_secs(10), || {
+            let now = self.workers();
+            let fresh = now.iter().all(|worker| !old.contains(worker));
+            (fresh && now.len() == usize::from(self.config.workers)).then_some(())
+        })
+        .with_context(|| self.read("error.log"))
+    }
+
+    /// Runs `work` while every worker is stopped; what arrives meanwhile is then handled in the order of arrival.
+    ///
+    /// # Errors
+    /// Those of `work`, or when a worker does not stop.
+    pub fn paused<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let workers = self.workers();
+        let _resume = Resume(&workers);
+        for worker in &workers {
+            kill(pid(*worker), Signal::SIGSTOP)?;
+            wait::until("a worker to stop", Duration::from_secs(5), || {
+                (state_of(*worker)? == 'T').then_some(())
+            })?;
+        }
+        work()
+    }
+
+    /// A file's text below the prefix; empty when it is missing.
+    pub fn read(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.prefix().join(name)).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let workers = self.workers();
+        // Errors below mean that the process is gone, which is what is wanted.
+        let _ = kill(pid(self.master()), Signal::SIGTERM);
+        let ended =
+            wait::until("nginx to end", Duration::from_secs(3), || self.master.try_wait().ok().flatten());
+        if ended.is_err() {
+            for worker in workers {
+                let _ = kill(pid(worker), Signal::SIGKILL);
+            }
+            let _ = self.master.kill();
+            let _ = self.master.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- nginx error log of the failed test\n{}", self.read("error.log"));
+        }
+    }
+}
+
+/// Lets stopped workers go on, whatever happened.
+struct Resume<'a>(&'a [u32]);
+
+impl Drop for Resume<'_> {
+    fn drop(&mut self) {
+        for worker in self.0 {
+            // A worker that is gone needs no signal.
+            let _ = kill(pid(*worker), Signal::SIGCONT);
+        }
+    }
+}
+
+/// The nginx under test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("NGX502_TEST_NGINX").map_or_else(|| PathBuf::from("/usr/sbin/nginx"), PathBuf::from)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn write_config(config: &LabConfig, prefix: &Path, address: SocketAddr) -> Result<()> {
+    let mut text = String::new();
+    writeln!(text, "daemon off; pid nginx.pid; user {}; worker_processes {};", config.user, config.workers)?;
+    writeln!(text, "error_log error.log {};\n{}", config.error_level, config.main)?;
+    writeln!(text, "events {{ worker_connections {}; }}\nhttp {{\n{LOG_FORMAT}", config.connections)?;
+    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        writeln!(text, "{kind}_temp_path tmp_{kind};")?;
+    }
+    writeln!(text, "access_log access.log lab;\n{}", config.http)?;
+    writeln!(text, "server {{\nlisten {address}; server_name lab.test;\n{}\n}}\n}}", config.server)?;
+    fs::write(prefix.join("nginx.conf"), text).context("nginx.conf cannot be written")
+}

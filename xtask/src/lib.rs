@@ -1,0 +1,3 @@
+//! The parts of xtask that tests share.
+
+pub mod lab;

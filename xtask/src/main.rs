@@ -1,0 +1,63 @@
+//! Chores of ngx502: `cargo xtask setup · build · lint · test · builds · vm`.
+
+mod build;
+mod builds;
+mod exec;
+mod lint;
+mod setup;
+mod test;
+mod vm;
+
+#[path = "../../ngx502/build/toolchain.rs"]
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Set-up, tests and guests of ngx502", disable_help_subcommand = true)]
+enum Chore {
+    /// Install what a task needs and this machine lacks.
+    Setup(setup::Args),
+    /// Build the static release binary.
+    Build,
+    /// Check formatting, lints and documentation.
+    Lint,
+    /// Run the tests here and in guests, and count them.
+    Test(test::Args),
+    /// Run live tests against nginx as others build it.
+    Builds(builds::Args),
+    /// Run the live tests in QEMU, on the kernels and with the nginx of Debian's releases.
+    Vm(vm::Args),
+}
+
+fn main() -> ExitCode {
+    // The lab's upstreams are processes of this program.
+    xtask::lab::run_if_asked();
+    let done = match Chore::parse() {
+        Chore::Setup(args) => setup::run(&args),
+        Chore::Build => build::run(),
+        Chore::Lint => lint::run(),
+        Chore::Test(args) => test::run(&args),
+        Chore::Builds(args) => builds::run(&args),
+        Chore::Vm(args) => vm::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Chore::command().debug_assert();
+    }
+}

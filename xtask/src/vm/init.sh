@@ -1,0 +1,29 @@
+#!/bin/bash
+# The guest's first process: mounts what a host has, runs the errand, says how it went, powers off.
+# Not busybox, whose shell prefers its own applets to iproute2 and the like.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+ln -sf /proc/self/fd /dev/fd
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t bpf bpffs /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo '+memory +pids' >/sys/fs/cgroup/cgroup.subtree_control
+ip link set lo up
+
+[ -e /sys/kernel/btf/vmlinux ] && btf=yes || btf=no
+echo "guest: kernel $(uname -r), $(nginx -v 2>&1), BTF $btf, uid $(id -u)"
+
+# Standard input is the console, which nobody types on.
+bash /guest/errand </dev/null
+status=$?
+if [ "$status" -eq 0 ]; then echo "guest verdict: PASS"; else echo "guest verdict: FAIL (status $status)"; fi
+sync
+busybox poweroff -f
