@@ -15,7 +15,9 @@
 //!
 //! Trials named `lab::…` check the faults against nginx's own logs and need no tracer.
 
+mod backends;
 mod capture;
+mod chaos;
 mod check;
 mod latency;
 mod lifecycle;
@@ -63,6 +65,8 @@ fn main() {
     trials.extend(latency::trials());
     trials.extend(mixed::trials());
     trials.extend(capture::trials());
+    trials.extend(chaos::trials());
+    trials.extend(backends::trials());
     trials.extend(unusable::trials());
     libtest_mimic::run(&arguments, trials).exit()
 }

@@ -1,0 +1,105 @@
+//! Gunicorn with synchronous workers.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use xtask::lab::cgroup::MemoryCgroup;
+use xtask::lab::{Over, Service, Site};
+
+use super::scene::{Expect, Scene, find, wait_replaced};
+use super::{CUT, LITTLE_MEMORY, Play, WSGI};
+
+pub(super) const PROGRAM: &str = "gunicorn";
+
+pub(super) const PLAYS: &[(&str, Over, Play)] = &[
+    ("worker-timeout", Over::Unix, worker_timeout),
+    ("worker-timeout", Over::Tcp, worker_timeout),
+    ("worker-oom", Over::Unix, worker_oom),
+    ("worker-oom", Over::Tcp, worker_oom),
+    ("worker-crash", Over::Unix, worker_crash),
+    ("worker-crash", Over::Tcp, worker_crash),
+    ("worker-exit", Over::Unix, worker_exit),
+    ("stopped", Over::Tcp, stopped),
+    ("reload-under-load", Over::Unix, reload_under_load),
+];
+
+fn scene(over: Over, workers: u32, timeout: u32) -> Result<Scene> {
+    let service = serve(over, workers, timeout)?;
+    Scene::start(service, "proxy_read_timeout 10s; proxy_pass http://up_real;")
+}
+
+fn serve(over: Over, workers: u32, timeout: u32) -> Result<Service> {
+    let site = Site::new(over)?;
+    site.write("app.py", WSGI)?;
+    let (bind, workers, timeout) = (site.address().to_owned(), workers.to_string(), timeout.to_string());
+    let program = find(PROGRAM).context("gunicorn has gone")?;
+    let args = [
+        "--bind",
+        &bind,
+        "--workers",
+        &workers,
+        "--timeout",
+        &timeout,
+        "--worker-tmp-dir",
+        "/dev/shm",
+        "app:app",
+    ];
+    Service::start(site, &program, &args)
+}
+
+/// The arbiter ends a worker that is silent for too long: SIGABRT, which the worker answers by exiting.
+fn worker_timeout(over: Over) -> Result<()> {
+    let mut scene = scene(over, 1, 1)?;
+    let (uri, worker) = scene.ask_and("hold", Ok)?;
+    scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
+    scene.finish().map(drop)
+}
+
+fn worker_oom(over: Over) -> Result<()> {
+    let mut scene = scene(over, 1, 30)?;
+    let cgroup = MemoryCgroup::create(LITTLE_MEMORY)?;
+    scene.ask("ok")?;
+    cgroup.adopt(scene.server_of_last()?)?;
+    let (uri, worker) = scene.ask_and("eat", Ok)?;
+    scene.explains(&uri, Expect { symptoms: CUT, causes: &["oom-killed"], culprit: Some(worker) })?;
+    scene.finish().map(drop)
+}
+
+fn worker_crash(over: Over) -> Result<()> {
+    let mut scene = scene(over, 2, 30)?;
+    let (uri, worker) = scene.ask_and("crash", Ok)?;
+    scene.explains(&uri, Expect { symptoms: CUT, causes: &["crashed"], culprit: Some(worker) })?;
+    scene.finish().map(drop)
+}
+
+fn worker_exit(over: Over) -> Result<()> {
+    let mut scene = scene(over, 2, 30)?;
+    let (uri, worker) = scene.ask_and("exit", Ok)?;
+    scene.explains(&uri, Expect { symptoms: CUT, causes: &["exited"], culprit: Some(worker) })?;
+    scene.finish().map(drop)
+}
+
+/// Stopped as a service manager stops it.
+fn stopped(over: Over) -> Result<()> {
+    let mut scene = scene(over, 1, 30)?;
+    scene.ask("ok")?;
+    scene.service.signal(Signal::SIGTERM)?;
+    scene.service.wait_gone()?;
+    let uri = scene.ask("ok")?;
+    let symptoms = &["socket-missing", "socket-refused", "connect-refused"];
+    scene.explains(&uri, Expect { symptoms, causes: &["exited", "stopped-listening"], culprit: None })?;
+    scene.finish().map(drop)
+}
+
+/// A reload is graceful: nothing fails, and nothing is invented.
+fn reload_under_load(over: Over) -> Result<()> {
+    let scene = scene(over, 2, 30)?;
+    let old = scene.service.workers();
+    let (good, all) = scene.under_load(|| {
+        scene.service.signal(Signal::SIGHUP)?;
+        wait_replaced(&scene.service, &old)
+    })?;
+    let said = scene.finish()?;
+    let failed = u32::try_from(said.verdicts.len())?;
+    ensure!(good + failed == all, "{good} of {all} were answered, and {failed} verdicts told");
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Node.js: one process, which takes its listener along when it ends.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use xtask::lab::{Over, Service, Site, wait};
+
+use super::scene::{Expect, Scene, find};
+use super::{CUT, Play};
+
+pub(super) const PROGRAM: &str = "node";
+
+pub(super) const PLAYS: &[(&str, Over, Play)] = &[
+    ("uncaught-exception", Over::Unix, uncaught_exception),
+    ("uncaught-exception", Over::Tcp, uncaught_exception),
+    ("exit", Over::Unix, exit),
+    ("exit", Over::Tcp, exit),
+    ("killed", Over::Tcp, killed),
+    ("keepalive-race", Over::Tcp, keepalive_race),
+];
+
+const APPLICATION: &str = r#"
+const fs = require('fs'), http = require('http');
+const server = http.createServer((request, response) => {
+  fs.writeFileSync('served.new', String(process.pid));
+  fs.renameSync('served.new', 'served');
+  switch (request.url.split('/')[1]) {
+    case 'throw': throw new Error('nobody catches this');
+    case 'exit': process.exit(3);
+    case 'hold': return;
+  }
+  response.end('ok\n');
+});
+server.keepAliveTimeout = 500;
+const place = process.argv[2];
+if (place.startsWith('unix:')) server.listen(place.slice(5));
+else server.listen(Number(place.split(':')[1]), '127.0.0.1');
+"#;
+const LOCATION: &str = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_pass http://up_real;";
+
+fn serve(over: Over) -> Result<Service> {
+    let site = Site::new(over)?;
+    site.write("app.js", APPLICATION)?;
+    let address = site.address().to_owned();
+    Service::start(site, &find(PROGRAM).context("node has gone")?, &["app.js", &address])
+}
+
+/// The request that ends the process fails, and so do those after it, for the same reason.
+fn ends_by(over: Over, action: &str, causes: &[&str]) -> Result<()> {
+    let mut scene = Scene::start(serve(over)?, LOCATION)?;
+    let (first, process) = scene.ask_and(action, Ok)?;
+    scene.service.wait_gone()?;
+    let next = scene.ask("ok")?;
+    scene.explains(&first, Expect { symptoms: CUT, causes, culprit: Some(process) })?;
+    let symptoms = &["connect-refused", "socket-refused", "socket-missing"];
+    scene.explains(&next, Expect { symptoms, causes, culprit: Some(process) })?;
+    scene.finish().map(drop)
+}
+
+fn uncaught_exception(over: Over) -> Result<()> {
+    ends_by(over, "throw", &["exited"])
+}
+
+fn exit(over: Over) -> Result<()> {
+    ends_by(over, "exit", &["exited"])
+}
+
+fn killed(over: Over) -> Result<()> {
+    let mut scene = Scene::start(serve(over)?, LOCATION)?;
+    let (uri, process) = scene.ask_and("hold", |process| {
+        scene.service.signal(Signal::SIGKILL)?;
+        Ok(process)
+    })?;
+    scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(process) })?;
+    scene.finish().map(drop)
+}
+
+/// Node closes an idle connection after 500 ms, just as nginx reuses it.
+fn keepalive_race(_: Over) -> Result<()> {
+    let mut scene = Scene::start_as(serve(Over::Tcp)?, "root", "keepalive 4;", LOCATION)?;
+    let port: u16 = scene.service.site().address().rsplit(':').next().context("no port")?.parse()?;
+    let uri = scene.uri("ok");
+    let mut client = scene.lab.client()?;
+    client.send("POST", &scene.uri("ok"), b"one")?;
+    ensure!(client.receive()?.status == 200, "the first request must succeed");
+    // The worker is stopped: it finds the second request before the end of the idle connection.
+    scene.lab.paused(|| {
+        client.send("POST", &uri, b"two")?;
+        wait::until("Node to close the idle connection", Duration::from_secs(10), || {
+            closing(port).then_some(())
+        })
+    })?;
+    client.receive()?;
+    let symptoms = &["reset", "closed-early", "send-failed"];
+    scene.explains(&uri, Expect { symptoms, causes: &["keepalive-race"], culprit: None })?;
+    scene.finish().map(drop)
+}
+
+/// Whether a client's socket towards `port` has got a FIN (CLOSE_WAIT).
+fn closing(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let remote = format!(":{port:04X}");
+    table.lines().map(str::split_whitespace).any(|mut fields| {
+        fields.nth(2).is_some_and(|address| address.ends_with(&remote)) && fields.next() == Some("08")
+    })
+}
