@@ -1,7 +1,8 @@
-//! Chores of ngx502: `cargo xtask setup · build · lint · test · builds · vm`.
+//! Chores of ngx502: `cargo xtask setup · build · demo · lint · test · builds · vm`.
 
 mod build;
 mod builds;
+mod demo;
 mod exec;
 mod lint;
 mod setup;
@@ -16,12 +17,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(about = "Set-up, tests and guests of ngx502", disable_help_subcommand = true)]
+#[command(about = "Set-up, demo, tests and guests of ngx502", disable_help_subcommand = true)]
 enum Chore {
     /// Install what a task needs and this machine lacks.
     Setup(setup::Args),
     /// Build the static release binary.
     Build,
+    /// Show the tracer at work on an nginx with upstreams that fail in a dozen ways.
+    Demo(demo::Args),
     /// Check formatting, lints and documentation.
     Lint,
     /// Run the tests here and in guests, and count them.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let done = match Chore::parse() {
         Chore::Setup(args) => setup::run(&args),
         Chore::Build => build::run(),
+        Chore::Demo(args) => demo::run(&args),
         Chore::Lint => lint::run(),
         Chore::Test(args) => test::run(&args),
         Chore::Builds(args) => builds::run(&args),
