@@ -1,5 +1,6 @@
-//! Chores of ngx502: `cargo xtask setup · build · demo · lint · test · builds · vm`.
+//! Chores of ngx502: `cargo xtask setup · build · demo · lint · test · builds · vm · bench`.
 
+mod bench;
 mod build;
 mod builds;
 mod demo;
@@ -33,6 +34,8 @@ enum Chore {
     Builds(builds::Args),
     /// Run the live tests in QEMU, on the kernels and with the nginx of Debian's releases.
     Vm(vm::Args),
+    /// Measure what tracing costs, beside bpftrace and strace, and write docs/performance.md.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Builds(args) => builds::run(&args),
         Chore::Vm(args) => vm::run(&args),
+        Chore::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

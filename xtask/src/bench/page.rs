@@ -1,0 +1,176 @@
+//! The results as Markdown, and their place in `docs/performance.md`.
+
+use std::fmt::Write as _;
+
+use super::bed::Run;
+use super::endurance::Soak;
+use super::hooks::HookCost;
+use super::rounds::{Comparison, Spread};
+use super::scenario::Scenario;
+
+const BEGIN: &str = "<!-- bench: begin; `cargo xtask bench` replaces what follows -->";
+const END: &str = "<!-- bench: end -->";
+/// Resident memory that must never be passed, in KiB.
+const MEMORY_BAR: u64 = 32 * 1024;
+
+/// Everything that was measured.
+#[derive(Default)]
+pub(super) struct Results {
+    /// When and where.
+    pub(super) machine: String,
+    /// How: rounds and times.
+    pub(super) method: String,
+    /// Tools against scenarios.
+    pub(super) comparisons: Vec<Comparison>,
+    /// Tools that did not run, and why.
+    pub(super) missing: Vec<String>,
+    /// Run time of BPF programs.
+    pub(super) hooks: Vec<(Scenario, Vec<HookCost>)>,
+    /// Share of a processor while nothing happens.
+    pub(super) idle: Option<f64>,
+    /// The long run.
+    pub(super) soak: Option<Soak>,
+}
+
+impl Results {
+    /// The section for `docs/performance.md`.
+    pub(super) fn to_markdown(&self) -> String {
+        let mut text = format!("{}\n\n{}\n", self.machine, self.method);
+        self.comparisons(&mut text);
+        self.costs(&mut text);
+        self.hooks(&mut text);
+        self.endurance(&mut text);
+        for missing in &self.missing {
+            let _ = writeln!(text, "\nNot run: {missing}");
+        }
+        text
+    }
+
+    fn comparisons(&self, text: &mut String) {
+        text.push_str(
+            "\n| load | tracer | requests/s untraced | throughput | p99 | nginx CPU a request (µs untraced) | untraced runs among \
+             themselves | bar |\n|---|---|--:|--:|--:|--:|--:|---|\n",
+        );
+        for one in &self.comparisons {
+            let ratio = one.ratio(Run::throughput);
+            let bar = one.scenario.bar().filter(|_| one.tool.is_ours()).map_or(String::new(), |bar| {
+                format!("≥ {bar:.2}: {}", if ratio.median >= bar { "met" } else { "missed" })
+            });
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.0} | **{}** | {} | {} ({:.1}) | {} | {bar} |",
+                one.scenario,
+                one.tool.name(),
+                one.plain(Run::throughput).median,
+                with_quartiles(ratio),
+                with_quartiles(one.ratio(|run| run.load.p99)),
+                with_quartiles(one.ratio(Run::cpu_per_request)),
+                one.plain(Run::cpu_per_request).median,
+                with_quartiles(one.noise()),
+            );
+        }
+    }
+
+    fn costs(&self, text: &mut String) {
+        text.push_str(
+            "\n| load | tracer | nginx CPU, untraced | ready (ms) | detached (ms) | own CPU | RSS, peak (MiB) | \
+             verdicts of 502s | lost |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n",
+        );
+        for one in &self.comparisons {
+            let (verdicts, failures, lost) = one.told();
+            let told = match (failures, one.is_complete()) {
+                (0, _) => String::new(),
+                (_, true) => format!("{verdicts}: one each"),
+                _ => format!("{verdicts} of {failures}"),
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.0} % | {:.0} | {:.0} | {:.1} % | {:.1} | {told} | {lost} |",
+                one.scenario,
+                one.tool.name(),
+                one.plain(Run::busy).median * 100.0,
+                one.cost(|_, cost| cost.ready.as_secs_f64() * 1e3).median,
+                one.cost(|_, cost| cost.detach.as_secs_f64() * 1e3).median,
+                one.cost(|run, cost| cost.cpu.as_secs_f64() * 100.0 / run.load.seconds).median,
+                one.cost(|_, cost| cost.memory.peak as f64 / 1024.0).high,
+            );
+        }
+    }
+
+    fn hooks(&self, text: &mut String) {
+        if self.hooks.is_empty() {
+            return;
+        }
+        text.push_str(
+            "\n| load | BPF program | ns a run | runs a request | ns a request |\n|---|---|--:|--:|--:|\n",
+        );
+        for (scenario, hooks) in &self.hooks {
+            for hook in hooks.iter().filter(|hook| hook.nanos_per_request() >= 0.5) {
+                let (name, nanos, runs) = (&hook.name, hook.nanos, hook.runs);
+                let sum = hook.nanos_per_request();
+                let _ = writeln!(text, "| {scenario} | `{name}` | {nanos:.0} | {runs:.2} | {sum:.0} |");
+            }
+            let sum: f64 = hooks.iter().map(HookCost::nanos_per_request).sum();
+            let _ = writeln!(text, "| {scenario} | together | | | **{sum:.0}** |");
+        }
+    }
+
+    fn endurance(&self, text: &mut String) {
+        if let Some(idle) = self.idle {
+            let _ = writeln!(text, "\nIdle: ngx502 uses {:.3} % of one processor.", idle * 100.0);
+        }
+        let Some(soak) = &self.soak else { return };
+        let (Some(first), Some(last)) = (soak.samples.first(), soak.samples.last()) else { return };
+        let met = if soak.cost.memory.peak < MEMORY_BAR { "met" } else { "missed" };
+        let growth = soak.growth().map_or("unknown".to_owned(), |growth| format!("{growth:+.0} KiB"));
+        let _ = writeln!(
+            text,
+            "\nLong mixed load: {} requests, {} of them 502s with {} verdicts, {} events lost. Resident memory {:.1} MiB \
+             after the first stretch, {:.1} MiB at the end, {:.1} MiB at its peak (bar 32 MiB: {met}); growth in the \
+             second half {growth} a million requests.",
+            last.requests,
+            soak.failures,
+            soak.cost.verdicts,
+            soak.cost.lost,
+            first.resident as f64 / 1024.0,
+            last.resident as f64 / 1024.0,
+            soak.cost.memory.peak as f64 / 1024.0,
+        );
+    }
+}
+
+fn with_quartiles(Spread { median, low, high }: Spread) -> String {
+    format!("{median:.3} ({low:.3}–{high:.3})")
+}
+
+/// `page` with `section` in place of what an earlier run left; a page without the markers gets them at its end.
+pub(super) fn insert(page: &str, section: &str) -> String {
+    let section = format!("{BEGIN}\n\n{}\n\n{END}", section.trim());
+    let place =
+        page.find(BEGIN).and_then(|begin| Some((begin, begin + page[begin..].find(END)? + END.len())));
+    match place {
+        Some((begin, end)) => format!("{}{section}{}", &page[..begin], &page[end..]),
+        None => format!("{}\n\n{section}\n", page.trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_replaces_the_first() {
+        let page = "# Performance\n\nWords before.\n";
+        let first = insert(page, "first");
+        assert!(first.starts_with(page.trim_end()) && first.contains("first"));
+        let second = insert(&format!("{first}\nWords after.\n"), "second");
+        assert!(!second.contains("first") && second.ends_with("\nWords after.\n"), "{second}");
+        assert_eq!(second.matches(BEGIN).count(), 1);
+    }
+
+    #[test]
+    fn nothing_measured_is_still_a_page() {
+        let results = Results { missing: vec!["strace: not there".to_owned()], ..Results::default() };
+        assert!(results.to_markdown().ends_with("Not run: strace: not there\n"));
+    }
+}
