@@ -2,11 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use xtask::lab::cgroup::MemoryCgroup;
 use xtask::lab::{Over, Service, Site};
 
 use super::scene::{Expect, Scene, find, wait_replaced};
-use super::{CUT, LITTLE_MEMORY, Play, WSGI};
+use super::{CUT, Play, WSGI};
 
 pub(super) const PROGRAM: &str = "gunicorn";
 
@@ -55,13 +54,7 @@ fn worker_timeout(over: Over) -> Result<()> {
 }
 
 fn worker_oom(over: Over) -> Result<()> {
-    let mut scene = scene(over, 1, 30)?;
-    let cgroup = MemoryCgroup::create(LITTLE_MEMORY)?;
-    scene.ask("ok")?;
-    cgroup.adopt(scene.server_of_last()?)?;
-    let (uri, worker) = scene.ask_and("eat", Ok)?;
-    scene.explains(&uri, Expect { symptoms: CUT, causes: &["oom-killed"], culprit: Some(worker) })?;
-    scene.finish().map(drop)
+    scene(over, 1, 30)?.outgrow_memory()
 }
 
 fn worker_crash(over: Over) -> Result<()> {

@@ -5,11 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use xtask::lab::cgroup::MemoryCgroup;
 use xtask::lab::{Over, Service, Site};
 
 use super::scene::{Expect, Scene, find, wait_replaced};
-use super::{CUT, LITTLE_MEMORY, Play};
+use super::{CUT, Play};
 
 pub(super) const PROGRAM: &str = "php-fpm8.2";
 
@@ -145,13 +144,7 @@ fn queue_full(over: Over) -> Result<()> {
 }
 
 fn child_oom(over: Over) -> Result<()> {
-    let mut scene = scene(serve(over, "")?)?;
-    let cgroup = MemoryCgroup::create(LITTLE_MEMORY)?;
-    scene.ask("ok")?;
-    cgroup.adopt(scene.server_of_last()?)?;
-    let (uri, child) = scene.ask_and("eat", Ok)?;
-    scene.explains(&uri, Expect { symptoms: CUT, causes: &["oom-killed"], culprit: Some(child) })?;
-    scene.finish().map(drop)
+    scene(serve(over, "")?)?.outgrow_memory()
 }
 
 fn child_crash(over: Over) -> Result<()> {

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use xtask::lab::cgroup::MemoryCgroup;
 use xtask::lab::truth::{Owed, Truth};
 use xtask::lab::{Lab, Service, wait};
 
+use super::{CUT, LITTLE_MEMORY};
 use crate::tracer::{Said, Tracer};
 
 /// Clients of [`Scene::under_load`].
@@ -151,6 +153,16 @@ impl Scene {
             ensure!(named, "the summary does not name process {culprit}: {line}");
         }
         Ok(line)
+    }
+
+    /// The process that serves now is put under a small memory limit and made to outgrow it: it is the one to be named.
+    pub(super) fn outgrow_memory(mut self) -> Result<()> {
+        let cgroup = MemoryCgroup::create(LITTLE_MEMORY)?;
+        self.ask("ok")?;
+        cgroup.adopt(self.server_of_last()?)?;
+        let (uri, victim) = self.ask_and("eat", Ok)?;
+        self.explains(&uri, Expect { symptoms: CUT, causes: &["oom-killed"], culprit: Some(victim) })?;
+        self.finish().map(drop)
     }
 
     /// Ends the tracer; every failed request of the log has one line with the right symptom, no other has one, and no

@@ -2,11 +2,10 @@
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use xtask::lab::cgroup::MemoryCgroup;
 use xtask::lab::{Over, Service, Site};
 
 use super::scene::{Expect, Scene, fill_queue, find};
-use super::{CUT, LITTLE_MEMORY, Play, WSGI};
+use super::{CUT, Play, WSGI};
 
 pub(super) const PROGRAM: &str = "uwsgi";
 
@@ -59,13 +58,7 @@ fn queue_full(over: Over) -> Result<()> {
 }
 
 fn worker_oom(over: Over) -> Result<()> {
-    let mut scene = Scene::start(serve(over, &[])?, LOCATION)?;
-    let cgroup = MemoryCgroup::create(LITTLE_MEMORY)?;
-    scene.ask("ok")?;
-    cgroup.adopt(scene.server_of_last()?)?;
-    let (uri, worker) = scene.ask_and("eat", Ok)?;
-    scene.explains(&uri, Expect { symptoms: CUT, causes: &["oom-killed"], culprit: Some(worker) })?;
-    scene.finish().map(drop)
+    Scene::start(serve(over, &[])?, LOCATION)?.outgrow_memory()
 }
 
 fn killed(over: Over) -> Result<()> {
