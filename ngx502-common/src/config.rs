@@ -163,6 +163,17 @@ pub struct Traced {
 // SAFETY: `repr(C)`, two u32 fields, hence no padding; any bytes are a valid value.
 unsafe impl aya::Pod for Traced {}
 
+/// Slots that say which sockets may be of interest; a power of two.
+pub const SOCKET_SLOTS_LEN: u32 = 65_536;
+/// Slots that say which processes may be traced; a power of two.
+pub const WORKER_SLOTS_LEN: u32 = 16_384;
+
+/// The slot of a process.
+#[inline(always)]
+pub fn worker_slot(tgid: u32) -> u32 {
+    tgid & (WORKER_SLOTS_LEN - 1)
+}
+
 /// Why a record was lost; index of the per-CPU array `LOST`.
 pub mod loss {
     /// The ring buffer was full.

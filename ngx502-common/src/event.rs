@@ -305,12 +305,15 @@ pub struct Request {
     pub has_cache: u8,
     /// 1: an [`Answer`] will follow.
     pub answer_follows: u8,
+    /// 1: an [`Attempt`] of this request has told the peer, the host, the client and the request line.
+    pub told: u8,
     /// Padding, 0.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
+    /// The last upstream states, oldest first. The record ends with the last one that there is where `told` is set
+    /// and `closed` is empty.
+    pub states: [State; STATES_MAX],
     /// The upstream socket that this thread closed last; `id` 0 when none was seen.
     pub closed: SocketFacts,
-    /// The last upstream states, oldest first.
-    pub states: [State; STATES_MAX],
     /// `u->peer.name`.
     pub peer: [u8; PEER_MAX],
     /// Padding, 0.
@@ -340,7 +343,7 @@ pub struct Answer {
     pub status: u16,
     /// 1 when the client's connection closed before anything was written.
     pub client_gone: u8,
-    /// 1 when `last` is filled.
+    /// 1 when `last` is filled; 0 when there is no state, or none but those that the [`Request`] told.
     pub has_last: u8,
     /// The last upstream state.
     pub last: State,
@@ -484,7 +487,7 @@ const _: () = {
     assert!(size_of::<State>() == 48 + 120);
     assert!(core::mem::offset_of!(Attempt, socket) == 16 + 56 + 8 + 16);
     assert!(core::mem::offset_of!(Attempt, line) == 96 + 360 + 96 + 48 + 120 + 192 + 128 + 48);
-    assert!(core::mem::offset_of!(Request, closed) == 16 + 32 + 8 + 16);
+    assert!(core::mem::offset_of!(Request, states) == 16 + 32 + 8 + 16);
     assert!(core::mem::offset_of!(Request, line) == 72 + 360 + 168 * STATES_MAX + 120 + 176);
     assert!(size_of::<Answer>() == 16 + 16 + 8 + 168);
     assert!(size_of::<Listen>() == 16 + 8 + 32 + 8 + 16 + 8 + 8);

@@ -1,5 +1,6 @@
 //! What is known of nginx's upstream sockets, and how it becomes [`SocketFacts`].
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use ngx502_common::{
     config::loss,
     connection::Connection,
@@ -7,7 +8,7 @@ use ngx502_common::{
 };
 
 use crate::{
-    emit,
+    emit, filter,
     kernel::{self, offset},
     latency,
     maps::{BLANK_CONNECTION, CONNECTIONS, TUPLES, Tuple},
@@ -52,24 +53,38 @@ pub fn inode(sk: u64) -> u64 {
 pub fn begin<'a>(sk: u64) -> Option<&'a mut Connection> {
     // The initial value comes from a map, since it would fill most of the stack.
     let blank = BLANK_CONNECTION.get(0)?;
-    if CONNECTIONS.insert(&sk, blank, 0).is_err() {
-        emit::count_loss(loss::CONNECTIONS_FULL);
-        return None;
+    if let Some(earlier) = get(sk) {
+        // Where no hook tells of an AF_UNIX socket's end, the next one at its address takes its place.
+        kernel::copy_struct(earlier, blank);
+    } else {
+        filter::socket_added(sk);
+        if CONNECTIONS.insert(&sk, blank, u64::from(BPF_NOEXIST)).is_err() {
+            filter::socket_removed(sk);
+            emit::count_loss(loss::CONNECTIONS_FULL);
+            return None;
+        }
     }
     let connection = get(sk)?;
     connection.worker = task::tgid();
     connection.facts.id = sk;
     connection.facts.connect_at = emit::now();
-    connection.facts.family = family(sk);
-    connection.facts.netns = netns(sk);
-    connection.inode = inode(sk);
-    latency::identify(connection, sk);
+    let mut head = Head::EMPTY;
+    head.load(sk);
+    connection.facts.family = head.family();
+    if connection.facts.family == AF_UNIX {
+        filter::unix_added();
+        connection.inode = inode(sk);
+    }
+    latency::identify(connection, sk, &head);
     Some(connection)
 }
 
 /// The observed socket, to be changed in place.
 #[inline(always)]
 pub fn get<'a>(sk: u64) -> Option<&'a mut Connection> {
+    if !filter::may_know_socket(sk) {
+        return None;
+    }
     // SAFETY: map memory stays valid while a program runs; racing writers can only mix times of one socket.
     CONNECTIONS.get_ptr_mut(&sk).map(|connection| unsafe { &mut *connection })
 }
@@ -88,7 +103,9 @@ pub extern "C" fn end(sk: u64) -> u32 {
     if let Some(tuple) = tuple(sk).map(reversed) {
         let _ = TUPLES.remove(&tuple);
     }
-    let _ = CONNECTIONS.remove(&sk);
+    if CONNECTIONS.remove(&sk).is_ok() {
+        filter::socket_removed(sk);
+    }
     0
 }
 
@@ -127,29 +144,84 @@ fn reversed(tuple: Tuple) -> Tuple {
 /// The addresses as `sk` sees them. IPv4-mapped IPv6 becomes IPv4, since the two ends may differ in that.
 #[inline(always)]
 fn tuple(sk: u64) -> Option<Tuple> {
-    let (local, remote) = addresses(sk)?;
+    let mut head = Head::EMPTY;
+    if !head.load(sk) {
+        return None;
+    }
+    let (local, remote) = head.addresses()?;
+    let remote_port = head.get(offset!(skc_dport))?;
     let local_port = kernel::read(sk, offset!(inet_sport))?;
-    let remote_port = kernel::read(sk, offset!(skc_dport))?;
     let loopback = local[0] == 127 || (local[..15] == [0; 15] && local[15] == 1);
-    Some(Tuple { local, remote, local_port, remote_port, netns: if loopback { netns(sk) } else { 0 } })
+    let net = if loopback { head.get(offset!(skc_net)).unwrap_or(0) } else { 0 };
+    Some(Tuple { local, remote, local_port, remote_port, netns: kernel::read_or(net, offset!(net_inum), 0) })
 }
 
 /// (local, remote); IPv4 in the first four bytes.
 #[inline(always)]
 pub fn addresses(sk: u64) -> Option<([u8; 16], [u8; 16])> {
-    match family(sk) {
-        AF_INET => {
-            let local: [u8; 4] = kernel::read(sk, offset!(skc_rcv_saddr))?;
-            let remote: [u8; 4] = kernel::read(sk, offset!(skc_daddr))?;
-            Some((widen(local), widen(remote)))
-        }
-        AF_INET6 => {
-            let local: [u8; 16] = kernel::read(sk, offset!(skc_v6_rcv_saddr))?;
-            let remote: [u8; 16] = kernel::read(sk, offset!(skc_v6_daddr))?;
-            Some((unmapped(local), unmapped(remote)))
-        }
-        _ => None,
+    let mut head = Head::EMPTY;
+    if head.load(sk) { head.addresses() } else { None }
+}
+
+/// The beginning of a socket, where `struct sock_common` holds its addresses: one read costs as much as each of seven.
+#[repr(C, align(8))]
+pub struct Head([u8; HEAD]);
+
+/// Up to `skc_v6_rcv_saddr`, the last of what is wanted, which ends at 88 in Linux 5.10 to 7.2.
+const HEAD: usize = 96;
+
+impl Head {
+    pub const EMPTY: Self = Self([0; HEAD]);
+
+    /// Reads it in place, since a returned one would take its room on the stack twice; whether it worked.
+    #[inline(always)]
+    pub fn load(&mut self, sk: u64) -> bool {
+        sk != 0 && kernel::copy(&mut self.0, sk)
     }
+
+    /// A member; `None` where the kernel has none, or has it farther behind.
+    #[inline(always)]
+    pub fn get<T: Copy>(&self, offset: u16) -> Option<T> {
+        if offset as usize > HEAD - size_of::<T>() {
+            return None;
+        }
+        // SAFETY: within the array; the kernel aligns its members, the array is aligned as `struct sock` is.
+        Some(unsafe { self.0.as_ptr().add(offset as usize).cast::<T>().read() })
+    }
+
+    #[inline(always)]
+    pub fn family(&self) -> u16 {
+        self.get(offset!(skc_family)).unwrap_or(0)
+    }
+
+    /// (local, remote); IPv4 in the first four bytes.
+    #[inline(always)]
+    pub fn addresses(&self) -> Option<([u8; 16], [u8; 16])> {
+        match self.family() {
+            AF_INET => {
+                let local: u32 = self.get(offset!(skc_rcv_saddr))?;
+                let remote: u32 = self.get(offset!(skc_daddr))?;
+                Some((widen(local.to_ne_bytes()), widen(remote.to_ne_bytes())))
+            }
+            AF_INET6 => {
+                let local: [u32; 4] = self.get(offset!(skc_v6_rcv_saddr))?;
+                let remote: [u32; 4] = self.get(offset!(skc_v6_daddr))?;
+                Some((unmapped(bytes(local)), unmapped(bytes(remote))))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The kernel aligns `struct in6_addr` to four bytes; wider loads may be refused.
+#[inline(always)]
+fn bytes([a, b, c, d]: [u32; 4]) -> [u8; 16] {
+    let mut all = [0; 16];
+    all[..4].copy_from_slice(&a.to_ne_bytes());
+    all[4..8].copy_from_slice(&b.to_ne_bytes());
+    all[8..12].copy_from_slice(&c.to_ne_bytes());
+    all[12..].copy_from_slice(&d.to_ne_bytes());
+    all
 }
 
 #[inline(always)]
@@ -179,23 +251,29 @@ pub fn complete(facts: &mut SocketFacts, sk: u64, peer: u64) {
         complete_unix(facts, sk);
         return;
     }
-    if let Some((local, remote)) = addresses(sk) {
-        facts.local = local;
-        facts.remote = remote;
-        facts.local_port = u16::from_be(kernel::read_or(sk, offset!(inet_sport), 0));
-        facts.remote_port = u16::from_be(kernel::read_or(sk, offset!(skc_dport), 0));
-    }
+    let local_port = kernel::read_or(sk, offset!(inet_sport), 0u16);
+    copy_addresses(facts, sk);
+    facts.local_port = u16::from_be(local_port);
+    facts.remote_port = u16::from_be(kernel::read_or(sk, offset!(skc_dport), 0));
     facts.bytes_received = kernel::read_or(sk, offset!(tcp_bytes_received), u64::MAX);
     facts.bytes_acked = kernel::read_or(sk, offset!(tcp_bytes_acked), u64::MAX);
     // The peer's memory is only looked at while it is still the other end of this socket.
     // Once it is closed, its socket says nothing about what it was before.
     let open = matches!(kernel::read_or(peer, offset!(skc_state), 0u8), ESTABLISHED | CLOSE_WAIT);
-    if open
-        && tuple(peer)
-            .map(reversed)
-            .is_some_and(|seen| Some(seen.local_port) == kernel::read(sk, offset!(inet_sport)))
-    {
+    if open && kernel::read(peer, offset!(skc_dport)) == Some(local_port) {
         facts.accepted = if socket_of(peer) == 0 { ACCEPTED_NO } else { ACCEPTED_YES };
+    }
+}
+
+/// Reads a socket's addresses straight into the record: a [`Head`] does not fit on the stack below the uprobes.
+#[inline(always)]
+fn copy_addresses(facts: &mut SocketFacts, sk: u64) {
+    if facts.family == AF_INET {
+        facts.local = widen(kernel::read_or(sk, offset!(skc_rcv_saddr), [0; 4]));
+        facts.remote = widen(kernel::read_or(sk, offset!(skc_daddr), [0; 4]));
+    } else if facts.family == AF_INET6 {
+        facts.local = unmapped(kernel::read_or(sk, offset!(skc_v6_rcv_saddr), [0; 16]));
+        facts.remote = unmapped(kernel::read_or(sk, offset!(skc_v6_daddr), [0; 16]));
     }
 }
 
@@ -227,11 +305,10 @@ pub fn unix_path(facts: &mut SocketFacts, sk: u64) {
     if address == 0 {
         return;
     }
-    let len = kernel::read_or(address, offset!(unix_address_len), 0u32);
-    let path = address + u64::from(offset!(unix_address_name)) + SUN_PATH;
-    if len as u64 > SUN_PATH && kernel::copy_prefix::<112, SUN_PATH_MAX>(&mut facts.path, path) {
-        let len = (len as u64 - SUN_PATH) as u16;
-        facts.path_len = if len > SUN_PATH_MAX as u16 { SUN_PATH_MAX as u16 } else { len };
+    let len = kernel::read_or(address, offset!(unix_address_len), 0u32) as u64;
+    if len > SUN_PATH {
+        let path = address + u64::from(offset!(unix_address_name)) + SUN_PATH;
+        facts.path_len = kernel::copy_bytes::<112, SUN_PATH_MAX>(&mut facts.path, path, len - SUN_PATH);
     }
 }
 
@@ -242,13 +319,14 @@ pub fn peer_closed(connection: &mut Connection, how: u32) {
         return;
     }
     let current = task::current();
+    let exiting = task::is_exiting(current);
     connection.facts.closer = CloserFacts {
         at: emit::now(),
         cgroup: task::cgroup(),
         process: task::process(current),
         how,
-        exiting: u32::from(task::is_exiting(current)),
-        exit_code: task::exit_code(current),
+        exiting: u32::from(exiting),
+        exit_code: if exiting { task::exit_code(current) } else { 0 },
         reserved: 0,
     };
 }

@@ -32,15 +32,15 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn send<T>(record: &T) {
     // SAFETY: `record` is `size_of::<T>()` readable bytes.
-    unsafe { output(core::ptr::from_ref(record).cast(), size_of::<T>() as u64, wakeup_flags()) }
+    unsafe { output(core::ptr::from_ref(record).cast(), size_of::<T>() as u64, wakeup_flags()) };
 }
 
-/// Sends `len` bytes at `record`, at most `MAX`.
+/// Sends `len` bytes at `record`, at most `MAX`; whether there was room.
 ///
 /// # Safety
 /// `MAX` bytes must be readable; the verifier checks it.
 #[inline(always)]
-pub unsafe fn send_bytes<const MAX: usize>(record: *const u8, len: u64) {
+pub unsafe fn send_bytes<const MAX: usize>(record: *const u8, len: u64) -> bool {
     let flags = wakeup_flags();
     let len = bound::at_most::<MAX>(len);
     // SAFETY: as the caller vouches.
@@ -50,7 +50,7 @@ pub unsafe fn send_bytes<const MAX: usize>(record: *const u8, len: u64) {
 /// # Safety
 /// `len` bytes at `record` must be readable.
 #[inline(always)]
-unsafe fn output(record: *const u8, len: u64, flags: u64) {
+unsafe fn output(record: *const u8, len: u64, flags: u64) -> bool {
     // SAFETY: the map exists; the caller vouches for the bytes.
     let result = unsafe {
         bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), record.cast_mut().cast(), len, flags)
@@ -58,6 +58,7 @@ unsafe fn output(record: *const u8, len: u64, flags: u64) {
     if result != 0 {
         count_loss(loss::RING_FULL);
     }
+    result == 0
 }
 
 /// Counts one record that user space will not see.

@@ -3,6 +3,8 @@
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use ngx502_common::config::{ABSENT, KernelLayout};
 
+use crate::bound;
+
 /// Filled in by the loader before the programs are loaded; read-only afterwards, so that the verifier knows each
 /// value and drops the branches of what is absent.
 #[unsafe(no_mangle)]
@@ -47,12 +49,15 @@ pub fn copy<const N: usize>(to: &mut [u8; N], from: u64) -> bool {
     unsafe { generated::bpf_probe_read_kernel(to.as_mut_ptr().cast(), N as u32, from as *const _) == 0 }
 }
 
-/// Copies `LEN` bytes at an address to the beginning of a buffer; whether it worked.
+/// Copies `len` bytes, at most `MAX`, to the beginning of a buffer; how many were copied.
 #[inline(always)]
-pub fn copy_prefix<const N: usize, const LEN: usize>(to: &mut [u8; N], from: u64) -> bool {
-    const { assert!(LEN <= N) };
-    // SAFETY: `to` has at least LEN writable bytes, the helper checks `from`.
-    unsafe { generated::bpf_probe_read_kernel(to.as_mut_ptr().cast(), LEN as u32, from as *const _) == 0 }
+pub fn copy_bytes<const N: usize, const MAX: usize>(to: &mut [u8; N], from: u64, len: u64) -> u16 {
+    const { assert!(MAX <= N) };
+    let len = bound::at_most::<MAX>(len);
+    // SAFETY: `to` has at least `len` writable bytes, the helper checks `from`.
+    let result =
+        unsafe { generated::bpf_probe_read_kernel(to.as_mut_ptr().cast(), len as u32, from as *const _) };
+    if result == 0 { len as u16 } else { 0 }
 }
 
 /// Copies a large struct between maps by one helper call; the compiler would copy it byte by byte in a loop.

@@ -6,7 +6,7 @@ use ngx502_common::{
 };
 
 use crate::{
-    connection::{self, AF_INET, AF_INET6, AF_UNIX},
+    connection::{self, AF_INET, AF_INET6, AF_UNIX, Head},
     kernel::{self, offset},
     maps::{DURATIONS, NO_DURATIONS, PATHS},
 };
@@ -16,15 +16,15 @@ const OTHERS: Series = Series { address: [0; 16], family: 0, port: 0, failed: 0 
 
 /// Fills in where a new connection's durations are counted.
 #[inline(always)]
-pub fn identify(connection: &mut Connection, sk: u64) {
+pub fn identify(connection: &mut Connection, sk: u64, head: &Head) {
     let family = connection.facts.family;
     connection.series.family = family;
     match family {
         AF_INET | AF_INET6 => {
-            if let Some((_, remote)) = connection::addresses(sk) {
+            if let Some((_, remote)) = head.addresses() {
                 connection.series.address = remote;
             }
-            connection.series.port = u16::from_be(kernel::read_or(sk, offset!(skc_dport), 0));
+            connection.series.port = u16::from_be(head.get(offset!(skc_dport)).unwrap_or(0));
         }
         AF_UNIX => identify_path(connection, sk),
         _ => {}
@@ -40,11 +40,12 @@ fn identify_path(connection: &mut Connection, sk: u64) {
     }
     connection::unix_path(&mut connection.facts, peer);
     let mut hash = FNV_OFFSET;
-    for i in 0..connection.facts.path.len() {
-        if i as u16 >= connection.facts.path_len {
-            break;
-        }
-        hash = (hash ^ u64::from(connection.facts.path[i])).wrapping_mul(FNV_PRIME);
+    for word in connection.facts.path.chunks_exact(8) {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(word);
+        hash = (hash ^ u64::from_ne_bytes(bytes)).wrapping_mul(FNV_PRIME);
+        // The multiplication only carries upwards.
+        hash ^= hash >> 32;
     }
     connection.series.address[..8].copy_from_slice(&hash.to_ne_bytes());
     if PATHS.get_ptr(&hash).is_none() {
@@ -52,7 +53,7 @@ fn identify_path(connection: &mut Connection, sk: u64) {
     }
 }
 
-/// FNV-1a, 64 bits.
+/// As FNV-1a, but by words of 64 bits: a path is zero-padded.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x100_0000_01b3;
 

@@ -12,6 +12,7 @@ mod answer;
 mod bound;
 mod connection;
 mod emit;
+mod filter;
 mod hooks;
 mod kernel;
 mod latency;

@@ -5,9 +5,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use ngx502_common::{
-    config::{Traced, loss},
+    config::{SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss},
     connection::Connection,
-    event::Request,
+    event::{Request, SocketFacts},
     latency::{Durations, Series},
     layout::NginxLayout,
 };
@@ -43,14 +43,27 @@ pub static TUPLES: HashMap<Tuple, u64> = HashMap::with_max_entries(32_768, 0);
 #[map]
 pub static WATCHED: LruHashMap<u64, Watch> = LruHashMap::with_max_entries(16_384, 0);
 
+/// How many entries of `CONNECTIONS` and `WATCHED` there are by slot of their socket; see `filter`.
+#[map]
+pub static SOCKET_SLOTS: Array<u64> = Array::with_max_entries(SOCKET_SLOTS_LEN, 0);
+
+/// Whether a process of this slot was ever in `TRACED`; see `filter`.
+#[map]
+pub static WORKER_SLOTS: Array<u64> = Array::with_max_entries(WORKER_SLOTS_LEN, 0);
+
+/// Whether an AF_UNIX connection was ever in `CONNECTIONS`, in one entry; see `filter`.
+#[map]
+pub static UNIX_SEEN: Array<u64> = Array::with_max_entries(1, 0);
+
 /// What the current thread is in the middle of. Inserted by uprobes, evicted by age; an entry is only ever used by
 /// its own thread.
 #[map]
 pub static THREADS: LruHashMap<u32, Thread> = LruHashMap::with_max_entries(4_096, 0);
 
-/// The upstream socket that a thread closed last. The state hook inserts, the error page that follows takes it away.
+/// The upstream socket that a thread closed last, unless an attempt has told of it. The state hook inserts, the error
+/// page that follows takes it away.
 #[map]
-pub static CLOSED: LruHashMap<u32, Connection> = LruHashMap::with_max_entries(1_024, 0);
+pub static CLOSED: LruHashMap<u32, SocketFacts> = LruHashMap::with_max_entries(1_024, 0);
 
 /// Processes that may hold a listening socket. User space inserts the start snapshot, listen and fork add, exit
 /// removes.
@@ -114,6 +127,9 @@ pub struct Watch {
     pub connection: u64,
     pub worker: u32,
     pub layout: u32,
+    /// How many upstream states user space was told of.
+    pub states: u32,
+    pub reserved: u32,
 }
 
 /// See [`THREADS`].
@@ -132,6 +148,9 @@ pub struct Thread {
     pub connect_at: u64,
     /// The request that got an error page of nginx's own last.
     pub error_page: u64,
+    /// The request of which an attempt was sent last, and its connection's number.
+    pub told_request: u64,
+    pub told_connection: u64,
 }
 
 impl Thread {
@@ -144,5 +163,7 @@ impl Thread {
         reserved: 0,
         connect_at: 0,
         error_page: 0,
+        told_request: 0,
+        told_connection: 0,
     };
 }

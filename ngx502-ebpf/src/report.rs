@@ -1,17 +1,17 @@
 //! Builds the two large records: a failed attempt, and an error page of nginx's own.
 
 use ngx502_common::{
-    event::{Attempt, KIND_ATTEMPT, KIND_REQUEST, LINE_MAX, Request},
+    event::{Attempt, KIND_ATTEMPT, KIND_REQUEST, LINE_MAX, Request, State},
     layout::NginxLayout,
 };
 
 use crate::{
-    answer,
+    answer::{self, Client},
     connection::{self, AF_UNIX},
     emit, kernel,
     maps::{BLANK, BLANK_CONNECTION, CLOSED, SCRATCH},
     request::{self, Found},
-    task, user,
+    task, thread, user,
 };
 
 /// What an error call says, before it is known whose it is.
@@ -33,8 +33,15 @@ pub fn error_page(status: u16, found: &Found, layout: &NginxLayout, layout_index
     let record: &mut Request = scratch()?;
     describe_request(record, status, found, layout);
     let main = if record.main == 0 { record.request } else { record.main };
-    record.answer_follows = u8::from(answer::watch(found, main, record.connection, layout_index, layout));
-    let end = core::mem::offset_of!(Request, line) as u64 + u64::from(record.line_len);
+    let told_states = if main == record.request { record.states_total } else { 0 };
+    let client = Client { request: main, connection: record.connection, states: told_states };
+    record.answer_follows = u8::from(answer::watch(found, &client, layout_index, layout));
+    let end = if record.told != 0 && record.closed.id == 0 {
+        core::mem::offset_of!(Request, states) as u64
+            + u64::from(record.states_len) * size_of::<State>() as u64
+    } else {
+        core::mem::offset_of!(Request, line) as u64 + u64::from(record.line_len)
+    };
     // SAFETY: `end` is at most the struct's size.
     unsafe {
         emit::send_bytes::<{ core::mem::offset_of!(Request, line) + LINE_MAX }>(
@@ -56,22 +63,26 @@ fn describe_request(record: &mut Request, status: u16, found: &Found, layout: &N
     record.has_upstream = u8::from(found.upstream != 0);
     record.has_cache =
         u8::from(layout.cache != u16::MAX && user::word(found.request + u64::from(layout.cache)) != 0);
-    record.reserved = [0; 3];
+    record.reserved = [0; 2];
     record.reserved2 = [0; 4];
-    record.peer_len = found.peer(&mut record.peer, layout);
-    record.host_len = found.host(&mut record.host, layout);
-    record.client_len = found.address(&mut record.client, layout);
-    record.line_len = found.line(&mut record.line);
+    let told = thread::was_told(record.request, record.connection);
+    record.told = u8::from(told);
+    (record.peer_len, record.host_len, record.client_len, record.line_len) = (0, 0, 0, 0);
+    if !told {
+        record.peer_len = found.peer(&mut record.peer, layout);
+        record.host_len = found.host(&mut record.host, layout);
+        record.client_len = found.address(&mut record.client, layout);
+        record.line_len = found.line(&mut record.line);
+    }
     request::copy_states(record, found.request, layout);
     let tid = task::tid();
     record.closed.id = 0;
     // SAFETY: the entry belongs to this thread.
     if let Some(closed) = unsafe { CLOSED.get(&tid) } {
         // An error page follows the close in the same callback; an AF_UNIX close that was seen earlier is another's.
-        let stale =
-            closed.facts.family == AF_UNIX && record.header.at - closed.facts.fin_at > SAME_CALLBACK_NS;
+        let stale = closed.family == AF_UNIX && record.header.at - closed.fin_at > SAME_CALLBACK_NS;
         if !stale {
-            kernel::copy_struct(&mut record.closed, &closed.facts);
+            kernel::copy_struct(&mut record.closed, closed);
         }
         let _ = CLOSED.remove(&tid);
     }
@@ -102,15 +113,19 @@ pub fn attempt(call: &Call, found: &Found, sk: u64, layout: &NginxLayout, layout
     record.line_len = found.line(&mut record.line);
     describe_socket(record, sk);
     let main = if record.main == 0 { record.request } else { record.main };
-    answer::watch(found, main, record.connection, layout_index, layout);
+    let client = Client { request: main, connection: record.connection, states: 0 };
+    answer::watch(found, &client, layout_index, layout);
     let end = core::mem::offset_of!(Attempt, line) as u64 + u64::from(record.line_len);
     // SAFETY: `end` is at most the struct's size.
-    unsafe {
+    let sent = unsafe {
         emit::send_bytes::<{ core::mem::offset_of!(Attempt, line) + LINE_MAX }>(
             core::ptr::from_ref(record).cast(),
             end,
         )
     };
+    if sent {
+        thread::remember_told(record.request, record.connection);
+    }
     Some(())
 }
 
@@ -140,6 +155,7 @@ fn describe_socket(record: &mut Attempt, sk: u64) {
     let mut peer = 0;
     if let Some(connection) = connection::get_current(sk) {
         connection.series.failed = 1;
+        connection.told = 1;
         kernel::copy_struct(&mut record.socket, &connection.facts);
         peer = connection.peer;
     }

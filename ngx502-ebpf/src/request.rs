@@ -58,6 +58,26 @@ pub fn of_log(log: u64, layout: &NginxLayout) -> u64 {
     if context == 0 { 0 } else { user::word(context + LOG_CTX_REQUEST) }
 }
 
+/// Whether a request that was found valid before still is one, and of the same connection.
+#[inline(always)]
+pub fn is_of_connection(request: u64, number: u64, layout: &NginxLayout) -> bool {
+    if user::read::<u32>(request) != Some(SIGNATURE) {
+        return false;
+    }
+    let client = user::word(request + CONNECTION);
+    user::word(user::word(client + u64::from(layout.connection_log)) + LOG_CONNECTION) == number
+}
+
+/// `r->headers_out.status`; 0 when the layout is not known. `line` is the distance of `request_line`.
+#[inline(always)]
+pub fn status(request: u64, line: u16, layout: &NginxLayout) -> u16 {
+    if line == ABSENT || layout.status_before_request_line == ABSENT {
+        return 0;
+    }
+    let status = user::word(request + u64::from(line) - u64::from(layout.status_before_request_line));
+    if status < 1000 { status as u16 } else { 0 }
+}
+
 impl Found {
     /// The main request; 0 when the layout is not known.
     #[inline(always)]
@@ -113,12 +133,7 @@ impl Found {
     /// `r->headers_out.status`; 0 when the layout is not known.
     #[inline(always)]
     pub fn status(&self, layout: &NginxLayout) -> u16 {
-        if self.line == ABSENT || layout.status_before_request_line == ABSENT {
-            return 0;
-        }
-        let at = self.request + u64::from(self.line) - u64::from(layout.status_before_request_line);
-        let status = user::word(at);
-        if status < 1000 { status as u16 } else { 0 }
+        status(self.request, self.line, layout)
     }
 
     /// The client's `struct sock *`; 0 when it has none.

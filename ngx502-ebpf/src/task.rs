@@ -3,7 +3,11 @@
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task};
 use ngx502_common::event::Process;
 
-use crate::kernel::{self, offset};
+use crate::{
+    filter,
+    kernel::{self, offset},
+    maps::TRACED,
+};
 
 /// PF_EXITING of `task_struct.flags`, unchanged since 2.6.
 const EXITING: u32 = 4;
@@ -12,6 +16,14 @@ const EXITING: u32 = 4;
 #[inline(always)]
 pub fn tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Whether the current process is a traced nginx.
+#[inline(always)]
+pub fn is_traced() -> bool {
+    let tgid = tgid();
+    // SAFETY: only looked at for presence.
+    filter::may_trace(tgid) && unsafe { TRACED.get(&tgid) }.is_some()
 }
 
 /// The current thread id.

@@ -25,6 +25,33 @@ pub fn was_reported(text: u64, errno: i32) -> bool {
     same
 }
 
+/// An attempt of this request was sent.
+#[inline(always)]
+pub fn remember_told(request: u64, connection: u64) {
+    if let Some(thread) = current() {
+        thread.told_request = request;
+        thread.told_connection = connection;
+    }
+}
+
+/// Whether this thread's last attempt was of this request.
+#[inline(always)]
+pub fn was_told(request: u64, connection: u64) -> bool {
+    let Some(thread) = THREADS.get_ptr(&task::tid()) else { return false };
+    // SAFETY: the entry belongs to this thread.
+    let thread = unsafe { &*thread };
+    thread.told_request == request && thread.told_connection == connection
+}
+
+/// A request is over: the next one of the same connection may stand at the same address.
+#[inline(always)]
+pub fn forget_told() {
+    if let Some(thread) = THREADS.get_ptr_mut(&task::tid()) {
+        // SAFETY: the entry belongs to this thread.
+        unsafe { (*thread).told_request = 0 };
+    }
+}
+
 /// This request gets an error page of nginx's own, whose header is no upstream's.
 #[inline(always)]
 pub fn remember_error_page(request: u64) {

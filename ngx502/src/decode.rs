@@ -65,7 +65,7 @@ pub fn decode(bytes: &[u8], texts: &impl Texts) -> Result<Decoded, DecodeError> 
             Body::Attempt(Box::new(attempt(&*cut(bytes, std::mem::offset_of!(wire::Attempt, line))?, texts)))
         }
         wire::KIND_REQUEST => {
-            Body::Request(Box::new(request(&*cut(bytes, std::mem::offset_of!(wire::Request, line))?)))
+            Body::Request(Box::new(request(&*cut(bytes, std::mem::offset_of!(wire::Request, states))?)))
         }
         wire::KIND_ANSWER => Body::Answer(answer(&whole(bytes)?)),
         wire::KIND_LISTEN => Body::Listen(listen(&whole(bytes)?)),

@@ -4,7 +4,7 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use ngx502_common::event::{Exec, Exit, Fork, KIND_EXEC, KIND_EXIT, KIND_FORK};
 
 use crate::{
-    emit,
+    emit, filter,
     kernel::{self, offset},
     maps::{HOLDERS, TRACED},
     task,
@@ -28,6 +28,7 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     // service shows in the snapshot that is taken when that service fails.
     let holds = parent_id != 1 && unsafe { HOLDERS.get(&parent_id) }.is_some();
     if let Some(traced) = traced {
+        filter::worker_added(child_id);
         let _ = TRACED.insert(&child_id, &traced, 0);
     }
     if holds {

@@ -62,8 +62,7 @@ pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn connecting(sk: u64) {
-    // SAFETY: only looked at for presence.
-    if unsafe { TRACED.get(&task::tgid()) }.is_some() {
+    if task::is_traced() {
         let _ = connection::begin(sk);
     }
 }
@@ -135,17 +134,17 @@ pub fn keep(connection: &mut Connection, sk: u64) {
     connection.kept = 1;
     latency::count(connection);
     // An answer came and nothing broke: an error page that is about it all the same (a bad header) has its text in
-    // the error log, unless that hides it.
-    if connection.facts.first_byte_at != 0 && connection.facts.errno == 0 && !log_hides() {
+    // the error log, unless that hides it. And what an attempt has told of needs no second word.
+    let well = connection.facts.first_byte_at != 0 && connection.facts.errno == 0;
+    if (well || connection.told != 0) && !log_hides() {
         return;
     }
     let tid = task::tid();
-    if CLOSED.insert(&tid, connection, 0).is_ok()
+    if CLOSED.insert(&tid, &connection.facts, 0).is_ok()
         && let Some(kept) = CLOSED.get_ptr_mut(&tid)
     {
         // SAFETY: the entry belongs to this thread.
-        let kept = unsafe { &mut *kept };
-        connection::complete(&mut kept.facts, sk, kept.peer);
+        connection::complete(unsafe { &mut *kept }, sk, connection.peer);
     }
 }
 

@@ -9,12 +9,10 @@ use ngx502_common::connection::Connection;
 use crate::{
     answer,
     connection::{self, AF_UNIX},
-    emit,
+    emit, filter,
     hooks::state,
     kernel::{self, offset},
-    latency,
-    maps::TRACED,
-    task,
+    latency, task,
 };
 
 const EAGAIN: i32 = 11;
@@ -84,28 +82,30 @@ pub fn unix_stream_sendmsg(ctx: ProbeContext) -> u32 {
 /// A traced worker sends: to an upstream, or to a client that waits for its answer.
 #[inline(always)]
 fn sent(sk: u64) {
-    // SAFETY: only looked at for presence.
-    if unsafe { TRACED.get(&task::tgid()) }.is_none() {
-        return;
-    }
-    match connection::get(sk) {
-        Some(connection)
-            if connection.facts.family != AF_UNIX || connection.inode == connection::inode(sk) =>
-        {
+    if let Some(connection) = observed(sk) {
+        if connection.worker == task::tgid() {
             request_sent(connection);
         }
-        known if is_unix_client(sk) => {
-            if let Some(earlier) = known {
-                latency::count(earlier);
-            }
-            if let Some(connection) = connection::begin(sk) {
-                // When connect(2) was called is not known here.
-                connection.facts.connect_at = 0;
-                connection.peer = kernel::read_or(sk, offset!(unix_peer), 0);
-                request_sent(connection);
-            }
+    } else if task::is_traced() {
+        if is_unix_client(sk) {
+            unix_connected(sk);
+        } else if filter::may_know_socket(sk) {
+            answer::sent(sk);
         }
-        _ => answer::sent(sk),
+    }
+}
+
+/// The first bytes that a worker sends on an AF_UNIX socket of which no hook told before.
+#[inline(always)]
+fn unix_connected(sk: u64) {
+    if let Some(earlier) = connection::get(sk) {
+        latency::count(earlier);
+    }
+    if let Some(connection) = connection::begin(sk) {
+        // When connect(2) was called is not known here.
+        connection.facts.connect_at = 0;
+        connection.peer = kernel::read_or(sk, offset!(unix_peer), 0);
+        request_sent(connection);
     }
 }
 
@@ -126,6 +126,7 @@ fn request_sent(connection: &mut Connection) {
         connection.facts.first_byte_at = 0;
         connection.facts.requests += 1;
         connection.series.failed = 0;
+        connection.told = 0;
     }
 }
 
@@ -151,10 +152,13 @@ fn received(sk: u64, result: i32) {
         }
         connection.last_byte_at = now;
     } else if result > 0
+        && filter::unix_seen()
         && connection::family(sk) == AF_UNIX
         && let Some(connection) = observed(kernel::read_or(sk, offset!(unix_peer), 0))
     {
-        connection.facts.owner = task::process(task::current());
+        if connection.facts.owner.pid != task::tgid() {
+            connection.facts.owner = task::process(task::current());
+        }
     }
 }
 

@@ -11,15 +11,14 @@ use crate::{
     connection::{self, AF_UNIX},
     emit,
     kernel::{self, offset},
-    maps::{THREADS, TRACED},
+    maps::THREADS,
     request, task, thread,
 };
 
 /// `int __sys_connect(int fd, struct sockaddr __user *uservaddr, int addrlen)`
 #[kprobe]
 pub fn sys_connect_enter(ctx: ProbeContext) -> u32 {
-    // SAFETY: only looked at for presence.
-    if unsafe { TRACED.get(&task::tgid()) }.is_some()
+    if task::is_traced()
         && let Some(fd) = ctx.arg::<u64>(0)
     {
         if let Some(thread) = thread::current() {

@@ -11,7 +11,7 @@ use aya::{
     },
 };
 use ngx502_common::{
-    config::{Traced, loss},
+    config::{Traced, loss, worker_slot},
     layout::NginxLayout,
 };
 
@@ -56,6 +56,7 @@ impl SignalState {
 pub struct Kernel {
     ebpf: Ebpf,
     traced: HashMap<MapData, u32, Traced>,
+    worker_slots: Array<MapData, u64>,
     layouts: Array<MapData, NginxLayout>,
     holders: HashMap<MapData, u32, u8>,
     lost: PerCpuArray<MapData, u64>,
@@ -84,6 +85,7 @@ impl Kernel {
         }
         Ok(Self {
             traced: HashMap::try_from(take(&mut ebpf, "TRACED")?)?,
+            worker_slots: Array::try_from(take(&mut ebpf, "WORKER_SLOTS")?)?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
             lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
@@ -164,6 +166,10 @@ impl Kernel {
     /// # Errors
     /// When the map is full.
     pub fn trace(&mut self, pid: u32, index: u32, log_hides: bool) -> Result<()> {
+        // The slot first: without it the programs do not look at the table.
+        self.worker_slots
+            .set(worker_slot(pid), 1, 0)
+            .context("cannot tell the BPF programs of an nginx process")?;
         self.traced
             .insert(pid, Traced { layout: index, log_hides: u32::from(log_hides) }, 0)
             .context("more nginx processes than ngx502 has room for (16384)")

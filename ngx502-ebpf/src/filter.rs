@@ -1,0 +1,77 @@
+//! Keeps foreign sockets and processes away from the hash tables.
+//!
+//! The hooks on the success path run for every socket of the machine. A look-up in an array is inlined and costs a
+//! few nanoseconds, one in a hash table several dozen; hence a slot is asked first. A slot may say yes for a stranger
+//! that shares it, and for what a full table forgot by itself, which costs a look-up; it never says no for what is in
+//! the table.
+
+use core::arch::asm;
+
+use ngx502_common::config::{SOCKET_SLOTS_LEN, worker_slot};
+
+use crate::maps::{SOCKET_SLOTS, UNIX_SEEN, WORKER_SLOTS};
+
+/// Sockets are slab objects of more than 512 bytes, so that the lowest bits say little.
+#[inline(always)]
+fn socket_slot(sk: u64) -> u32 {
+    ((sk >> 6) ^ (sk >> 22)) as u32 & (SOCKET_SLOTS_LEN - 1)
+}
+
+/// Whether a socket may be in `CONNECTIONS` or `WATCHED`.
+#[inline(always)]
+pub fn may_know_socket(sk: u64) -> bool {
+    // SAFETY: array memory; a count that is being changed is as good before as after.
+    SOCKET_SLOTS.get_ptr(socket_slot(sk)).is_some_and(|count| unsafe { count.read_volatile() } != 0)
+}
+
+/// An entry for a socket was added.
+#[inline(always)]
+pub fn socket_added(sk: u64) {
+    add(sk, 1);
+}
+
+/// An entry for a socket was removed.
+#[inline(always)]
+pub fn socket_removed(sk: u64) {
+    add(sk, u64::MAX);
+}
+
+#[inline(always)]
+fn add(sk: u64, difference: u64) {
+    if let Some(count) = SOCKET_SLOTS.get_ptr_mut(socket_slot(sk)) {
+        // core's atomics have no `fetch_add` for BPF before its third version, which Linux 5.10 does not run.
+        // SAFETY: array memory, aligned to 8.
+        unsafe {
+            asm!("lock *(u64 *)({count} + 0) += {difference}", count = in(reg) count, difference = in(reg) difference)
+        };
+    }
+}
+
+/// Whether a process may be traced.
+#[inline(always)]
+pub fn may_trace(tgid: u32) -> bool {
+    // SAFETY: array memory.
+    WORKER_SLOTS.get_ptr(worker_slot(tgid)).is_some_and(|seen| unsafe { seen.read_volatile() } != 0)
+}
+
+/// A process is traced from now on. The slot keeps saying so when it ended, since another may share it.
+#[inline(always)]
+pub fn worker_added(tgid: u32) {
+    let _ = WORKER_SLOTS.set(worker_slot(tgid), &1, 0);
+}
+
+/// Whether any AF_UNIX connection was ever observed: if not, no socket's other end is to be looked for.
+#[inline(always)]
+pub fn unix_seen() -> bool {
+    // SAFETY: array memory.
+    UNIX_SEEN.get_ptr(0).is_some_and(|seen| unsafe { seen.read_volatile() } != 0)
+}
+
+/// An AF_UNIX connection is observed.
+#[inline(always)]
+pub fn unix_added() {
+    if let Some(seen) = UNIX_SEEN.get_ptr_mut(0) {
+        // SAFETY: array memory, in which this is the only value ever written.
+        unsafe { seen.write_volatile(1) };
+    }
+}
