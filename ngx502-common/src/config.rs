@@ -180,8 +180,11 @@ pub mod loss {
     pub const RING_FULL: u32 = 0;
     /// A connection could not be remembered, since the map was full.
     pub const CONNECTIONS_FULL: u32 = 1;
+    /// nginx spoke of a request, and the memory that leads to it could not be read at that moment.
+    pub const UNREADABLE: u32 = 2;
     /// How many reasons there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
     /// The reasons in words, in order.
-    pub const NAMES: [&str; COUNT as usize] = ["ring buffer full", "connection table full"];
+    pub const NAMES: [&str; COUNT as usize] =
+        ["ring buffer full", "connection table full", "nginx's memory not readable"];
 }

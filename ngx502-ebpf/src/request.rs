@@ -2,11 +2,13 @@
 //! only when its signature says so, a request line only when its neighbours fit.
 
 use ngx502_common::{
+    config::loss,
     event::{Request, STATES_MAX, State},
     layout::{ABSENT, NginxLayout},
 };
 
 use crate::{
+    emit,
     kernel::{self, offset},
     maps::LAYOUTS,
     task, user,
@@ -51,11 +53,26 @@ pub fn find(request: u64, layout: &mut NginxLayout) -> Option<Found> {
     })
 }
 
-/// The request that a log call is about.
+/// Below this, no allocation of a position-independent nginx; what stands there is another module's number.
+const POINTERS: u64 = 1 << 32;
+
+/// The request that a log call is about; 0 when it is about none. What leads to it was in use a moment ago, so a page
+/// that is not there costs a record, and is counted.
 #[inline(never)]
 pub fn of_log(log: u64, layout: &NginxLayout) -> u64 {
-    let context = user::word(log + u64::from(layout.log_data));
-    if context == 0 { 0 } else { user::word(context + LOG_CTX_REQUEST) }
+    let Some(context) = user::read::<u64>(log + u64::from(layout.log_data)) else {
+        emit::count_loss(loss::UNREADABLE);
+        return 0;
+    };
+    if context == 0 {
+        return 0;
+    }
+    let request = user::read::<u64>(context + LOG_CTX_REQUEST);
+    let readable = request.is_some_and(|request| request < POINTERS || user::read::<u32>(request).is_some());
+    if !readable {
+        emit::count_loss(loss::UNREADABLE);
+    }
+    request.unwrap_or(0)
 }
 
 /// Whether a request that was found valid before still is one, and of the same connection.

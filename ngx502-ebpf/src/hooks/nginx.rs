@@ -2,9 +2,13 @@
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use aya_log_ebpf::{debug, warn};
-use ngx502_common::event::{VIA_CONNECTION_ERROR, VIA_LOG, VIA_SSL_ERROR};
+use ngx502_common::{
+    config::loss,
+    event::{VIA_CONNECTION_ERROR, VIA_LOG, VIA_SSL_ERROR},
+};
 
 use crate::{
+    emit,
     maps::TRACED,
     report::{self, Call},
     request, task, thread, user,
@@ -67,6 +71,7 @@ fn try_special_response(ctx: &ProbeContext) -> Option<()> {
             ctx,
             "an error page for {:x}, which is no request: this nginx is not laid out as expected", argument
         );
+        emit::count_loss(loss::UNREADABLE);
         return None;
     };
     if found.line == u16::MAX {
