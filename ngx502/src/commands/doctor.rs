@@ -69,8 +69,7 @@ struct Refused {
 /// # Errors
 /// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
 pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
-    let types = preflight::check()?;
-    let mut kernel = Kernel::load(&types, false)?;
+    let mut kernel = Kernel::load(preflight::check()?, false)?;
     kernel.attach(&[]);
     let signals: Vec<_> = kernel.signals.iter().map(signal).collect();
     let nginx = nginx();

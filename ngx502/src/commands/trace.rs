@@ -1,6 +1,7 @@
 //! `ngx502 trace`: attach, explain, until told to stop.
 
 mod clock;
+mod heap;
 mod pipeline;
 mod targets;
 
@@ -131,9 +132,8 @@ impl Live {
             // Attaching takes a while: whoever must choose another name hears it before.
             capture::check(path, options.force, options.retention)?;
         }
-        let types = preflight::check()?;
-        let mut kernel = Kernel::load(&types, options.verbose)?;
-        drop(types);
+        let mut kernel = Kernel::load(preflight::check()?, options.verbose)?;
+        heap::give_back();
         start_bpf_log(&mut kernel, options.verbose);
         kernel.attach(if options.no_latency { &[LATENCY_SIGNAL] } else { &[] });
         let ring = RingSource::new(kernel.take_events()?)?;
@@ -157,6 +157,7 @@ impl Live {
             pipeline.push(&record)?;
         }
         let durations = kernel.take_durations(clock::now())?;
+        heap::give_back();
         let (interval, now) = (options.interval, Instant::now());
         let lost = [0; LOSSES];
         Ok(Self {

@@ -65,15 +65,19 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the object and every program that this kernel takes. Kernel hooks are attached by [`Kernel::attach`].
+    /// Loads the object and every program that this kernel takes, with the offsets of its `types`, which are of no
+    /// further use. Kernel hooks are attached by [`Kernel::attach`].
     ///
     /// # Errors
     /// When the object itself, its maps or the required uprobe program are refused.
-    pub fn load(types: &KernelTypes, verbose: bool) -> Result<Self> {
+    pub fn load(types: KernelTypes, verbose: bool) -> Result<Self> {
         raise_memlock_limit();
-        let layout = offsets::resolve(types);
+        let layout = offsets::resolve(&types);
+        drop(types);
         let level = u8::from(verbose) * LOG_LEVEL_DEBUG;
+        // The loader has read all of the kernel's types by now, for relocations that Rust's objects do not have.
         let mut ebpf = EbpfLoader::new()
+            .btf(None)
             .override_global("KERNEL", &layout, true)
             .map_max_entries("DURATIONS", series_limit())
             .override_global("AYA_LOG_LEVEL", &level, false)
