@@ -195,6 +195,11 @@ pub(crate) struct ExportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// Trace for this long (3s unless told) and say what each BPF program costs: runs a second, time a run, share of
+    /// one CPU. The kernel counts run times meanwhile, which costs every BPF program on the machine some 20 ns a run.
+    #[arg(long, value_parser = values::duration, value_name = "TIME", num_args = 0..=1, default_missing_value = "3s",
+          require_equals = true)]
+    pub(crate) cost: Option<Duration>,
     /// human on a terminal, json otherwise.
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
@@ -234,6 +239,17 @@ mod tests {
         };
         assert_eq!((trace.capture.max_size, trace.capture.max_files), (1 << 30, 3));
         assert!(Cli::try_parse_from(["ngx502", "trace", "--force"]).is_err(), "--force of what?");
+    }
+
+    #[test]
+    fn the_cost_is_measured_for_three_seconds_unless_told() {
+        let cost = |words: &[&str]| {
+            let Command::Doctor(doctor) = parse(words) else { panic!("not doctor") };
+            doctor.cost
+        };
+        assert_eq!(cost(&["doctor"]), None);
+        assert_eq!(cost(&["doctor", "--cost"]), Some(Duration::from_secs(3)));
+        assert_eq!(cost(&["doctor", "--cost=500ms"]), Some(Duration::from_millis(500)));
     }
 
     #[test]

@@ -1,6 +1,11 @@
-//! `ngx502 doctor`: what this kernel and this nginx allow, and which verdicts a missing probe costs.
+//! `ngx502 doctor`: what this kernel and this nginx allow, which verdicts a missing probe costs, and on demand how much
+//! time the probes take.
+
+mod cost;
+mod text;
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -45,6 +50,28 @@ enum Finding {
         /// Where the struct layout comes from.
         layout: String,
     },
+    /// What one BPF program cost while it was watched.
+    Hook {
+        /// The program.
+        program: String,
+        /// Its runs, those for other processes' events included.
+        runs_per_second: f64,
+        /// Its mean run time.
+        ns_per_run: f64,
+        /// Its share of one CPU.
+        cpu_share: f64,
+        /// Whether each run takes a trap as well, which is not part of these figures.
+        trap: bool,
+    },
+    /// What they cost together.
+    Cost {
+        /// How long they were watched.
+        seconds: f64,
+        /// Share of one CPU, without traps.
+        cpu_share: f64,
+        /// Hits of uprobes.
+        traps_per_second: f64,
+    },
     /// The end.
     Result {
         /// Whether `trace` would work.
@@ -64,11 +91,12 @@ struct Refused {
     reason: String,
 }
 
-/// Loads and attaches every probe for a moment, and says what came of it.
+/// Loads and attaches every probe for a moment, and says what came of it; with `cost`, traces for so long and says
+/// what that took.
 ///
 /// # Errors
 /// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
-pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
+pub fn run(json: bool, cost: Option<Duration>, out: &mut impl Write) -> Result<()> {
     let mut kernel = Kernel::load(preflight::check()?, false)?;
     kernel.attach(&[]);
     let signals: Vec<_> = kernel.signals.iter().map(signal).collect();
@@ -77,13 +105,18 @@ pub fn run(json: bool, out: &mut impl Write) -> Result<()> {
     let can_trace =
         nginx.iter().all(|finding| matches!(finding, Finding::Nginx { probes, .. } if !probes.is_empty()));
     let result = Finding::Result { can_trace, signals: served, of: signals.len(), nginx: nginx.len() };
-    for finding in signals.iter().chain(&nginx).chain([&result]) {
-        if json {
+    let costs = match cost {
+        Some(time) => cost::measure(&mut kernel, time)?,
+        None => Vec::new(),
+    };
+    let findings = signals.iter().chain(&nginx).chain(&costs).chain([&result]);
+    if json {
+        for finding in findings {
             serde_json::to_writer(&mut *out, finding)?;
             writeln!(out)?;
-        } else {
-            show(finding, out)?;
         }
+    } else {
+        text::show(findings, out)?;
     }
     if !can_trace {
         bail!("an nginx here cannot be traced, so its failures stay unexplained; see its problems above");
@@ -150,41 +183,4 @@ fn executable(exe: String, pids: Vec<u32>, binary: &Binary) -> Finding {
         problems,
         layout: format!("{:?}", layout::of(binary).1),
     }
-}
-
-fn show(finding: &Finding, out: &mut impl Write) -> Result<()> {
-    match finding {
-        Finding::Signal { name, provider, tried, costs } => {
-            writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or("none"))?;
-            for Refused { provider, reason } in tried {
-                writeln!(out, "{:15} {provider} does not serve: {reason}", "")?;
-            }
-            if let Some(costs) = costs {
-                writeln!(out, "{:15} without it: {costs}", "")?;
-            }
-        }
-        Finding::Nginx { exe, version, pids, probes, problems, layout } => {
-            let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
-            writeln!(
-                out,
-                "\n{exe} ({}), pids {}",
-                version.as_deref().unwrap_or("unknown version"),
-                pids.join(" ")
-            )?;
-            writeln!(out, "{:15} uprobes: {}", "", probes.join(" "))?;
-            writeln!(out, "{:15} struct layout: {layout}", "")?;
-            for problem in problems {
-                writeln!(out, "{:15} {problem}", "")?;
-            }
-        }
-        Finding::Result { signals, of, nginx, .. } => {
-            let found = match nginx {
-                0 => "no nginx runs here now; `ngx502 trace` waits for one".to_owned(),
-                1 => "one nginx executable runs".to_owned(),
-                more => format!("{more} nginx executables run"),
-            };
-            writeln!(out, "\n{signals} of {of} kernel signals have a provider; {found}.")?;
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 mod clock;
 mod heap;
 mod pipeline;
-mod targets;
+pub(in crate::commands) mod targets;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -138,6 +138,11 @@ impl Kernel {
         Ok(RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?)?)
     }
 
+    /// Every program of the object, loaded or not, by name.
+    pub(super) fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.ebpf.programs()
+    }
+
     /// The object, for aya-log.
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf

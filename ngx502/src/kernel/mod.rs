@@ -1,6 +1,7 @@
 //! The kernel's side: what it offers, loading the BPF programs into it, attaching them.
 
 pub mod btf;
+pub mod cost;
 pub mod durations;
 pub mod load;
 pub mod offsets;

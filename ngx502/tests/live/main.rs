@@ -19,6 +19,7 @@ mod backends;
 mod capture;
 mod chaos;
 mod check;
+mod cost;
 mod latency;
 mod lifecycle;
 mod mixed;
@@ -63,6 +64,7 @@ fn main() {
     trials.extend(race::trials());
     trials.extend(lifecycle::trials());
     trials.extend(latency::trials());
+    trials.extend(cost::trials());
     trials.extend(mixed::trials());
     trials.extend(capture::trials());
     trials.extend(chaos::trials());

@@ -40,7 +40,7 @@ struct Member {
 }
 
 /// See the module.
-pub(super) struct Targets {
+pub(in crate::commands) struct Targets {
     /// What `--pid` named; empty for every nginx.
     selected: HashSet<Pid>,
     passthrough: bool,
@@ -56,7 +56,7 @@ pub(super) struct Targets {
 const LOOKS: u32 = 4;
 
 impl Targets {
-    pub(super) fn new(selected: HashSet<Pid>, passthrough: bool) -> Self {
+    pub(in crate::commands) fn new(selected: HashSet<Pid>, passthrough: bool) -> Self {
         Self {
             selected,
             passthrough,
@@ -71,7 +71,7 @@ impl Targets {
     ///
     /// # Errors
     /// When a process named by `--pid` is no nginx.
-    pub(super) fn attach_all(&mut self, kernel: &mut Kernel) -> Result<Vec<Record>> {
+    pub(in crate::commands) fn attach_all(&mut self, kernel: &mut Kernel) -> Result<Vec<Record>> {
         let all = discover::processes();
         if let Some(pid) =
             self.selected.iter().find(|pid| !all.iter().any(|nginx| nginx.process.pid == **pid))

@@ -1,0 +1,65 @@
+//! The diagnosis for people.
+
+use std::io::{Result, Write};
+
+use super::{Finding, Refused};
+
+/// Writes all findings, in their order.
+pub(super) fn show<'a>(findings: impl Iterator<Item = &'a Finding>, out: &mut impl Write) -> Result<()> {
+    let mut in_table = false;
+    for finding in findings {
+        let row = matches!(finding, Finding::Hook { .. });
+        if row && !in_table {
+            writeln!(out, "\n{:<25} {:>10} {:>10} {:>9}", "BPF program", "runs/s", "ns a run", "of a CPU")?;
+        }
+        in_table = row;
+        show_one(finding, out)?;
+    }
+    Ok(())
+}
+
+fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
+    match finding {
+        Finding::Signal { name, provider, tried, costs } => {
+            writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or("none"))?;
+            for Refused { provider, reason } in tried {
+                writeln!(out, "{:15} {provider} does not serve: {reason}", "")?;
+            }
+            match costs {
+                Some(costs) => writeln!(out, "{:15} without it: {costs}", ""),
+                None => Ok(()),
+            }
+        }
+        Finding::Nginx { exe, version, pids, probes, problems, layout } => {
+            let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
+            let version = version.as_deref().unwrap_or("unknown version");
+            writeln!(out, "\n{exe} ({version}), pids {}", pids.join(" "))?;
+            writeln!(out, "{:15} uprobes: {}", "", probes.join(" "))?;
+            writeln!(out, "{:15} struct layout: {layout}", "")?;
+            problems.iter().try_for_each(|problem| writeln!(out, "{:15} {problem}", ""))
+        }
+        Finding::Hook { program, runs_per_second, ns_per_run, cpu_share, trap } => {
+            let share = cpu_share * 100.0;
+            let trap = if *trap { "  + a trap each" } else { "" };
+            writeln!(out, "{program:<25} {runs_per_second:>10.1} {ns_per_run:>10.0} {share:>7.3} %{trap}")
+        }
+        Finding::Cost { seconds, cpu_share, traps_per_second } => {
+            let share = cpu_share * 100.0;
+            writeln!(
+                out,
+                "{:<25} {:>10} {:>10} {share:>7.3} %\n\nWatched for {seconds:.1} s. The kernel's account leaves out the \
+                 way into a program: for a uprobe that is a trap,\nsome 1 to 3 µs each, of which there were \
+                 {traps_per_second:.1} a second; for the others some tens of ns.",
+                "together", "", ""
+            )
+        }
+        Finding::Result { signals, of, nginx, .. } => {
+            let found = match nginx {
+                0 => "no nginx runs here now; `ngx502 trace` waits for one".to_owned(),
+                1 => "one nginx executable runs".to_owned(),
+                more => format!("{more} nginx executables run"),
+            };
+            writeln!(out, "\n{signals} of {of} kernel signals have a provider; {found}.")
+        }
+    }
+}
