@@ -143,6 +143,16 @@ kernel_layout! {
     exterr_code,
     /// 1 when `mark_victim`'s argument is a task (not a pid).
     mark_victim_is_task,
+    /// `linux_binprm.file`.
+    binprm_file,
+    /// `file.f_inode`.
+    file_inode,
+    /// `inode.i_ino`.
+    inode_number,
+    /// `inode.i_sb`.
+    inode_sb,
+    /// `super_block.s_dev`.
+    sb_dev,
 }
 
 #[cfg(feature = "user")]
@@ -163,6 +173,43 @@ pub struct Traced {
 // SAFETY: `repr(C)`, two u32 fields, hence no padding; any bytes are a valid value.
 unsafe impl aya::Pod for Traced {}
 
+/// A file as the kernel knows it: the key of the map `BINARIES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileKey {
+    /// Inode number.
+    pub inode: u64,
+    /// Device in the kernel's own form: the minor number in the low 20 bits.
+    pub device: u64,
+}
+
+impl FileKey {
+    /// The key of a file with this device number and inode, as `stat` gives them.
+    pub fn of(device_major: u32, device_minor: u32, inode: u64) -> Self {
+        Self { inode, device: u64::from(device_major) << 20 | u64::from(device_minor) }
+    }
+}
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)`, two u64 fields, hence no padding; any bytes are a valid value.
+unsafe impl aya::Pod for FileKey {}
+
+/// An nginx executable with its probes, by its file in the map `BINARIES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownBinary {
+    /// How a process that executes it is traced.
+    pub traced: Traced,
+    /// 1: whoever executes it; 0: only who was traced before, as the old master's child in an upgrade.
+    pub anyone: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)`, four u32 in all, hence no padding; any bytes are a valid value.
+unsafe impl aya::Pod for KnownBinary {}
+
 /// Slots that say which sockets may be of interest; a power of two.
 pub const SOCKET_SLOTS_LEN: u32 = 65_536;
 /// Slots that say which processes may be traced; a power of two.
@@ -182,9 +229,15 @@ pub mod loss {
     pub const CONNECTIONS_FULL: u32 = 1;
     /// nginx spoke of a request, and the memory that leads to it could not be read at that moment.
     pub const UNREADABLE: u32 = 2;
+    /// There was no buffer to build a record in.
+    pub const NO_BUFFER: u32 = 3;
     /// How many reasons there are.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
     /// The reasons in words, in order.
-    pub const NAMES: [&str; COUNT as usize] =
-        ["ring buffer full", "connection table full", "nginx's memory not readable"];
+    pub const NAMES: [&str; COUNT as usize] = [
+        "ring buffer full",
+        "connection table full",
+        "nginx's memory not readable",
+        "no buffer for a record",
+    ];
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use ngx502_common::{
-    config::{SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss},
+    config::{FileKey, KnownBinary, SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss},
     connection::Connection,
     event::{Request, SocketFacts},
     latency::{Durations, Series},
@@ -28,6 +28,10 @@ pub static TRACED: HashMap<u32, Traced> = HashMap::with_max_entries(16_384, 0);
 /// Struct layouts, one per nginx binary. User space fills; BPF writes back the offset that a scan found.
 #[map]
 pub static LAYOUTS: Array<NginxLayout> = Array::with_max_entries(256, 0);
+
+/// nginx executables with probes, so that a process is traced from its `execve` on. User space fills.
+#[map]
+pub static BINARIES: HashMap<FileKey, KnownBinary> = HashMap::with_max_entries(256, 0);
 
 /// Upstream sockets of traced workers, by `struct sock *`. The state hook inserts at connect (AF_UNIX: the first
 /// send); `tcp_destroy_sock` and `unix_release_sock` remove. User space reads the requests that are not counted yet.

@@ -1,6 +1,7 @@
 //! Builds the two large records: a failed attempt, and an error page of nginx's own.
 
 use ngx502_common::{
+    config::loss,
     event::{Attempt, KIND_ATTEMPT, KIND_REQUEST, LINE_MAX, Request, State},
     layout::NginxLayout,
 };
@@ -170,6 +171,10 @@ fn scratch<'a, T>() -> Option<&'a mut T> {
     if SCRATCH.get_ptr(&tid).is_none() {
         let _ = SCRATCH.insert(&tid, BLANK.get(0)?, 0);
     }
+    let buffer = SCRATCH.get_ptr_mut(&tid);
+    if buffer.is_none() {
+        emit::count_loss(loss::NO_BUFFER);
+    }
     // SAFETY: map memory, large and aligned enough, that only this thread uses; any bytes are a valid record.
-    SCRATCH.get_ptr_mut(&tid).map(|buffer| unsafe { &mut *buffer.cast::<T>() })
+    buffer.map(|buffer| unsafe { &mut *buffer.cast::<T>() })
 }

@@ -1,12 +1,15 @@
 //! Births and deaths of processes that matter: nginx's, and those that may hold a listening socket.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use ngx502_common::event::{Exec, Exit, Fork, KIND_EXEC, KIND_EXIT, KIND_FORK};
+use ngx502_common::{
+    config::{FileKey, KnownBinary},
+    event::{Exec, Exit, Fork, KIND_EXEC, KIND_EXIT, KIND_FORK},
+};
 
 use crate::{
     emit, filter,
     kernel::{self, offset},
-    maps::{HOLDERS, TRACED},
+    maps::{BINARIES, HOLDERS, TRACED},
     task,
 };
 
@@ -47,10 +50,30 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
 /// `TRACE_EVENT(sched_process_exec, TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm))`
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
-    // Another program is no longer traced; user space looks whether it is an nginx again.
-    let _ = TRACED.remove(&task::tgid());
+    let tgid = task::tgid();
+    // Another program is no longer traced, unless it is an nginx that has its probes already: a restarted one may fail
+    // a request before user space has had a look.
+    let was_traced = TRACED.remove(&tgid).is_ok();
+    if let Some(known) = known_binary(ctx.arg(2))
+        && (was_traced || known.anyone != 0)
+    {
+        filter::worker_added(tgid);
+        let _ = TRACED.insert(&tgid, &known.traced, 0);
+    }
     emit::send(&Exec { header: emit::header(KIND_EXEC), process: task::process(ctx.arg(0)) });
     0
+}
+
+/// The entry of the file that a `struct linux_binprm *` executes.
+#[inline(always)]
+fn known_binary(binprm: u64) -> Option<KnownBinary> {
+    let file = kernel::read_or(binprm, offset!(binprm_file), 0u64);
+    let inode = kernel::read_or(file, offset!(file_inode), 0u64);
+    let superblock = kernel::read_or(inode, offset!(inode_sb), 0u64);
+    let device: u32 = kernel::read(superblock, offset!(sb_dev))?;
+    let key = FileKey { inode: kernel::read(inode, offset!(inode_number))?, device: u64::from(device) };
+    // SAFETY: copied at once.
+    unsafe { BINARIES.get(&key) }.copied()
 }
 
 /// `TRACE_EVENT(sched_process_exit, TP_PROTO(struct task_struct *p[, bool group_dead]))`: before its files are closed.

@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_millis(500);
 const READ_HISTOGRAMS: Duration = Duration::from_secs(5);
 /// How often AF_UNIX connections are looked for whose end no hook told.
 const FORGET_CLOSED: Duration = Duration::from_secs(10);
+/// The signal that tells of new programs; without it, they are looked for every few seconds.
+const EXEC_SIGNAL: &str = "exec";
 /// The signal that only latency needs.
 const LATENCY_SIGNAL: &str = "received";
 
@@ -197,7 +199,7 @@ impl Live {
         let record = match decoded {
             Decoded::Record(record) => record,
             Decoded::Exec(process) => {
-                let mut found = self.targets.executed(process.pid, &mut self.kernel);
+                let mut found = self.targets.executed(&process, &mut self.kernel);
                 found.extend(self.targets.catch_up(&mut self.kernel));
                 return found.iter().try_for_each(|record| self.pipeline.push(record));
             }
@@ -237,6 +239,9 @@ impl Live {
             self.durations.forget_closed(now, sockets_of);
         }
         if self.read_at.elapsed() >= READ_HISTOGRAMS {
+            if !self.kernel.serves(EXEC_SIGNAL) {
+                self.targets.look_again();
+            }
             self.read_durations()?;
         }
         if self.interval.is_some_and(|interval| self.shown_at.elapsed() >= interval) {

@@ -11,7 +11,7 @@ use aya::{
     },
 };
 use ngx502_common::{
-    config::{Traced, loss, worker_slot},
+    config::{FileKey, KnownBinary, Traced, loss, worker_slot},
     layout::NginxLayout,
 };
 
@@ -56,6 +56,7 @@ impl SignalState {
 pub struct Kernel {
     ebpf: Ebpf,
     traced: HashMap<MapData, u32, Traced>,
+    binaries: HashMap<MapData, FileKey, KnownBinary>,
     worker_slots: Array<MapData, u64>,
     layouts: Array<MapData, NginxLayout>,
     holders: HashMap<MapData, u32, u8>,
@@ -89,6 +90,7 @@ impl Kernel {
         }
         Ok(Self {
             traced: HashMap::try_from(take(&mut ebpf, "TRACED")?)?,
+            binaries: HashMap::try_from(take(&mut ebpf, "BINARIES")?)?,
             worker_slots: Array::try_from(take(&mut ebpf, "WORKER_SLOTS")?)?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
@@ -115,6 +117,11 @@ impl Kernel {
             }
             self.signals.push(SignalState { signal, attempts });
         }
+    }
+
+    /// Whether a signal has a provider.
+    pub fn serves(&self, signal: &str) -> bool {
+        self.signals.iter().any(|state| state.signal.name == signal && state.provider().is_some())
     }
 
     /// The latency histograms; can be taken once.
@@ -182,6 +189,21 @@ impl Kernel {
         self.traced
             .insert(pid, Traced { layout: index, log_hides: u32::from(log_hides) }, 0)
             .context("more nginx processes than ngx502 has room for (16384)")
+    }
+
+    /// Ceases to trace a process.
+    pub fn untrace(&mut self, pid: u32) {
+        // It fails where the process was not traced, which is what is wanted.
+        let _ = self.traced.remove(&pid);
+    }
+
+    /// Traces processes that execute `file`, from then on: those of `anyone`, or only those that were traced before.
+    pub fn know_binary(&mut self, file: FileKey, index: u32, log_hides: bool, anyone: bool) {
+        let traced = Traced { layout: index, log_hides: u32::from(log_hides) };
+        let known = KnownBinary { traced, anyone: u32::from(anyone), reserved: 0 };
+        if let Err(error) = self.binaries.insert(file, known, 0) {
+            log::debug!("file {file:?}: {error}");
+        }
     }
 
     /// Tells the programs that a process may hold a listening socket.

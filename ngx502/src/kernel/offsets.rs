@@ -75,6 +75,11 @@ pub fn resolve(types: &KernelTypes) -> KernelLayout {
         exterr_origin: at("sock_exterr_skb", "ee.ee_origin"),
         exterr_type: at("sock_exterr_skb", "ee.ee_type"),
         exterr_code: at("sock_exterr_skb", "ee.ee_code"),
+        binprm_file: at("linux_binprm", "file"),
+        file_inode: at("file", "f_inode"),
+        inode_number: at("inode", "i_ino"),
+        inode_sb: at("inode", "i_sb"),
+        sb_dev: at("super_block", "s_dev"),
         mark_victim_is_task: u16::from(types.tracepoint_argument_is_pointer("mark_victim", 0) == Some(true)),
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bstr::{BString, ByteSlice as _};
+use ngx502_common::config::FileKey;
 use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _};
 
 use super::{
@@ -37,6 +38,18 @@ pub struct BinaryId {
     pub dev: u64,
     /// `st_ino`.
     pub inode: u64,
+}
+
+impl BinaryId {
+    /// The file as the kernel's side knows it.
+    pub fn key(self) -> FileKey {
+        let number = |part: u64| u32::try_from(part).unwrap_or(u32::MAX);
+        FileKey::of(
+            number(nix::sys::stat::major(self.dev)),
+            number(nix::sys::stat::minor(self.dev)),
+            self.inode,
+        )
+    }
 }
 
 impl From<&Metadata> for BinaryId {

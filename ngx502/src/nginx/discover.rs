@@ -115,7 +115,8 @@ fn examine(process: &Process) -> Option<NginxProcess> {
     })
 }
 
-fn has_nginx_name(exe: &[u8]) -> bool {
+/// Whether an executable's path, or a process's name, is that of an nginx.
+pub fn has_nginx_name(exe: &[u8]) -> bool {
     let name = exe.rsplit_str(b"/").next().unwrap_or_default().to_ascii_lowercase();
     NAMES.iter().any(|word| name.contains_str(word))
 }

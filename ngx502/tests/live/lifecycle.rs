@@ -11,7 +11,6 @@ use crate::tracer::Tracer;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("lifecycle::two-workers-and-a-reload", || told(two_workers_and_a_reload())),
-        Trial::test("lifecycle::nginx-started-after-the-tracer", || told(nginx_started_after_the_tracer())),
         Trial::test("lifecycle::query-is-hidden", || told(query_is_hidden())),
         Trial::test("lifecycle::passthrough-is-opt-in", || told(passthrough_is_opt_in())),
         Trial::test("lifecycle::status-filter", || told(status_filter())),
@@ -43,33 +42,6 @@ fn two_workers_and_a_reload() -> Result<()> {
     ensure!(said.verdicts.len() == 2 * EACH, "{} verdicts of {}", said.verdicts.len(), 2 * EACH);
     ensure!(said.summary["verdicts"] == 2 * EACH, "the summary counts otherwise: {}", said.summary);
     ensure!(said.summary["by_symptom"]["connect-refused"] == 2 * EACH, "by_symptom: {}", said.summary);
-    Ok(())
-}
-
-/// Without `--pid`, an nginx that starts later is traced too.
-fn nginx_started_after_the_tracer() -> Result<()> {
-    let mut tracer = Tracer::start_with(&[])?;
-    let stage = Stage::start(&[refused()], |_| {})?;
-    // Other trials' nginx are traced as well; this URI is nobody else's.
-    let prefix = format!("/refused-nobody/late-{}-", stage.lab().master());
-    // Finding a new nginx takes a moment, and the contract promises nothing before: ask until a verdict comes.
-    let mut asked = 0;
-    let found =
-        xtask::lab::wait::until("the late nginx to be traced", std::time::Duration::from_secs(20), || {
-            asked += 1;
-            let uri = format!("{prefix}{asked}");
-            stage.lab().get(&uri).ok()?;
-            tracer.peek_for(|line| {
-                line["type"] == "verdict"
-                    && line["request"]["uri"].as_str().is_some_and(|uri| uri.starts_with(&prefix))
-            })
-        })?;
-    ensure!(found["symptom"] == "connect-refused", "not the fault: {found}");
-    // From the first verdict on none is missed.
-    let uri = format!("{prefix}last");
-    stage.lab().get(&uri)?;
-    tracer.wait_for_uri("verdict", &uri)?;
-    tracer.stop()?;
     Ok(())
 }
 

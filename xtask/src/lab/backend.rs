@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 
 use super::behaviour::Behaviour;
+use super::container::Container;
 use super::helper::helper;
-use super::process::pid;
+use super::process::{children, pid};
 use super::wait;
 
 /// How an upstream process is to be.
@@ -29,12 +30,15 @@ pub struct BackendConfig<'a> {
     pub netns: Option<&'a Path>,
     /// The memory cgroup to be in.
     pub cgroup: Option<&'a Path>,
+    /// The container to be in, which has a cgroup and a network of its own.
+    pub container: Option<&'a Container>,
 }
 
 /// A running upstream process; killed when this drops.
 #[derive(Debug)]
 pub struct Backend {
     child: Child,
+    pid: u32,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     address: String,
@@ -46,7 +50,14 @@ impl Backend {
     /// # Errors
     /// When it cannot bind, or join its namespace or cgroup.
     pub fn start(config: &BackendConfig<'_>) -> Result<Backend> {
-        let mut command = helper("faulty")?;
+        let mut command = match config.container {
+            Some(container) => {
+                let mut command = container.command(&std::env::current_exe()?)?;
+                command.args(["lab-helper", "faulty"]);
+                command
+            }
+            None => helper("faulty")?,
+        };
         command.args(["--listen", &config.listen, "--behave", config.behaviour.as_str()]);
         command.args(["--workers", &config.workers.to_string()]);
         if let Some(backlog) = config.backlog {
@@ -60,12 +71,16 @@ impl Backend {
         let mut child = command.spawn().context("an upstream process cannot be started")?;
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().context("the upstream has no output")?);
-        let mut backend = Backend { child, stdin, stdout, address: String::new() };
+        let pid = child.id();
+        let mut backend = Backend { child, pid, stdin, stdout, address: String::new() };
         let line = backend.line()?;
         let Some(address) = line.strip_prefix("ready ") else {
             bail!("the upstream did not start: `{line}`")
         };
         backend.address = address.to_owned();
+        if config.container.is_some() {
+            backend.pid = *children(pid).first().context("the container is gone")?;
+        }
         Ok(backend)
     }
 
@@ -76,7 +91,7 @@ impl Backend {
 
     /// Its pid.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// Closes its listening socket and lives on.

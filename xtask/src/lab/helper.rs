@@ -1,4 +1,4 @@
-//! The embedding program as its own helper: `lab-helper faulty|exec|netns …`.
+//! The embedding program as its own helper: `lab-helper faulty|exec|netns|contain …`.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use super::serve;
+use super::{container, serve};
 
 /// The first argument that turns the program into a helper.
 const VERB: &str = "lab-helper";
@@ -44,13 +44,18 @@ pub fn helper(kind: &str) -> Result<Command> {
         None => env::current_exe().context("the path of the running program is unknown")?,
     };
     let mut command = Command::new(exe);
-    command.env(PARENT, std::process::id().to_string());
+    mark_parent(&mut command, std::process::id());
     command.arg(VERB).arg(kind).stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(command)
 }
 
+/// Tells a helper its parent's pid: 0 where that is outside of the helper's pid namespace.
+pub(super) fn mark_parent(command: &mut Command, pid: u32) {
+    command.env(PARENT, pid.to_string());
+}
+
 fn dispatch(args: &[OsString]) -> Result<()> {
-    let (kind, rest) = args.split_first().context("a helper needs a kind: faulty, exec or netns")?;
+    let (kind, rest) = args.split_first().context("a helper needs a kind: faulty, exec, netns or contain")?;
     match kind.to_str() {
         Some("faulty") => {
             die_with_parent(Signal::SIGKILL)?;
@@ -58,12 +63,14 @@ fn dispatch(args: &[OsString]) -> Result<()> {
         }
         Some("exec") => exec(rest),
         Some("netns") => hold_netns(),
+        Some("contain") => container::contain(rest),
+        Some("contained") => container::contained(rest),
         _ => bail!("no helper is named {kind:?}"),
     }
 }
 
 /// Asks the kernel for `signal` when the parent dies, and ends now if it is dead already.
-fn die_with_parent(signal: Signal) -> Result<()> {
+pub(super) fn die_with_parent(signal: Signal) -> Result<()> {
     prctl::set_pdeathsig(signal)?;
     let parent = nix::unistd::getppid().to_string();
     if env::var(PARENT).is_ok_and(|born_of| born_of != parent) {

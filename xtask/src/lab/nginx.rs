@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 
 use super::client::{Client, Response};
+use super::container::Container;
 use super::helper::helper;
 use super::netns::Netns;
 use super::process::{children, pid, state_of};
@@ -44,6 +45,12 @@ pub struct LabConfig {
     pub server: String,
     /// The namespace that nginx and its clients run in.
     pub netns: Option<Arc<Netns>>,
+    /// The container that nginx runs in; its network is the one above.
+    pub container: Option<Arc<Container>>,
+    /// The executable; `None` for the one under test.
+    pub binary: Option<PathBuf>,
+    /// Whether nginx goes into the background, as it does when an init script starts it.
+    pub daemon: bool,
 }
 
 impl Default for LabConfig {
@@ -57,6 +64,9 @@ impl Default for LabConfig {
             http: String::new(),
             server: String::new(),
             netns: None,
+            container: None,
+            binary: None,
+            daemon: false,
         }
     }
 }
@@ -64,10 +74,14 @@ impl Default for LabConfig {
 /// A running nginx. Dropping it ends the master and thereby its workers.
 #[derive(Debug)]
 pub struct Lab {
-    config: LabConfig,
+    pub(super) config: LabConfig,
     prefix: tempfile::TempDir,
     address: SocketAddr,
-    master: Child,
+    pub(super) launched: Child,
+    /// 0 until it is known.
+    pub(super) master: u32,
+    /// The new master while an upgrade is under way.
+    pub(super) successor: Option<u32>,
 }
 
 impl Lab {
@@ -87,41 +101,46 @@ impl Lab {
         Err(last.context("nginx was never started")?)
     }
 
-    fn try_start(config: LabConfig) -> Result<Lab> {
+    fn try_start(mut config: LabConfig) -> Result<Lab> {
+        if let Some(container) = &config.container {
+            config.netns = container.netns().cloned();
+        }
         let prefix = tempfile::Builder::new().prefix("ngx502-lab-").tempdir()?;
         // Workers of another user must be able to pass.
         fs::set_permissions(prefix.path(), fs::Permissions::from_mode(0o755))?;
         let port = if config.netns.is_some() { 8080 } else { free_port()? };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         write_config(&config, prefix.path(), address)?;
-        let netns = config.netns.as_ref().map_or(Path::new("-"), |netns| netns.path());
-        let output = fs::File::create(prefix.path().join("stderr"))?;
-        let master = helper("exec")?
-            .arg(netns)
-            .arg(binary())
-            .arg("-p")
-            .arg(prefix.path())
-            .args(["-c", "nginx.conf"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output)
-            .spawn()
-            .context("nginx cannot be started")?;
-        let mut lab = Lab { config, prefix, address, master };
+        let launched = launch(&config, prefix.path())?;
+        let mut lab = Lab { config, prefix, address, launched, master: 0, successor: None };
         lab.wait_until_ready()?;
         Ok(lab)
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// The master of the nginx that was launched, once there is one.
+    fn find_master(&self) -> Option<u32> {
+        if self.config.daemon {
+            return self.read("nginx.pid").trim().parse().ok();
+        }
+        match self.config.container {
+            Some(_) => children(self.launched.id()).first().copied(),
+            None => Some(self.launched.id()),
+        }
+    }
+
+    pub(super) fn wait_until_ready(&mut self) -> Result<()> {
         let prefix = self.prefix.path().to_owned();
         let said = || {
             let read = |name| fs::read_to_string(prefix.join(name)).unwrap_or_default();
             format!("{}{}", read("stderr"), read("error.log"))
         };
         let ended = wait::until("nginx to listen", Duration::from_secs(10), || {
-            if let Ok(Some(status)) = self.master.try_wait() {
+            if let Ok(Some(status)) = self.launched.try_wait()
+                && !(self.config.daemon && status.success())
+            {
                 return Some(Some(status));
             }
+            self.master = self.find_master()?;
             (self.workers().len() >= usize::from(self.config.workers) && self.answers()).then_some(None)
         })
         .with_context(said)?;
@@ -153,6 +172,11 @@ impl Lab {
         }
     }
 
+    /// Writes the configuration anew.
+    pub(super) fn write_config(&self) -> Result<()> {
+        write_config(&self.config, self.prefix.path(), self.address)
+    }
+
     /// Where nginx listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -165,12 +189,14 @@ impl Lab {
 
     /// The master's pid.
     pub fn master(&self) -> u32 {
-        self.master.id()
+        self.master
     }
 
     /// Pids of the master's present children, workers that are shutting down included.
     pub fn workers(&self) -> Vec<u32> {
-        children(self.master.id())
+        let mut workers = children(self.master);
+        workers.retain(|child| Some(*child) != self.successor);
+        workers
     }
 
     /// Connects to nginx as a client that keeps its connection.
@@ -203,23 +229,6 @@ impl Lab {
             .with_context(|| format!("no answer to {method} {path}"))
     }
 
-    /// Rewrites the configuration, reloads, and waits until new workers serve and the old ones are gone.
-    ///
-    /// # Errors
-    /// When nginx does not take the configuration in time.
-    pub fn reload(&mut self, change: impl FnOnce(&mut LabConfig)) -> Result<()> {
-        change(&mut self.config);
-        write_config(&self.config, self.prefix.path(), self.address)?;
-        let old = self.workers();
-        kill(pid(self.master()), Signal::SIGHUP)?;
-        wait::until("nginx to reload", Duration::from_secs(10), || {
-            let now = self.workers();
-            let fresh = now.iter().all(|worker| !old.contains(worker));
-            (fresh && now.len() == usize::from(self.config.workers)).then_some(())
-        })
-        .with_context(|| self.read("error.log"))
-    }
-
     /// Runs `work` while every worker is stopped; what arrives meanwhile is then handled in the order of arrival.
     ///
     /// # Errors
@@ -244,18 +253,26 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let workers = self.workers();
+        // A start that failed may have left a master that was not found in time.
+        let masters = [self.successor, self.find_master().filter(|_| self.master == 0), Some(self.master)];
+        let masters: Vec<u32> = masters.into_iter().flatten().filter(|pid| *pid != 0).collect();
+        let workers: Vec<u32> = masters.iter().flat_map(|master| children(*master)).collect();
         // Errors below mean that the process is gone, which is what is wanted.
-        let _ = kill(pid(self.master()), Signal::SIGTERM);
-        let ended =
-            wait::until("nginx to end", Duration::from_secs(3), || self.master.try_wait().ok().flatten());
-        if ended.is_err() {
-            for worker in workers {
-                let _ = kill(pid(worker), Signal::SIGKILL);
-            }
-            let _ = self.master.kill();
-            let _ = self.master.wait();
+        for master in &masters {
+            let _ = kill(pid(*master), Signal::SIGTERM);
         }
+        let gone = |master: &u32| state_of(*master).is_none_or(|state| state == 'Z');
+        let ended = wait::until("nginx to end", Duration::from_secs(3), || {
+            let _ = self.launched.try_wait();
+            masters.iter().all(gone).then_some(())
+        });
+        if ended.is_err() {
+            for process in workers.iter().chain(&masters) {
+                let _ = kill(pid(*process), Signal::SIGKILL);
+            }
+        }
+        let _ = self.launched.kill();
+        let _ = self.launched.wait();
         if std::thread::panicking() {
             eprintln!("--- nginx error log of the failed test\n{}", self.read("error.log"));
         }
@@ -279,13 +296,40 @@ pub fn binary() -> PathBuf {
     std::env::var_os("NGX502_TEST_NGINX").map_or_else(|| PathBuf::from("/usr/sbin/nginx"), PathBuf::from)
 }
 
+/// Starts nginx; what it writes to its standard error is kept in the prefix.
+pub(super) fn launch(config: &LabConfig, prefix: &Path) -> Result<Child> {
+    let binary = config.binary.clone().unwrap_or_else(binary);
+    let mut command = match &config.container {
+        Some(container) => container.command(&binary)?,
+        None => {
+            let mut command = helper("exec")?;
+            command.arg(config.netns.as_ref().map_or(Path::new("-"), |netns| netns.path())).arg(&binary);
+            command
+        }
+    };
+    command
+        .arg("-p")
+        .arg(prefix)
+        .args(["-c", "nginx.conf"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(prefix.join("stderr"))?)
+        .spawn()
+        .context("nginx cannot be started")
+}
+
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 fn write_config(config: &LabConfig, prefix: &Path, address: SocketAddr) -> Result<()> {
     let mut text = String::new();
-    writeln!(text, "daemon off; pid nginx.pid; user {}; worker_processes {};", config.user, config.workers)?;
+    let daemon = if config.daemon { "on" } else { "off" };
+    writeln!(
+        text,
+        "daemon {daemon}; pid nginx.pid; user {}; worker_processes {};",
+        config.user, config.workers
+    )?;
     writeln!(text, "error_log error.log {};\n{}", config.error_level, config.main)?;
     writeln!(text, "events {{ worker_connections {}; }}\nhttp {{\n{LOG_FORMAT}", config.connections)?;
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {

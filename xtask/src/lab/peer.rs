@@ -113,7 +113,15 @@ impl RunningPeer {
         running._cgroup = peer.memory.map(MemoryCgroup::create).transpose()?;
         let cgroup = running._cgroup.as_ref().map(MemoryCgroup::path);
         let (backlog, workers) = (peer.backlog, peer.workers);
-        let backend = Backend::start(&BackendConfig { listen, behaviour, backlog, workers, netns, cgroup })?;
+        let backend = Backend::start(&BackendConfig {
+            listen,
+            behaviour,
+            backlog,
+            workers,
+            netns,
+            cgroup,
+            container: None,
+        })?;
         running.address = backend.address().to_owned();
         running.backend = Some(backend);
         Ok(running)

@@ -1,6 +1,7 @@
 //! The nginx binaries and processes under trace: attached once a binary, followed from fork to exit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
@@ -8,7 +9,7 @@ use bstr::BString;
 
 use crate::{
     decode::Texts,
-    event::{Body, Pid, Record, WorkerInfo},
+    event::{Body, Pid, ProcessRef, Record, WorkerInfo},
     kernel::{
         load::Kernel,
         providers::{FOR_HIDDEN_LOGS, PASSTHROUGH, UPROBES},
@@ -52,6 +53,16 @@ pub(in crate::commands) struct Targets {
     refused: usize,
 }
 
+/// Where packages and nginx's own `make install` put it.
+const INSTALLED: [&str; 6] = [
+    "/usr/sbin/nginx",
+    "/usr/local/sbin/nginx",
+    "/usr/local/nginx/sbin/nginx",
+    "/usr/local/openresty/nginx/sbin/nginx",
+    "/usr/sbin/angie",
+    "/usr/local/tengine/sbin/nginx",
+];
+
 /// A new nginx is looked at on this many ticks: at once, and when a slow start is over.
 const LOOKS: u32 = 4;
 
@@ -85,16 +96,45 @@ impl Targets {
         for nginx in discover::select(all, &pids) {
             records.extend(self.attach(&nginx, kernel));
         }
+        if self.selected.is_empty() {
+            self.attach_installed(kernel);
+        }
         Ok(records)
     }
 
+    /// Attaches to what is installed and does not run yet, so that nothing is missed when it starts.
+    fn attach_installed(&mut self, kernel: &mut Kernel) {
+        for path in INSTALLED.map(Path::new) {
+            let Ok(binary) = Binary::open(path) else { continue };
+            // What is wrong with it is said once it runs.
+            if !binary.is_nginx() || binary.problem().is_some() || self.binaries.contains_key(&binary.id) {
+                continue;
+            }
+            if let Err(error) = self.attach_binary(binary, path, path.as_os_str().as_bytes().into(), kernel) {
+                log::debug!("{}, which does not run yet: {error:#}", path.display());
+            }
+        }
+    }
+
+    /// Has the next ticks look for new nginx processes.
+    pub(super) fn look_again(&mut self) {
+        self.look_again = LOOKS;
+    }
+
     /// A process runs another program: perhaps an nginx that was just started.
-    pub(super) fn executed(&mut self, pid: Pid, kernel: &mut Kernel) -> Vec<Record> {
-        let known = self.members.remove(&pid).is_some();
+    pub(super) fn executed(&mut self, process: &ProcessRef, kernel: &mut Kernel) -> Vec<Record> {
+        let known = self.members.remove(&process.pid).is_some();
         if !self.selected.is_empty() && !known {
             return Vec::new();
         }
-        let Some(nginx) = discover::inspect(pid) else { return Vec::new() };
+        let Some(nginx) = discover::inspect(process.pid) else {
+            // Its file's number was an nginx's once; or it is one that has gone into the background meanwhile.
+            kernel.untrace(process.pid.0);
+            if discover::has_nginx_name(&process.comm) {
+                self.look_again = LOOKS;
+            }
+            return Vec::new();
+        };
         self.look_again = LOOKS;
         self.attach(&nginx, kernel).into_iter().collect()
     }
@@ -105,7 +145,11 @@ impl Targets {
             return Vec::new();
         }
         self.look_again -= 1;
-        let pids: Vec<_> = self.selected.iter().copied().collect();
+        let mut pids: Vec<_> = self.selected.iter().copied().collect();
+        if !pids.is_empty() {
+            // After an upgrade the selected master is gone; its successor was followed from the fork on.
+            pids.extend(self.members.keys());
+        }
         discover::select(discover::processes(), &pids)
             .iter()
             .filter_map(|nginx| self.attach(nginx, kernel))
@@ -130,6 +174,7 @@ impl Targets {
                 log::debug!("nginx {pid}: {error:#}");
             }
         }
+        kernel.know_binary(id.key(), target.index, true, self.selected.is_empty());
         let path = format!("/proc/{worker}/exe");
         for (program, offset) in target.deferred.drain(..) {
             if let Err(error) = kernel.attach_uprobe(program, Path::new(&path), offset) {
@@ -168,8 +213,9 @@ impl Targets {
     pub(super) fn builds(&self) -> Vec<String> {
         let mut builds: Vec<_> = self
             .binaries
-            .values()
-            .map(|target| match &target.binary.version {
+            .iter()
+            .filter(|(id, _)| self.members.values().any(|member| member.id == **id))
+            .map(|(_, target)| match &target.binary.version {
                 Some(version) => format!("{} ({version})", target.exe),
                 None => target.exe.to_string(),
             })
@@ -184,7 +230,7 @@ impl Targets {
         if self.members.get(&pid).is_some_and(|member| member.id == nginx.id) {
             return None;
         }
-        if let Err(error) = self.attach_binary(nginx, kernel) {
+        if let Err(error) = self.attach_new(nginx, kernel) {
             log::warn!("nginx {pid} ({}) is not traced: {error:#}", nginx.exe);
             self.refused += 1;
             return None;
@@ -215,7 +261,8 @@ impl Targets {
         Some(Record { at: super::clock::now(), body: Body::Worker(worker) })
     }
 
-    fn attach_binary(&mut self, nginx: &NginxProcess, kernel: &mut Kernel) -> Result<()> {
+    /// Attaches to an nginx's executable unless that was done.
+    fn attach_new(&mut self, nginx: &NginxProcess, kernel: &mut Kernel) -> Result<()> {
         if self.binaries.contains_key(&nginx.id) {
             return Ok(());
         }
@@ -223,9 +270,20 @@ impl Targets {
         if let Some(problem) = binary.problem() {
             log::warn!("{}: {problem}", nginx.exe);
         }
+        self.attach_binary(binary, &nginx.binary_path, nginx.exe.clone(), kernel)
+    }
+
+    fn attach_binary(
+        &mut self,
+        binary: Binary,
+        path: &Path,
+        exe: BString,
+        kernel: &mut Kernel,
+    ) -> Result<()> {
+        let id = binary.id;
         let index = u32::try_from(self.binaries.len())?;
         let (layout, source) = layout::of(&binary);
-        log::debug!("{}: layout from {source:?}: {layout:?}", nginx.exe);
+        log::debug!("{exe}: layout from {source:?}: {layout:?}");
         kernel.set_layout(index, layout)?;
         let offsets = binary.functions.named();
         let (mut probes, mut deferred) = (Vec::new(), Vec::new());
@@ -238,14 +296,12 @@ impl Targets {
             if FOR_HIDDEN_LOGS.contains(program) {
                 deferred.push((*program, offset));
             } else {
-                kernel.attach_uprobe(program, &nginx.binary_path, offset)?;
+                kernel.attach_uprobe(program, path, offset)?;
             }
             probes.push(*program);
         }
-        self.binaries.insert(
-            nginx.id,
-            Target { binary, index, probes, deferred, log_hides: false, exe: nginx.exe.clone() },
-        );
+        kernel.know_binary(id.key(), index, false, self.selected.is_empty());
+        self.binaries.insert(id, Target { binary, index, probes, deferred, log_hides: false, exe });
         Ok(())
     }
 }
