@@ -1,6 +1,8 @@
 //! A failed attempt: what nginx said about it and what the kernel saw, as one thing that a cause can be found for.
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bstr::{BStr, BString, ByteSlice};
 
@@ -32,6 +34,8 @@ pub(super) struct Failure {
     pub(super) state: Option<State>,
     /// No text told the symptom (`error_log … crit`): it follows from the states and the socket.
     pub(super) hidden: bool,
+    /// The place that it was directed to, as sentences name it, once one did.
+    pub(super) there: OnceCell<Arc<str>>,
 }
 
 impl Failure {
@@ -53,6 +57,7 @@ impl Failure {
             socket: attempt.socket.clone(),
             state: None,
             hidden: attempt.text.is_empty(),
+            there: OnceCell::new(),
         }
     }
 
@@ -61,6 +66,7 @@ impl Failure {
         if self.detail.is_none() || attempt.text.starts_with(b"%*s") {
             self.detail = attempt.detail.clone().or(self.detail.take());
         }
+        self.there.take();
         self.peer = self.peer.take().or_else(|| peer_name(attempt));
         self.errno = self.errno.or(attempt.errno);
         self.number = self.number.or(attempt.number);
@@ -77,13 +83,13 @@ impl Failure {
 
     /// The place nginx connected to.
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
-        let named = self.peer.as_ref().and_then(|peer| parse_peer(peer.as_bstr()));
+        let named = || self.peer.as_ref().and_then(|peer| parse_peer(peer.as_bstr()));
         match self.socket.as_ref().map(|socket| &socket.ends) {
             Some(Ends::Tcp { remote, .. }) => Some(Endpoint::Tcp(*remote)),
-            Some(Ends::Unix { path }) if named.is_none() && !path.is_empty() => {
-                Some(Endpoint::Unix(path.clone()))
+            Some(Ends::Unix { path }) if !path.is_empty() => {
+                named().or_else(|| Some(Endpoint::Unix(path.clone())))
             }
-            _ => named,
+            _ => named(),
         }
     }
 

@@ -88,6 +88,7 @@ fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Fai
         socket,
         state: Some(state.clone()),
         hidden: true,
+        there: Default::default(),
     }
 }
 

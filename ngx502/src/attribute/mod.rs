@@ -10,6 +10,7 @@ mod bounded;
 mod cause;
 mod hidden;
 mod listeners;
+mod named;
 mod pending;
 mod processes;
 mod requests;
@@ -17,10 +18,13 @@ mod summary;
 mod symptom;
 #[cfg(test)]
 mod tests;
+pub mod text;
 pub mod verdict;
 mod verdicts;
 mod wording;
 mod world;
+
+use std::sync::Arc;
 
 pub use summary::{FailedLatency, Percentiles, Summary};
 
@@ -53,13 +57,18 @@ pub struct Attributor {
     world: World,
     requests: Requests,
     options: Options,
-    host: String,
+    host: Arc<str>,
 }
 
 impl Attributor {
     /// An engine for the records of one host's trace.
     pub fn new(session: &Session, options: Options) -> Self {
-        Self { world: World::new(session), requests: Requests::new(), options, host: session.host.clone() }
+        Self {
+            world: World::new(session),
+            requests: Requests::new(),
+            options,
+            host: session.host.as_str().into(),
+        }
     }
 
     /// Takes the next record and appends the outcomes that it decides.

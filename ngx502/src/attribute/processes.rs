@@ -3,9 +3,13 @@
 //! Pids are reused. A life is known by pid and start time, and since the two sources of start times differ in
 //! resolution (nanoseconds in the kernel, clock ticks in /proc), two times within [`START_TOLERANCE`] are one.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
+
 use bstr::ByteSlice;
 
 use super::bounded::Bounded;
+use super::named::Named;
 use super::verdict::ProcessFacts;
 use crate::event::{Exit, MemoryLimit, Nanos, Oom, Pid, ProcessInfo, ProcessRef, Signal};
 
@@ -29,6 +33,8 @@ pub(super) struct Life {
     pub(super) exit: Option<(Nanos, Exit)>,
     /// When /proc last showed it alive.
     alive_at: Option<Nanos>,
+    /// Its names, once a verdict needed them; [`Processes::life_mut`] forgets them.
+    named: OnceCell<Named>,
 }
 
 /// Every process that records spoke of.
@@ -117,20 +123,13 @@ impl Processes {
     }
 
     /// The names people use for a process.
-    pub(super) fn facts(&self, process: &ProcessRef) -> ProcessFacts {
-        let life = self.find(process);
-        let info = life.and_then(|life| life.info.as_ref());
-        let comm = [Some(process), life.map(|life| &life.process)]
-            .into_iter()
-            .flatten()
-            .map(|process| &process.comm)
-            .find(|comm| !comm.is_empty());
-        ProcessFacts {
-            pid: process.pid,
-            comm: comm.cloned().unwrap_or_default(),
-            unit: info.and_then(|info| info.unit.clone()),
-            container: info.and_then(|info| info.container.clone()),
-            pool: info.and_then(pool),
+    pub(super) fn facts(&self, process: &ProcessRef) -> Named {
+        let Some(life) = self.find(process) else { return Named::new(facts(process, None)) };
+        // It may have had another name when it was spoken of.
+        let as_ever = process.comm.is_empty() || process.comm == life.process.comm;
+        match as_ever {
+            true => life.named.get_or_init(|| Named::new(facts(&life.process, life.info.as_ref()))).clone(),
+            false => Named::new(facts(process, life.info.as_ref())),
         }
     }
 
@@ -145,11 +144,10 @@ impl Processes {
             self.dead.get(&pid).and_then(|lives| lives.iter().rposition(|life| same(&life.process, process)));
         let living = self.living.get(&pid).is_some_and(|life| same(&life.process, process));
         if let (false, Some(at)) = (living, buried) {
-            return self
-                .dead
-                .get_mut(&pid)
-                .and_then(|lives| lives.get_mut(at))
-                .expect("found one line above");
+            let lives = self.dead.get_mut(&pid).and_then(|lives| lives.get_mut(at));
+            let life = lives.expect("found one line above");
+            life.named.take();
+            return life;
         }
         if !living {
             if let Some(earlier) = self.living.remove(&pid) {
@@ -158,6 +156,7 @@ impl Processes {
             self.living.insert(pid, Life { process: process.clone(), ..Life::default() });
         }
         let life = self.living.get_mut(&pid).expect("inserted above or found alive");
+        life.named.take();
         if !process.comm.is_empty() {
             life.process.comm = process.comm.clone();
         }
@@ -175,6 +174,16 @@ impl Processes {
         }
         lives.push(life);
         self.dead.insert(pid, lives);
+    }
+}
+
+fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
+    ProcessFacts {
+        pid: process.pid,
+        comm: process.comm.clone(),
+        unit: info.and_then(|info| info.unit.as_deref().map(Arc::from)),
+        container: info.and_then(|info| info.container.clone()),
+        pool: info.and_then(pool),
     }
 }
 

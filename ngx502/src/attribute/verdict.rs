@@ -2,9 +2,12 @@
 //!
 //! Field names and order here are the JSON schema, version 1. Wording lives in `attribute::wording`.
 
+use std::sync::Arc;
+
 use bstr::BString;
 use serde::Serialize;
 
+use super::text::Text;
 use crate::event::{Nanos, Pid};
 
 /// A line of output.
@@ -36,7 +39,7 @@ pub struct Verdict {
     /// What the client saw.
     pub status: u16,
     /// Host that was traced.
-    pub host: String,
+    pub host: Arc<str>,
     /// The request's own facts; `None` where they could not be read.
     pub request: Option<RequestFacts>,
     /// Which nginx worker.
@@ -50,7 +53,7 @@ pub struct Verdict {
     /// How sure.
     pub certainty: Certainty,
     /// One sentence a person can act on.
-    pub summary: String,
+    pub summary: Text,
     /// Observed facts in time order.
     pub evidence: Vec<Evidence>,
     /// Attempts in the order nginx made them.
@@ -60,7 +63,7 @@ pub struct Verdict {
     /// Times of the deciding attempt.
     pub latency: Times,
     /// Commands or configuration lines.
-    pub fix: Vec<String>,
+    pub fix: Vec<Text>,
 }
 
 /// Facts of the client's request.
@@ -95,7 +98,7 @@ pub struct UpstreamFacts {
     /// True for AF_UNIX.
     pub unix: bool,
     /// The process that listens or listened there.
-    pub process: Option<ProcessFacts>,
+    pub process: Option<Arc<ProcessFacts>>,
 }
 
 /// A process with the names people use for it.
@@ -106,7 +109,7 @@ pub struct ProcessFacts {
     /// Name.
     pub comm: BString,
     /// systemd unit.
-    pub unit: Option<String>,
+    pub unit: Option<Arc<str>>,
     /// Container.
     pub container: Option<String>,
     /// php-fpm's pool, where the process names it in its title.
@@ -121,7 +124,7 @@ pub struct Evidence {
     /// Short kebab-case kind: `connect`, `reset`, `exit`, `signal`, `oom`, `listen`, `nginx`, …
     pub event: &'static str,
     /// The fact as a sentence.
-    pub text: String,
+    pub text: Text,
 }
 
 /// One attempt.

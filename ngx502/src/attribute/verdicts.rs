@@ -1,10 +1,13 @@
 //! From a request that ended to its [`Outcome`].
 
+use std::sync::Arc;
+
 use bstr::{BString, ByteSlice};
 
 use super::Options;
 use super::attempt::or_nginx;
 use super::hidden;
+use super::named::Named;
 use super::pending::{Pending, Try};
 use super::requests::wanted;
 use super::verdict::{
@@ -20,7 +23,7 @@ const EVIDENCE: usize = 64;
 pub(super) struct Scene<'a> {
     pub(super) world: &'a mut World,
     pub(super) options: &'a Options,
-    pub(super) host: &'a str,
+    pub(super) host: &'a Arc<str>,
     pub(super) out: &'a mut Vec<Outcome>,
 }
 
@@ -91,24 +94,25 @@ impl Scene<'_> {
         let attempts = attempts(pending, &tries);
         let last = tries.swap_remove(last);
         let failure = last.failure.expect("the deciding attempt failed");
-        let found = last.diagnosis.expect("a failed attempt is judged as it is filed");
+        let mut found = last.diagnosis.expect("a failed attempt is judged as it is filed");
+        found.evidence.truncate(EVIDENCE);
         let unix = failure.unix();
         Verdict {
             at: ended.at,
             status: ended.status,
-            host: self.host.to_owned(),
+            host: Arc::clone(self.host),
             request: request_facts(pending),
             worker: self.world.worker_facts(key.worker),
             upstream: failure.peer.clone().map(|address| UpstreamFacts {
                 address,
                 unix,
-                process: found.process,
+                process: found.process.map(Named::into_facts),
             }),
             symptom: failure.symptom,
             cause: found.cause,
             certainty: found.certainty,
             summary: found.summary,
-            evidence: found.evidence.into_iter().take(EVIDENCE).collect(),
+            evidence: found.evidence,
             attempts,
             errno: failure.errno,
             latency: failure.times(),

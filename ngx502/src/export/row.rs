@@ -43,7 +43,7 @@ impl<'a> Row<'a> {
     }
 
     fn process(&self) -> Option<&'a ProcessFacts> {
-        self.verdict.upstream.as_ref()?.process.as_ref()
+        self.verdict.upstream.as_ref()?.process.as_deref()
     }
 
     fn attempts(&self) -> Value {
@@ -146,7 +146,7 @@ pub const COLUMNS: &[Column] = &[
     always("symptom", Type::Text, |r| Cell::text(Some(r.verdict.symptom.as_str()))),
     always("cause", Type::Text, |r| Cell::text(Some(r.verdict.cause.as_str()))),
     always("certainty", Type::Text, |r| Cell::text(Some(r.verdict.certainty.as_str()))),
-    always("summary", Type::Text, |r| Cell::text(Some(&r.verdict.summary))),
+    always("summary", Type::Text, |r| Cell::Text(r.verdict.summary.to_str())),
     maybe("request_method", Type::Text, |r| r.request(|request| request.method.as_ref())),
     maybe("request_uri", Type::Text, |r| r.uri()),
     maybe("request_host", Type::Text, |r| r.request(|request| request.host.as_ref())),

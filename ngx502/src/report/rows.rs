@@ -144,7 +144,7 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
     let evidence = verdict.evidence.iter().take(MOST_FACTS).map(|fact| Fact {
         time: Time::of(session, fact.at),
         event: fact.event.to_owned(),
-        text: clip(fact.text.as_bytes()),
+        text: clip(fact.text.to_str().as_bytes()),
     });
     Case {
         time: Time::of(session, verdict.at),
@@ -158,11 +158,11 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
         symptom: verdict.symptom,
         cause: verdict.cause,
         certainty: verdict.certainty,
-        summary: clip(verdict.summary.as_bytes()),
+        summary: clip(verdict.summary.to_str().as_bytes()),
         attempts: verdict.attempts.len() as u64,
         total_us: verdict.latency.total_us,
         evidence: evidence.collect(),
-        fix: verdict.fix.iter().take(MOST_FIXES).map(|line| clip(line.as_bytes())).collect(),
+        fix: verdict.fix.iter().take(MOST_FIXES).map(|line| clip(line.to_str().as_bytes())).collect(),
     }
 }
 

@@ -45,12 +45,12 @@ pub(super) fn oom(at: Nanos) -> Verdict {
     let fact = |before: u64, event, text: &str| Evidence {
         at: Nanos(at.0.saturating_sub(before)),
         event,
-        text: text.to_owned(),
+        text: text.to_owned().into(),
     };
     Verdict {
         at,
         status: 502,
-        host: "web1".to_owned(),
+        host: "web1".into(),
         request: Some(RequestFacts {
             method: Some("GET".into()),
             uri: Some("/cart?token=secret".into()),
@@ -63,7 +63,7 @@ pub(super) fn oom(at: Nanos) -> Verdict {
         cause: Cause::OomKilled,
         certainty: Certainty::Proven,
         summary: "php-fpm8.2[812] was killed for lack of memory (limit 512 MiB of its cgroup) while it worked on the request"
-            .to_owned(),
+            .into(),
         evidence: vec![
             fact(90_000_000, "connect", "nginx[410] connected to unix:/run/php/php8.2-fpm.sock"),
             fact(2_000_000, "oom", "the kernel chose php-fpm8.2[812], RSS 498 MiB, cgroup limit 512 MiB"),
@@ -73,7 +73,7 @@ pub(super) fn oom(at: Nanos) -> Verdict {
         attempts: Vec::new(),
         errno: Some(104),
         latency: Times { connect_us: Some(40), first_byte_us: None, total_us: Some(90_000) },
-        fix: vec!["systemctl set-property php8.2-fpm.service MemoryMax=1G".to_owned()],
+        fix: vec!["systemctl set-property php8.2-fpm.service MemoryMax=1G".into()],
     }
 }
 
@@ -81,13 +81,16 @@ fn upstream(address: &str, pid: u32, comm: &str, unit: Option<&str>) -> Upstream
     UpstreamFacts {
         address: address.into(),
         unix: address.starts_with("unix:"),
-        process: Some(ProcessFacts {
-            pid: Pid(pid),
-            comm: comm.into(),
-            unit: unit.map(str::to_owned),
-            container: None,
-            pool: None,
-        }),
+        process: Some(
+            ProcessFacts {
+                pid: Pid(pid),
+                comm: comm.into(),
+                unit: unit.map(Into::into),
+                container: None,
+                pool: None,
+            }
+            .into(),
+        ),
     }
 }
 
@@ -109,27 +112,27 @@ pub(super) fn verdict(random: &mut Random, start: u64, span: u64) -> Verdict {
                 Some("shop.service"),
             ));
             verdict.latency.total_us = Some(60_000_000 + random.below(20_000));
-            verdict.summary = "gunicorn accepted the request and did not answer within 60 s".to_owned();
+            verdict.summary = "gunicorn accepted the request and did not answer within 60 s".into();
         }
         88..94 => {
             (verdict.symptom, verdict.cause) = (Symptom::SocketBacklogFull, Cause::QueueFull);
             verdict.certainty = Certainty::Inferred;
-            verdict.summary = "the accept queue of php-fpm8.2[812] was full: 512 of 511".to_owned();
+            verdict.summary = "the accept queue of php-fpm8.2[812] was full: 512 of 511".into();
         }
         94..99 => {
             (verdict.symptom, verdict.cause) = (Symptom::ConnectRefused, Cause::NotListening);
             verdict.upstream =
                 Some(UpstreamFacts { address: "[2001:db8::5]:9000".into(), unix: false, process: None });
             verdict.latency = Times { total_us: Some(150), ..Times::default() };
-            verdict.summary = "nobody has listened on [2001:db8::5]:9000 since tracing began".to_owned();
+            verdict.summary = "nobody has listened on [2001:db8::5]:9000 since tracing began".into();
         }
         _ => {
             (verdict.cause, verdict.certainty) = (Cause::Unknown, Certainty::Unknown);
-            verdict.summary = "the connection was reset; no hook saw by whom".to_owned();
+            verdict.summary = "the connection was reset; no hook saw by whom".into();
         }
     }
     verdict.evidence.retain(|fact| fact.event == "nginx");
-    verdict.evidence[0].text = format!("nginx reported {}", verdict.symptom);
+    verdict.evidence[0].text = format!("nginx reported {}", verdict.symptom).into();
     verdict.fix.clear();
     verdict
 }
@@ -191,14 +194,14 @@ pub(super) fn hostile_as(hostile: &str) -> super::Report {
     };
     let mut collector = super::Collector::new();
     let mut verdict = oom(Nanos(SECOND));
-    verdict.host = hostile.to_owned();
+    verdict.host = hostile.into();
     let text =
         || Some(BString::from([hostile.as_bytes(), b"\xff\x00", "x".repeat(8_192).as_bytes()].concat()));
     verdict.request = Some(RequestFacts { method: text(), uri: text(), host: text(), client: text() });
     verdict.upstream = Some(upstream(hostile, 1, hostile, Some(hostile)));
-    verdict.summary = hostile.to_owned();
-    verdict.evidence.iter_mut().for_each(|fact| fact.text = hostile.to_owned());
-    verdict.fix = vec![hostile.to_owned()];
+    verdict.summary = hostile.to_owned().into();
+    verdict.evidence.iter_mut().for_each(|fact| fact.text = hostile.to_owned().into());
+    verdict.fix = vec![hostile.to_owned().into()];
     collector.outcome(&session, &Outcome::Verdict(Box::new(verdict)));
     collector.outcome(&session, &Outcome::Lost { events: 7, reason: hostile.to_owned() });
     collector.latency(&session, Nanos(SECOND), &latency(&mut Random::new(1), Nanos(0), false));

@@ -43,13 +43,16 @@ pub(super) fn oom_killed() -> Verdict {
         upstream: Some(UpstreamFacts {
             address: "127.0.0.1:9000".into(),
             unix: false,
-            process: Some(ProcessFacts {
-                pid: Pid(4711),
-                comm: "php-fpm8.2".into(),
-                unit: Some("php8.2-fpm.service".into()),
-                container: None,
-                pool: None,
-            }),
+            process: Some(
+                ProcessFacts {
+                    pid: Pid(4711),
+                    comm: "php-fpm8.2".into(),
+                    unit: Some("php8.2-fpm.service".into()),
+                    container: None,
+                    pool: None,
+                }
+                .into(),
+            ),
         }),
         symptom: Symptom::ConnectRefused,
         cause: Cause::OomKilled,
@@ -114,13 +117,16 @@ pub(super) fn hostile() -> Verdict {
     verdict.upstream = Some(UpstreamFacts {
         address: attack.clone(),
         unix: true,
-        process: Some(ProcessFacts {
-            pid: Pid(1),
-            comm: attack,
-            unit: Some(text.into()),
-            container: Some(text.into()),
-            pool: None,
-        }),
+        process: Some(
+            ProcessFacts {
+                pid: Pid(1),
+                comm: attack,
+                unit: Some(text.into()),
+                container: Some(text.into()),
+                pool: None,
+            }
+            .into(),
+        ),
     });
     verdict
 }
@@ -164,7 +170,7 @@ pub(super) fn verdict(verdict: Verdict) -> Outcome {
     Outcome::Verdict(Box::new(verdict))
 }
 
-fn evidence(micros_before: u64, event: &'static str, text: &str) -> Evidence {
+fn evidence(micros_before: u64, event: &'static str, text: &'static str) -> Evidence {
     Evidence { at: Nanos(AT.0 - micros_before * 1_000), event, text: text.into() }
 }
 

@@ -1,8 +1,13 @@
 //! How a process ended, and by whose hand.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::Diagnosis;
+use crate::attribute::named::Named;
 use crate::attribute::processes::{Life, same};
-use crate::attribute::verdict::{Cause, Certainty, ProcessFacts};
+use crate::attribute::text::Text;
+use crate::attribute::verdict::{Cause, Certainty};
 use crate::attribute::wording::{self, death as words};
 use crate::attribute::world::World;
 use crate::event::{Nanos, Oom, ProcessRef, Signal};
@@ -34,7 +39,7 @@ pub(super) struct Dead<'a> {
     pub(super) process: &'a ProcessRef,
     pub(super) role: Role,
     /// Where it listened or served.
-    pub(super) there: String,
+    pub(super) there: Arc<str>,
     /// When it let go of the socket.
     pub(super) at: Nanos,
     /// The exit code of the dying task, where the socket's end told it.
@@ -52,9 +57,9 @@ pub(super) fn explain(world: &World, dead: &Dead<'_>) -> Option<Diagnosis> {
     let who = world.processes.facts(dead.process);
     let (subject, when) = match dead.role {
         Role::LastListener => {
-            (words::last_listener(&who, &dead.there), words::ago(&wording::span(at, dead.failed_at)))
+            (words::last_listener(&who, &dead.there), words::ago(wording::span(at, dead.failed_at)))
         }
-        Role::Server => (words::server(&who, &dead.there), String::new()),
+        Role::Server => (words::server(&who, &dead.there), Text::default()),
     };
     let case = Case { world, life, who: &who, subject, when, at };
     let victim = exit.is_some_and(|(_, exit)| exit.oom_victim);
@@ -75,11 +80,11 @@ pub(super) fn told_to_end(world: &World, dead: &Dead<'_>) -> Option<Diagnosis> {
     let life = world.processes.find(dead.process)?;
     let who = world.processes.facts(dead.process);
     let subject = words::server(&who, &dead.there);
-    let case = Case { world, life: Some(life), who: &who, subject, when: String::new(), at: dead.at };
+    let case = Case { world, life: Some(life), who: &who, subject, when: Text::default(), at: dead.at };
     let deadly = |sent: &Signal| TELLING.contains(&sent.signal) && sent.from_user && !case.is_self(sent);
     let (at, sent) = case.last_signal(PROMPT, deadly)?;
     let by = case.sender(sent);
-    let summary = words::closed_upon(&case.subject, &wording::span(at, dead.at), &by);
+    let summary = words::closed_upon(&case.subject, wording::span(at, dead.at), &by);
     let found = Diagnosis::inferred(Cause::Killed, summary)
         .seen(at, "signal", words::was_sent(&who, &by))
         .fix(case.supervisor_limit(sent));
@@ -89,10 +94,10 @@ pub(super) fn told_to_end(world: &World, dead: &Dead<'_>) -> Option<Diagnosis> {
 struct Case<'a> {
     world: &'a World,
     life: Option<&'a Life>,
-    who: &'a ProcessFacts,
-    subject: String,
+    who: &'a Named,
+    subject: Text,
     /// ` 12 s ago`, or nothing.
-    when: String,
+    when: Text,
     at: Nanos,
 }
 
@@ -110,21 +115,21 @@ impl Case<'_> {
         let own = |sent: &Signal| !sent.from_user || self.is_self(sent);
         let found = match sent {
             Some((_, sent)) if FAULTS.contains(&signal) && own(sent) => {
-                self.crashed(&word, core, Certainty::Proven)
+                self.crashed(word.clone(), core, Certainty::Proven)
             }
             Some((at, sent)) if sent.from_user || sent.code == 0 => self.killed(at, sent),
             None if FAULTS.contains(&signal) && signal != SIGABRT => {
-                self.crashed(&word, core, Certainty::Inferred)
+                self.crashed(word.clone(), core, Certainty::Inferred)
             }
             _ => {
-                let summary = words::killed_by_nobody_seen(&self.subject, &word, &self.when);
+                let summary = words::killed_by_nobody_seen(&self.subject, word.clone(), &self.when);
                 Diagnosis::inferred(Cause::Killed, summary)
             }
         };
-        found.seen(self.at, "exit", words::ended_by(self.who, &word))
+        found.seen(self.at, "exit", words::ended_by(self.who, word))
     }
 
-    fn crashed(&self, word: &str, core: bool, certainty: Certainty) -> Diagnosis {
+    fn crashed(&self, word: Cow<'static, str>, core: bool, certainty: Certainty) -> Diagnosis {
         let summary = words::crashed(&self.subject, word, &self.when, core, certainty);
         let dump = core.then(|| words::core_dump(self.who));
         Diagnosis::new(Cause::Crashed, certainty, summary).fix(dump)
@@ -152,7 +157,7 @@ impl Case<'_> {
                 .fix(self.supervisor_limit(sent))
         } else {
             let after = wording::span(when, self.at);
-            Diagnosis::proven(Cause::Exited, words::exited_after(subject, status, ended, &after, &by))
+            Diagnosis::proven(Cause::Exited, words::exited_after(subject, status, ended, after, &by))
         };
         found.seen(when, "signal", words::was_sent(self.who, &by)).seen(self.at, "exit", exit)
     }
@@ -180,13 +185,12 @@ impl Case<'_> {
                 .is_some_and(|(_, exit)| exit.parent == sent.sender.pid)
     }
 
-    fn sender(&self, sent: &Signal) -> String {
+    fn sender(&self, sent: &Signal) -> Text {
         words::sender(sent, &self.world.processes.facts(&sent.sender), self.is_parent(sent))
     }
 
     /// The time limit that a supervising parent enforces with such a signal.
-    fn supervisor_limit(&self, sent: &Signal) -> Option<String> {
-        let limit = words::supervisor_limit(&sent.sender.comm).filter(|_| self.is_parent(sent));
-        limit.map(str::to_owned)
+    fn supervisor_limit(&self, sent: &Signal) -> Option<&'static str> {
+        words::supervisor_limit(&sent.sender.comm).filter(|_| self.is_parent(sent))
     }
 }

@@ -1,5 +1,7 @@
 //! Nobody answered at the place: who listened there last, and what became of it.
 
+use std::sync::Arc;
+
 use super::death::{self, Dead, Role};
 use super::{Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::Failure;
@@ -17,14 +19,14 @@ struct Place<'a> {
     world: &'a World,
     failure: &'a Failure,
     endpoint: &'a Endpoint,
-    there: String,
+    there: Arc<str>,
     asked: Option<(Nanos, &'a EndpointInfo)>,
 }
 
 /// Finds why nobody accepted a connect that the kernel refused.
 pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
     let Some(endpoint) = failure.endpoint() else { return Diagnosis::unknown(words::no_address()) };
-    let there = wording::place(&endpoint);
+    let there = wording::target(failure);
     if let Some(icmp) = failure.socket.as_ref().and_then(|socket| socket.icmp) {
         return Diagnosis::proven(Cause::Firewall, words::rejected(&there, icmp)).fix([words::filters()]);
     }
@@ -57,7 +59,7 @@ impl Place<'_> {
         let mut living = world.listeners.living(failure.netns(), self.endpoint);
         let listener = living.find(|one| one.opened_at.is_none_or(|at| at < since))?;
         let holder = listener.holders.first().map(|holder| world.processes.facts(holder));
-        let who = wording::name_or(holder.as_ref(), "a process");
+        let who = wording::name_or(holder.as_deref(), "a process");
         Some(match (failure.mechanism, self.asked) {
             // A holder may have closed its copy unseen, by exec: only a look-up at the failure shows that it listens.
             (Symptom::ConnectRefused, None) => Diagnosis::unknown(words::refused_unconfirmed(there, &who)),
@@ -77,7 +79,7 @@ impl Place<'_> {
             End::Closed => {
                 let who = self.world.processes.facts(&gone.last);
                 let ago = wording::span(gone.at, self.failure.at);
-                Diagnosis::proven(Cause::StoppedListening, words::stopped(&who, &self.there, &ago))
+                Diagnosis::proven(Cause::StoppedListening, words::stopped(&who, &self.there, ago))
                     .fix(wording::restart(&who))
                     .of(who)
             }

@@ -10,58 +10,64 @@ mod protocol;
 mod timeout;
 
 use super::attempt::Failure;
-use super::verdict::{Cause, Certainty, Evidence, ProcessFacts, Symptom};
+use super::named::Named;
+use super::text::Text;
+use super::verdict::{Cause, Certainty, Evidence, Symptom};
 use super::wording;
 use super::world::World;
 use crate::event::{Endpoint, Nanos};
+
+/// Pieces of evidence that most verdicts have room for at once.
+const EVIDENCE: usize = 8;
 
 /// A cause with what supports it.
 #[derive(Clone, Debug)]
 pub(super) struct Diagnosis {
     pub(super) cause: Cause,
     pub(super) certainty: Certainty,
-    pub(super) summary: String,
+    pub(super) summary: Text,
     pub(super) evidence: Vec<Evidence>,
-    pub(super) fix: Vec<String>,
+    pub(super) fix: Vec<Text>,
     /// The upstream's process.
-    pub(super) process: Option<ProcessFacts>,
+    pub(super) process: Option<Named>,
 }
 
 impl Diagnosis {
-    fn new(cause: Cause, certainty: Certainty, summary: String) -> Self {
-        Self { cause, certainty, summary, evidence: Vec::new(), fix: Vec::new(), process: None }
+    fn new(cause: Cause, certainty: Certainty, summary: impl Into<Text>) -> Self {
+        let evidence = Vec::with_capacity(EVIDENCE);
+        Self { cause, certainty, summary: summary.into(), evidence, fix: Vec::new(), process: None }
     }
 
-    fn proven(cause: Cause, summary: String) -> Self {
+    fn proven(cause: Cause, summary: impl Into<Text>) -> Self {
         Self::new(cause, Certainty::Proven, summary)
     }
 
-    fn inferred(cause: Cause, summary: String) -> Self {
+    fn inferred(cause: Cause, summary: impl Into<Text>) -> Self {
         Self::new(cause, Certainty::Inferred, summary)
     }
 
-    fn unknown(summary: String) -> Self {
+    fn unknown(summary: impl Into<Text>) -> Self {
         Self::new(Cause::Unknown, Certainty::Unknown, summary)
     }
 
-    fn seen(mut self, at: Nanos, event: &'static str, text: String) -> Self {
-        self.evidence.push(Evidence { at, event, text });
+    fn seen(mut self, at: Nanos, event: &'static str, text: impl Into<Text>) -> Self {
+        self.evidence.push(Evidence { at, event, text: text.into() });
         self
     }
 
-    fn of(mut self, process: ProcessFacts) -> Self {
+    fn of(mut self, process: Named) -> Self {
         self.process = Some(process);
         self
     }
 
     /// One link of the chain is concluded, not observed; the summary says which.
-    fn doubt(&mut self, which: &str) {
+    fn doubt(&mut self, which: &'static str) {
         self.certainty = Certainty::Inferred;
-        self.summary.push_str(which);
+        self.summary.push(which);
     }
 
-    fn fix(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.fix.extend(lines);
+    fn fix(mut self, lines: impl IntoIterator<Item: Into<Text>>) -> Self {
+        self.fix.extend(lines.into_iter().map(Into::into));
         self
     }
 }
@@ -88,7 +94,8 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::UpstreamStatus => protocol::upstream_status(failure),
         Symptom::ResponseTruncated => Diagnosis::unknown(wording::connection::cut()),
     };
-    found.evidence.push(Evidence { at: failure.at, event: "nginx", text: wording::nginx_said(failure) });
+    let text = wording::nginx_said(failure).into();
+    found.evidence.push(Evidence { at: failure.at, event: "nginx", text });
     kernel_view(failure, &mut found.evidence);
     found.evidence.sort_by_key(|evidence| evidence.at);
     if found.process.is_none() {
@@ -116,7 +123,7 @@ fn kernel_view(failure: &Failure, evidence: &mut Vec<Evidence>) {
 }
 
 /// The process that listens there, when all holders have one name (a master and its workers).
-fn sole_listener(world: &World, failure: &Failure) -> Option<ProcessFacts> {
+fn sole_listener(world: &World, failure: &Failure) -> Option<Named> {
     let endpoint = failure.endpoint()?;
     let mut listeners = world.listeners.living(failure.netns(), &endpoint);
     let first = listeners.next()?;

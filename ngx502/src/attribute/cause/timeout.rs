@@ -2,8 +2,9 @@
 
 use super::{Diagnosis, on_this_host};
 use crate::attribute::attempt::Failure;
+use crate::attribute::named::Named;
 use crate::attribute::symptom::ETIMEDOUT;
-use crate::attribute::verdict::{Cause, ProcessFacts};
+use crate::attribute::verdict::Cause;
 use crate::attribute::wording::{self, timeout as words};
 use crate::attribute::world::World;
 use crate::event::{EndpointInfo, Queue};
@@ -18,7 +19,7 @@ pub(super) fn backlog_full(world: &World, failure: &Failure) -> Diagnosis {
 fn full(world: &World, failure: &Failure, there: &str, queue: Option<Queue>) -> Diagnosis {
     let (who, busy) = listener(world, failure);
     let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
-    let mut found = Diagnosis::proven(Cause::QueueFull, words::full(there, who.as_ref(), queue, busy));
+    let mut found = Diagnosis::proven(Cause::QueueFull, words::full(there, who.as_deref(), queue, busy));
     found.process = who;
     found.fix(words::more_backlog(&comm, queue.map(|queue| queue.limit)))
 }
@@ -87,10 +88,10 @@ fn by_queue(world: &World, failure: &Failure, there: &str) -> Diagnosis {
     }
 }
 
-fn slow(failure: &Failure, there: &str, holder: Option<ProcessFacts>) -> Diagnosis {
-    let summary = words::slow(there, holder.as_ref(), failure.times().total_us);
+fn slow(failure: &Failure, there: &str, holder: Option<Named>) -> Diagnosis {
+    let summary = words::slow(there, holder.as_deref(), failure.times().total_us);
     let mut found =
-        Diagnosis::proven(Cause::UpstreamSlow, summary).fix(holder.as_ref().map(words::look_inside));
+        Diagnosis::proven(Cause::UpstreamSlow, summary).fix(holder.as_deref().map(words::look_inside));
     found.process = holder;
     found.fix([words::allow_more_time()])
 }
@@ -106,7 +107,7 @@ fn not_accepted(world: &World, failure: &Failure, there: &str) -> Diagnosis {
     }
     let (who, busy) = listener(world, failure);
     let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
-    let summary = words::not_accepted(there, who.as_ref(), queue, busy == Some(true));
+    let summary = words::not_accepted(there, who.as_deref(), queue, busy == Some(true));
     let mut found = Diagnosis::proven(Cause::NotAccepted, summary);
     found.process = who;
     found.fix(words::more_backlog(&comm, None).into_iter().take(1))
@@ -127,7 +128,7 @@ fn queue(world: &World, failure: &Failure) -> Option<Queue> {
     queues.max_by_key(|queue| i64::from(queue.length) - i64::from(queue.limit))
 }
 
-fn listener(world: &World, failure: &Failure) -> (Option<ProcessFacts>, Option<bool>) {
+fn listener(world: &World, failure: &Failure) -> (Option<Named>, Option<bool>) {
     let Some(found) = asked(world, failure).and_then(|info| info.listeners.first()) else {
         return (None, None);
     };

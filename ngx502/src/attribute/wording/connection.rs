@@ -1,6 +1,10 @@
 //! An established connection ended.
 
-use super::{duration, name, name_unit};
+use std::sync::Arc;
+
+use super::name_unit;
+use crate::attribute::named::Named;
+use crate::attribute::text::{Span, Text, text};
 use crate::attribute::verdict::{Certainty, ProcessFacts};
 use crate::event::{CloseKind, Closer, Socket};
 
@@ -15,10 +19,10 @@ fn how(how: CloseKind) -> &'static str {
 }
 
 /// What a moment in a socket's life was, by its kind of evidence.
-pub(in crate::attribute) fn step(event: &str, there: &str) -> String {
+pub(in crate::attribute) fn step(event: &str, there: &Arc<str>) -> Text {
     match event {
-        "connect" => format!("nginx began to connect to {there}"),
-        "established" => format!("the connection to {there} was established"),
+        "connect" => text!["nginx began to connect to ", there],
+        "established" => text!["the connection to ", there, " was established"],
         "send" => "nginx began to send the request".into(),
         "first-byte" => "the first byte of the response arrived".into(),
         "fin" => "the upstream's FIN arrived".into(),
@@ -37,9 +41,9 @@ pub(in crate::attribute) fn unobserved_socket(there: &str) -> String {
     )
 }
 
-pub(in crate::attribute) fn close_seen(who: &ProcessFacts, closer: &Closer) -> String {
+pub(in crate::attribute) fn close_seen(who: &Named, closer: &Closer) -> Text {
     let dying = if closer.exiting { " as it died" } else { "" };
-    format!("{} {}{dying}", name(who), how(closer.how))
+    text![who.name(), " ", how(closer.how), dying]
 }
 
 pub(in crate::attribute) fn died_somehow(who: &ProcessFacts, closer: &Closer) -> String {
@@ -51,21 +55,21 @@ pub(in crate::attribute) fn never_accepted(who: &ProcessFacts, there: &str) -> S
 }
 
 pub(in crate::attribute) fn closed_alive(
-    who: &ProcessFacts,
+    who: &Named,
     closer: &Closer,
-    there: &str,
+    there: &Arc<str>,
     socket: &Socket,
-) -> String {
-    format!("{}, which lives, {} to {there} {}", name_unit(who), how(closer.how), progress(socket))
+) -> Text {
+    text![who.full(), ", which lives, ", how(closer.how), " to ", there, " ", progress(socket)]
 }
 
 /// How far the response had come.
-fn progress(socket: &Socket) -> String {
+fn progress(socket: &Socket) -> &'static str {
     let answered = socket.first_byte_at.filter(|first| Some(*first) >= socket.sent_at);
     match (answered, socket.sent_at) {
-        (Some(_), _) => "before its response was complete".into(),
-        (None, Some(_)) => "without an answer".into(),
-        (None, None) => "before it had the request".into(),
+        (Some(_), _) => "before its response was complete",
+        (None, Some(_)) => "without an answer",
+        (None, None) => "before it had the request",
     }
 }
 
@@ -112,15 +116,14 @@ pub(in crate::attribute) fn maybe_race(there: &str, micros: u64) -> String {
     format!(
         "a reused connection to {there} ended {} after the request was sent; whether the upstream was closing it as idle or \
          gave up on the request was not observed",
-        duration(micros)
+        Span(micros)
     )
 }
 
-pub(in crate::attribute) fn keepalive_fix() -> [String; 2] {
+pub(in crate::attribute) fn keepalive_fix() -> [&'static str; 2] {
     [
-        "make the upstream's keep-alive timeout longer than nginx's keepalive_timeout in the upstream block"
-            .into(),
-        "proxy_next_upstream error timeout non_idempotent; (if repeating the request is safe)".into(),
+        "make the upstream's keep-alive timeout longer than nginx's keepalive_timeout in the upstream block",
+        "proxy_next_upstream error timeout non_idempotent; (if repeating the request is safe)",
     ]
 }
 

@@ -1,21 +1,26 @@
 //! How a process ended.
 
-use super::{bytes, name, name_unit, signal};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{bytes, signal};
+use crate::attribute::named::Named;
+use crate::attribute::text::{Span, Text, text};
 use crate::attribute::verdict::{Certainty, ProcessFacts};
 use crate::event::{Oom, Signal};
 
-pub(in crate::attribute) fn last_listener(who: &ProcessFacts, there: &str) -> String {
-    format!("{}, the last listener on {there},", name_unit(who))
+pub(in crate::attribute) fn last_listener(who: &Named, there: &Arc<str>) -> Text {
+    text![who.full(), ", the last listener on ", there, ","]
 }
 
-pub(in crate::attribute) fn server(who: &ProcessFacts, there: &str) -> String {
-    format!("{}, which served the connection to {there},", name_unit(who))
+pub(in crate::attribute) fn server(who: &Named, there: &Arc<str>) -> Text {
+    text![who.full(), ", which served the connection to ", there, ","]
 }
 
-pub(in crate::attribute) fn oom_killed(subject: &str, when: &str, oom: Option<&Oom>) -> String {
+pub(in crate::attribute) fn oom_killed(subject: &Text, when: &Text, oom: Option<&Oom>) -> Text {
     match oom {
-        Some(oom) => format!("{subject} was OOM-killed{when}{}", oom_scope(oom)),
-        None => format!("{subject} was OOM-killed{when}; which limit it hit was not observed"),
+        Some(oom) => text![subject, " was OOM-killed", when, oom_scope(oom)],
+        None => text![subject, " was OOM-killed", when, "; which limit it hit was not observed"],
     }
 }
 
@@ -31,93 +36,106 @@ fn oom_scope(oom: &Oom) -> String {
     }
 }
 
-pub(in crate::attribute) fn chosen(who: &ProcessFacts, oom: &Oom) -> String {
+pub(in crate::attribute) fn chosen(who: &Named, oom: &Oom) -> Text {
     let rss = oom.rss_bytes.map_or(String::new(), |rss| format!(" with {} resident", bytes(rss)));
-    format!("the OOM killer chose {}{rss}{}", name(who), oom_scope(oom))
+    text!["the OOM killer chose ", who.name(), rss, oom_scope(oom)]
 }
 
-pub(in crate::attribute) fn oom_fix(who: &ProcessFacts, memcg: Option<bool>) -> String {
+pub(in crate::attribute) fn oom_fix(who: &ProcessFacts, memcg: Option<bool>) -> Text {
     match (&who.unit, memcg) {
         (_, Some(false)) => "add memory, or limit what uses most of it: ps aux --sort=-rss | head".into(),
-        (Some(unit), _) => format!("systemctl set-property {unit} MemoryMax=… (or use less memory)"),
+        (Some(unit), _) => text!["systemctl set-property ", unit, " MemoryMax=… (or use less memory)"],
         (None, _) => "raise the cgroup's or container's memory limit, or run fewer workers".into(),
     }
 }
 
 pub(in crate::attribute) fn crashed(
-    subject: &str,
-    word: &str,
-    when: &str,
+    subject: &Text,
+    word: Cow<'static, str>,
+    when: &Text,
     core: bool,
     certainty: Certainty,
-) -> String {
+) -> Text {
     let dumped = if core { ", core dumped" } else { "" };
     let doubt = match certainty {
         Certainty::Proven => "",
         _ => " (inferred: the fault itself was not observed)",
     };
-    format!("{subject} crashed with {word}{when}{dumped}{doubt}")
+    text![subject, " crashed with ", word, when, dumped, doubt]
 }
 
 pub(in crate::attribute) fn core_dump(who: &ProcessFacts) -> String {
     format!("coredumpctl info {}", who.pid)
 }
 
-pub(in crate::attribute) fn killed(subject: &str, by: &str, when: &str) -> String {
-    format!("{subject} was killed{when} with {by}")
+pub(in crate::attribute) fn killed(subject: &Text, by: &Text, when: &Text) -> Text {
+    text![subject, " was killed", when, " with ", by]
 }
 
-pub(in crate::attribute) fn killed_by_nobody_seen(subject: &str, word: &str, when: &str) -> String {
-    format!("{subject} was killed{when} with {word} (inferred: who sent it was not observed)")
+pub(in crate::attribute) fn killed_by_nobody_seen(
+    subject: &Text,
+    word: Cow<'static, str>,
+    when: &Text,
+) -> Text {
+    text![subject, " was killed", when, " with ", word, " (inferred: who sent it was not observed)"]
 }
 
-pub(in crate::attribute) fn was_sent(who: &ProcessFacts, by: &str) -> String {
-    format!("{} was sent {by}", name(who))
+pub(in crate::attribute) fn was_sent(who: &Named, by: &Text) -> Text {
+    text![who.name(), " was sent ", by]
 }
 
-pub(in crate::attribute) fn ended_by(who: &ProcessFacts, word: &str) -> String {
-    format!("{} ended by {word}", name(who))
+pub(in crate::attribute) fn ended_by(who: &Named, word: Cow<'static, str>) -> Text {
+    text![who.name(), " ended by ", word]
 }
 
-pub(in crate::attribute) fn exited(subject: &str, status: i32, when: &str) -> String {
-    format!("{subject} exited{when} with code {status}")
+pub(in crate::attribute) fn exited(subject: &Text, status: i32, when: &Text) -> Text {
+    text![subject, " exited", when, " with code ", status]
 }
 
-pub(in crate::attribute) fn exit_seen(who: &ProcessFacts, status: i32) -> String {
-    format!("{} exited with code {status}", name(who))
+pub(in crate::attribute) fn exit_seen(who: &Named, status: i32) -> Text {
+    text![who.name(), " exited with code ", status]
 }
 
 pub(in crate::attribute) fn exited_after(
-    subject: &str,
+    subject: &Text,
     status: i32,
-    when: &str,
-    after: &str,
-    by: &str,
-) -> String {
-    format!("{subject} exited{when} with code {status}, {after} after {by}")
+    when: &Text,
+    after: Span,
+    by: &Text,
+) -> Text {
+    text![subject, " exited", when, " with code ", status, ", ", after, " after ", by]
 }
 
-pub(in crate::attribute) fn exited_upon(subject: &str, status: i32, when: &str, by: &str) -> String {
-    format!("{subject} ended{when} after {by} (inferred: its exit code {status} answers that signal)")
+pub(in crate::attribute) fn exited_upon(subject: &Text, status: i32, when: &Text, by: &Text) -> Text {
+    text![
+        subject,
+        " ended",
+        when,
+        " after ",
+        by,
+        " (inferred: its exit code ",
+        status,
+        " answers that signal)"
+    ]
 }
 
-pub(in crate::attribute) fn closed_upon(subject: &str, after: &str, by: &str) -> String {
-    format!("{subject} closed it {after} after {by} (inferred: the close answers that signal)")
+pub(in crate::attribute) fn closed_upon(subject: &Text, after: Span, by: &Text) -> Text {
+    text![subject, " closed it ", after, " after ", by, " (inferred: the close answers that signal)"]
 }
 
 /// ` 12 s ago`, for the end of something whose failure came later.
-pub(in crate::attribute) fn ago(span: &str) -> String {
-    format!(" {span} ago")
+pub(in crate::attribute) fn ago(span: Span) -> Text {
+    text![" ", span, " ago"]
 }
 
 /// Who sent a deadly signal, with its relation to the victim.
-pub(in crate::attribute) fn sender(sent: &Signal, by: &ProcessFacts, parent: bool) -> String {
+pub(in crate::attribute) fn sender(sent: &Signal, by: &Named, parent: bool) -> Text {
     let relation = match (parent, sent.sender.pid.0) {
         (_, 1) => ", the init system",
         (true, _) => ", its own parent",
         _ => "",
     };
-    format!("{} by {}{relation}", signal(sent.signal), name_unit(by))
+    text![signal(sent.signal), " by ", by.full(), relation]
 }
 
 /// The time limit that a supervising parent of this name enforces with signals.

@@ -1,8 +1,12 @@
 //! Nobody accepted a connect that the kernel refused.
 
+use std::sync::Arc;
+
 use bstr::ByteSlice;
 
 use super::name_unit;
+use crate::attribute::named::Named;
+use crate::attribute::text::{Span, Text, text};
 use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::event::{Endpoint, NearListener, Nearness, PathKind};
 
@@ -33,8 +37,8 @@ pub(in crate::attribute) fn bound_aside(there: &str, who: &str) -> String {
     )
 }
 
-pub(in crate::attribute) fn stopped(who: &ProcessFacts, there: &str, ago: &str) -> String {
-    format!("{} closed its listening socket on {there} {ago} ago, and lives", name_unit(who))
+pub(in crate::attribute) fn stopped(who: &Named, there: &Arc<str>, ago: Span) -> Text {
+    text![who.full(), " closed its listening socket on ", there, " ", ago, " ago, and lives"]
 }
 
 pub(in crate::attribute) fn stopped_unseen(who: &ProcessFacts, there: &str) -> String {
@@ -72,8 +76,8 @@ pub(in crate::attribute) fn other_namespace() -> &'static str {
     " (inferred: it listened in another namespace than nginx's, where the same name can mean another socket)"
 }
 
-pub(in crate::attribute) fn gone(there: &str) -> String {
-    format!("the last listening socket on {there} was gone")
+pub(in crate::attribute) fn gone(there: &Arc<str>) -> Text {
+    text!["the last listening socket on ", there, " was gone"]
 }
 
 pub(in crate::attribute) fn lives(who: &ProcessFacts) -> String {
@@ -127,8 +131,8 @@ pub(in crate::attribute) fn never(
     }
 }
 
-pub(in crate::attribute) fn looked_up(there: &str) -> String {
-    format!("a look-up found no listener on {there}")
+pub(in crate::attribute) fn looked_up(there: &Arc<str>) -> Text {
+    text!["a look-up found no listener on ", there]
 }
 
 pub(in crate::attribute) fn near(near: &NearListener) -> String {
@@ -153,6 +157,6 @@ pub(in crate::attribute) fn check(endpoint: &Endpoint) -> String {
     }
 }
 
-pub(in crate::attribute) fn filters() -> String {
-    "nft list ruleset; iptables-save".into()
+pub(in crate::attribute) fn filters() -> &'static str {
+    "nft list ruleset; iptables-save"
 }

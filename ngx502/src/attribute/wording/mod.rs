@@ -12,9 +12,14 @@ pub(super) mod peers;
 pub(super) mod protocol;
 pub(super) mod timeout;
 
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::sync::Arc;
+
 use bstr::{BString, ByteSlice};
 
 use super::attempt::Failure;
+use super::text::{Span, Text, text};
 use super::verdict::ProcessFacts;
 use crate::event::{Endpoint, Nanos, Queue};
 
@@ -30,7 +35,7 @@ pub(super) fn name(process: &ProcessFacts) -> String {
 pub(super) fn name_unit(process: &ProcessFacts) -> String {
     let pool = process.pool.as_ref().map(|pool| format!("pool {pool}"));
     let home = match (&process.unit, &process.container) {
-        (Some(unit), _) => Some(unit.clone()),
+        (Some(unit), _) => Some(unit.to_string()),
         (None, Some(container)) => Some(format!("container {}", container.get(..12).unwrap_or(container))),
         (None, None) => None,
     };
@@ -65,31 +70,19 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 /// The upstream of a failure, for a sentence.
-pub(super) fn target(failure: &Failure) -> String {
-    match failure.endpoint() {
-        Some(endpoint) => place(&endpoint),
-        None => failure.peer.as_ref().map_or("the upstream".into(), |peer| peer.to_str_lossy().into_owned()),
-    }
+pub(super) fn target(failure: &Failure) -> Arc<str> {
+    failure
+        .there
+        .get_or_init(|| match failure.endpoint() {
+            Some(endpoint) => place(&endpoint).into(),
+            None => failure.peer.as_ref().map_or("the upstream".into(), |peer| peer.to_str_lossy().into()),
+        })
+        .clone()
 }
 
-/// `12 s`, `1.6 s`, `350 ms`, `40 µs`, `5 min`, `3 h`.
-pub(super) fn span(from: Nanos, to: Nanos) -> String {
-    duration(to.micros_since(from))
-}
-
-/// A number of microseconds as people say it.
-pub(super) fn duration(micros: u64) -> String {
-    match micros {
-        0..1_000 => format!("{micros} µs"),
-        1_000..1_000_000 => format!("{} ms", micros / 1_000),
-        1_000_000..10_000_000 => {
-            format!("{}.{} s", micros / 1_000_000, micros / 100_000 % 10)
-        }
-        10_000_000..120_000_000 => format!("{} s", micros / 1_000_000),
-        120_000_000..7_200_000_000 => format!("{} min", micros / 60_000_000),
-        7_200_000_000..172_800_000_000 => format!("{} h", micros / 3_600_000_000),
-        _ => format!("{} days", micros / 86_400_000_000),
-    }
+/// How long from one moment to the next; 0 when their order is reversed.
+pub(super) fn span(from: Nanos, to: Nanos) -> Span {
+    Span(to.micros_since(from))
 }
 
 /// `512 MiB`.
@@ -101,64 +94,75 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// `SIGKILL`, or the number.
-pub(super) fn signal(number: i32) -> String {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    let index = usize::try_from(number - 1).ok();
-    index.and_then(|index| NAMES.get(index)).map_or(format!("signal {number}"), |name| format!("SIG{name}"))
+pub(super) fn signal(number: i32) -> Cow<'static, str> {
+    const NAMES: &str = "SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV \
+                         SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN \
+                         SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS";
+    let name = usize::try_from(number - 1).ok().and_then(|index| NAMES.split(' ').nth(index));
+    name.map_or_else(|| format!("signal {number}").into(), Cow::Borrowed)
 }
 
-/// An errno's name as the JSON schema shows it, or its number.
+/// An errno's name as the JSON schema shows it.
 pub(super) fn errno(number: i32) -> String {
-    nix::errno::Errno::from_raw(number).to_string().split(':').next().unwrap_or_default().to_owned()
+    format!("{:?}", nix::errno::Errno::from_raw(number))
 }
 
 /// What nginx reported, as evidence.
 pub(super) fn nginx_said(failure: &Failure) -> String {
-    let errno = failure.errno.map_or(String::new(), |number| format!(" ({})", errno(number)));
-    let action =
-        failure.action.as_ref().map_or(String::new(), |action| format!(" while {}", action.to_str_lossy()));
-    let upstream = match (failure.endpoint(), &failure.peer) {
-        (None, None) => String::new(),
-        _ => format!(", upstream {}", target(failure)),
-    };
-    format!("{}{errno}{action}{upstream}", nginx_words(failure))
+    let mut said = String::with_capacity(128);
+    say_nginx_words(failure, &mut said);
+    if let Some(number) = failure.errno {
+        // Writing to a String cannot fail; neither below.
+        let _ = write!(said, " ({:?})", nix::errno::Errno::from_raw(number));
+    }
+    if let Some(action) = &failure.action {
+        said.push_str(" while ");
+        said.push_str(&action.to_str_lossy());
+    }
+    if failure.endpoint().is_some() || failure.peer.is_some() {
+        said.push_str(", upstream ");
+        said.push_str(&target(failure));
+    }
+    said
 }
 
 /// nginx's text with what is known of its arguments.
 pub(super) fn nginx_words(failure: &Failure) -> String {
+    let mut words = String::new();
+    say_nginx_words(failure, &mut words);
+    words
+}
+
+fn say_nginx_words(failure: &Failure, out: &mut String) {
     match (&failure.detail, failure.text.is_empty()) {
         (_, true) => {
-            format!("nginx's text is not visible; its states and the socket say {}", failure.symptom)
+            out.push_str("nginx's text is not visible; its states and the socket say ");
+            out.push_str(failure.symptom.as_str());
         }
-        (Some(detail), _) if failure.text.starts_with(b"%*s") => detail.to_str_lossy().into_owned(),
-        (detail, _) => fill(&failure.text, detail.as_ref(), failure.number),
+        (Some(detail), _) if failure.text.starts_with(b"%*s") => out.push_str(&detail.to_str_lossy()),
+        (detail, _) => fill(&failure.text, detail.as_ref(), failure.number, out),
     }
 }
 
 /// Fills a format's first string and number; further slots go, with the punctuation that joins them.
-fn fill(text: &BString, detail: Option<&BString>, number: Option<i64>) -> String {
-    let (mut rest, mut out) = (text.to_str_lossy().into_owned(), String::new());
-    let mut detail = detail.map(|detail| detail.to_str_lossy().into_owned());
-    let mut number = number.map(|number| number.to_string());
+fn fill(text: &BString, mut detail: Option<&BString>, mut number: Option<i64>, out: &mut String) {
+    let (text, begin) = (text.to_str_lossy(), out.len());
+    let mut rest = &*text;
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
         let slot =
             rest[at + 1..].find(|c: char| c.is_ascii_alphabetic()).map_or(rest.len(), |end| at + 1 + end + 1);
         let value = match rest[at..slot].ends_with(['V', 's']) {
-            true => detail.take(),
-            false => number.take(),
+            true => detail.take().map(|detail| detail.to_str_lossy()),
+            false => number.take().map(|number| number.to_string().into()),
         };
         match value {
             Some(value) => out.push_str(&value),
-            None => out.truncate(out.trim_end_matches([':', ' ']).len()),
+            None => out.truncate(begin + out[begin..].trim_end_matches([':', ' ']).len()),
         }
-        rest = rest.split_off(slot);
+        rest = &rest[slot..];
     }
-    out + &rest
+    out.push_str(rest);
 }
 
 /// A queue's fill.
@@ -167,17 +171,20 @@ pub(super) fn queue(queue: &Queue) -> String {
 }
 
 /// How to restart a process that is gone, and where its own words are.
-pub(super) fn restart(who: &ProcessFacts) -> Vec<String> {
-    match (&who.unit, &who.container) {
-        (Some(unit), _) => vec![format!("journalctl -u {unit} -n 50"), format!("systemctl restart {unit}")],
-        (None, Some(container)) => vec![format!("docker logs --tail 50 {container}")],
-        (None, None) => Vec::new(),
-    }
+pub(super) fn restart(who: &ProcessFacts) -> Vec<Text> {
+    let mut lines = Vec::new();
+    lines.extend(journal(who));
+    lines.extend(who.unit.as_ref().map(|unit| text!["systemctl restart ", unit]));
+    lines
 }
 
-/// Where a living process's own words are.
-pub(super) fn journal(who: &ProcessFacts) -> Vec<String> {
-    restart(who).into_iter().take(1).collect()
+/// Where a process's own words are.
+pub(super) fn journal(who: &ProcessFacts) -> Option<Text> {
+    match (&who.unit, &who.container) {
+        (Some(unit), _) => Some(text!["journalctl -u ", unit, " -n 50"]),
+        (None, Some(container)) => Some(format!("docker logs --tail 50 {container}").into()),
+        (None, None) => None,
+    }
 }
 
 #[cfg(test)]
@@ -185,25 +192,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_said_as_people_do() {
-        let said = [
-            (0, "0 µs"),
-            (350_999, "350 ms"),
-            (1_625_000, "1.6 s"),
-            (12_900_000, "12 s"),
-            (300_000_000, "5 min"),
-            (10_800_000_000, "3 h"),
-            (400_000_000_000, "4 days"),
-        ];
-        for (micros, text) in said {
-            assert_eq!(duration(micros), text);
-        }
-    }
-
-    #[test]
     fn formats_are_filled_with_what_is_known() {
         let filled = |text: &str, detail: Option<&str>, number| {
-            fill(&text.into(), detail.map(BString::from).as_ref(), number)
+            let mut out = String::from("x: ");
+            fill(&text.into(), detail.map(BString::from).as_ref(), number, &mut out);
+            out[3..].to_owned()
         };
         assert_eq!(
             filled("%V could not be resolved (%i: %s)", Some("gone.test"), Some(3)),

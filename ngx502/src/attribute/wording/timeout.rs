@@ -1,6 +1,7 @@
 //! Waiting that ended without an answer.
 
-use super::{duration, name_or, name_unit, queue as fill_of};
+use super::{name_or, name_unit, queue as fill_of};
+use crate::attribute::text::Span;
 use crate::attribute::verdict::ProcessFacts;
 use crate::event::Queue;
 
@@ -73,7 +74,7 @@ pub(in crate::attribute) fn accepted_unknown(there: &str) -> String {
 }
 
 pub(in crate::attribute) fn slow(there: &str, who: Option<&ProcessFacts>, waited: Option<u64>) -> String {
-    let waited = waited.map_or("the time allowed".to_owned(), duration);
+    let waited = waited.map_or("the time allowed".to_owned(), |micros| Span(micros).to_string());
     format!(
         "{} accepted the connection to {there} and did not answer within {waited}",
         name_or(who, "the upstream")

@@ -19,14 +19,14 @@ impl Engine for EachRequest {
         outcomes.push(Outcome::Verdict(Box::new(Verdict {
             at: record.at,
             status: request.status,
-            host: self.0.clone(),
+            host: self.0.as_str().into(),
             request: None,
             worker: WorkerFacts::default(),
             upstream: Some(UpstreamFacts { address: address.into(), unix, process: None }),
             symptom: if unix { Symptom::ReadTimedOut } else { Symptom::ConnectRefused },
             cause: if unix { Cause::UpstreamSlow } else { Cause::Killed },
             certainty: Certainty::Proven,
-            summary: String::new(),
+            summary: "".into(),
             evidence: vec![],
             attempts: vec![],
             errno: None,
@@ -63,7 +63,7 @@ fn run(files: &[PathBuf], filter: &Filter) -> (Vec<(String, i128)>, Replayed) {
     let captures = Captures { files: files.to_vec(), filter: filter.clone(), with_query: false };
     let mut watch = |session: &Session, outcome: &Outcome| {
         if let Outcome::Verdict(verdict) = outcome {
-            seen.push((verdict.host.clone(), session.wall(verdict.at) / 1_000_000_000));
+            seen.push((verdict.host.to_string(), session.wall(verdict.at) / 1_000_000_000));
         }
         Ok(())
     };

@@ -4,6 +4,7 @@ use bstr::{BStr, BString, ByteSlice};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use crate::attribute::text::Text;
 use crate::attribute::verdict::{AttemptFacts, Cause, Evidence, ProcessFacts, Symptom, Times, Verdict};
 use crate::session::Session;
 use crate::sink::json::SCHEMA;
@@ -65,7 +66,7 @@ pub(super) struct Line<'a> {
     /// `proven`, `inferred` or `unknown`.
     certainty: &'static str,
     /// One sentence a person can act on.
-    summary: &'a str,
+    summary: &'a Text,
     /// Observed facts in time order.
     #[serde(serialize_with = "evidence")]
     evidence: (&'a Session, &'a [Evidence]),
@@ -78,7 +79,7 @@ pub(super) struct Line<'a> {
     /// Times of the deciding attempt.
     latency: Times,
     /// A command or configuration line each.
-    fix: &'a [String],
+    fix: &'a [Text],
 }
 
 impl<'a> Line<'a> {
@@ -102,7 +103,7 @@ impl<'a> Line<'a> {
             upstream: verdict.upstream.as_ref().map(|upstream| Upstream {
                 address: Lossy(upstream.address.as_bstr()),
                 kind: if upstream.unix { "unix" } else { "tcp" },
-                process: upstream.process.as_ref().map(Process::new),
+                process: upstream.process.as_deref().map(Process::new),
             }),
             symptom: verdict.symptom.as_str(),
             cause: verdict.cause.as_str(),
@@ -166,7 +167,7 @@ impl<'a> Process<'a> {
 struct EvidenceLine<'a> {
     time: Rfc3339,
     event: &'static str,
-    text: &'a str,
+    text: &'a Text,
 }
 
 fn evidence<S: Serializer>(facts: &(&Session, &[Evidence]), serializer: S) -> Result<S::Ok, S::Error> {

@@ -37,13 +37,13 @@ pub(super) fn block(
 ) {
     let mut block = Block { out, options };
     block.headline(session, verdict, rescued);
-    block.rows("", Some(Tone::Strong), &escape::terminal(verdict.summary.as_bytes()));
+    block.rows("", Some(Tone::Strong), &escape::terminal(verdict.summary.to_str().as_bytes()));
     block.chain(verdict);
     block.attempts(&verdict.attempts);
     block.evidence(verdict.at, &verdict.evidence);
     for (number, fix) in verdict.fix.iter().enumerate() {
         let label = if number == 0 { "fix  " } else { "     " };
-        block.rows(label, None, &escape::terminal(fix.as_bytes()));
+        block.rows(label, None, &escape::terminal(fix.to_str().as_bytes()));
     }
     block.worker(verdict);
     block.out.push('\n');
@@ -69,7 +69,7 @@ pub(super) fn line(
         let (method, uri) = request_line(session, request);
         let _ = write!(out, " {method} {}", cut(&uri, 60));
     }
-    let _ = writeln!(out, ": {}", escape::terminal(verdict.summary.as_bytes()));
+    let _ = writeln!(out, ": {}", escape::terminal(verdict.summary.to_str().as_bytes()));
 }
 
 /// The line that stands for verdicts that were not shown.
@@ -196,7 +196,7 @@ impl Block<'_> {
 
     fn fact(&mut self, at: Nanos, fact: &Evidence) {
         let label = format!("{:>9}  {:<11} ", relative(at, fact.at), fact.event);
-        self.rows(&label, None, &escape::terminal(fact.text.as_bytes()));
+        self.rows(&label, None, &escape::terminal(fact.text.to_str().as_bytes()));
     }
 
     fn worker(&mut self, verdict: &Verdict) {
@@ -299,7 +299,7 @@ fn after(total_us: Option<u64>) -> String {
 /// `php-fpm8.2, pid 4711, php8.2-fpm.service`.
 fn names(process: &ProcessFacts) -> String {
     let mut text = format!("{}, pid {}", safe(&process.comm), process.pid);
-    for name in [&process.unit, &process.container].into_iter().flatten() {
+    for name in [process.unit.as_deref(), process.container.as_deref()].into_iter().flatten() {
         let _ = write!(text, ", {}", safe(name.as_bytes()));
     }
     text

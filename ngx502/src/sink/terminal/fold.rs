@@ -6,6 +6,7 @@
 //! The clock is that of the verdicts, so that a replay folds as the live trace did.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bstr::BString;
 
@@ -42,7 +43,7 @@ pub(super) struct Key {
     pub(super) cause: Cause,
     pub(super) upstream: Option<BString>,
     pub(super) culprit: Option<Pid>,
-    pub(super) host: String,
+    pub(super) host: Arc<str>,
 }
 
 impl Key {

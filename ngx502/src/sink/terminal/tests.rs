@@ -57,7 +57,7 @@ fn a_narrow_terminal_wraps_and_never_cuts_the_summary() {
     let text = shown(options, &[sample::verdict(sample::oom_killed())]);
     assert!(text.lines().all(|line| columns(line) <= 60), "{text}");
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains(&sample::oom_killed().summary), "{text}");
+    assert!(words.contains(&*sample::oom_killed().summary.to_str()), "{text}");
     insta::assert_snapshot!(text, @r"
     ── 2026-11-21 UTC ──
 
@@ -119,7 +119,7 @@ fn many_facts_are_cut_in_the_middle_unless_verbose() {
     let mut verdict = sample::oom_killed();
     let fact = verdict.evidence[0].clone();
     verdict.evidence.extend((0..20).map(|number| crate::attribute::verdict::Evidence {
-        text: format!("fact {number}"),
+        text: format!("fact {number}").into(),
         ..fact.clone()
     }));
     let text = shown(detail(Detail::Normal), &[sample::verdict(verdict.clone())]);
@@ -210,7 +210,8 @@ fn different_culprits_are_not_folded_together() {
         .map(|pid| {
             let mut verdict = sample::oom_killed();
             let upstream = verdict.upstream.as_mut().expect("an upstream");
-            upstream.process.as_mut().expect("a process").pid = Pid(pid);
+            let process = upstream.process.as_mut().expect("a process");
+            std::sync::Arc::make_mut(process).pid = Pid(pid);
             sample::verdict(verdict)
         })
         .collect();
