@@ -10,6 +10,7 @@
 
 mod answer;
 mod bound;
+mod chatter;
 mod connection;
 mod emit;
 mod filter;

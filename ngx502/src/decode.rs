@@ -153,6 +153,7 @@ fn request(wire: &wire::Request) -> Request {
         peer: text(&wire.peer, wire.peer_len),
         closed: socket(&wire.closed).map(Box::new),
         answer_follows: wire.answer_follows != 0,
+        log_unread: false,
     }
 }
 

@@ -87,6 +87,13 @@ pub enum Body {
         /// Why, e.g. `ring buffer full`.
         reason: String,
     },
+    /// The tracer observes less from here on than it did, by its own decision.
+    Notice {
+        /// What it is about, as a name for programs: `log-unread`.
+        topic: String,
+        /// What and why, as a sentence.
+        text: String,
+    },
     /// Enrichment: what /proc knew of a process (the start snapshot, or looked up while it lived).
     Process(Box<ProcessInfo>),
     /// Enrichment: who listens at one place, from the start snapshot (`complete: false`, one endpoint found
@@ -215,6 +222,19 @@ pub struct Request {
     pub closed: Option<Box<Socket>>,
     /// Whether an [`Answer`] will follow (the client's socket is watched).
     pub answer_follows: bool,
+    /// Whether the tracer had ceased to read this nginx's log, for it says too much (see [`Body::Notice`]).
+    #[serde(default)]
+    pub log_unread: bool,
+}
+
+/// NGX_LOG_ERR, the least severe level at which nginx tells why an upstream failed.
+const NGX_LOG_ERR: u64 = 4;
+
+impl Request {
+    /// Whether what nginx says of its attempts did not reach the tracer: hidden by the level of its log, or unread.
+    pub fn is_muted(&self) -> bool {
+        self.log_unread || self.log_level.is_some_and(|level| level < NGX_LOG_ERR)
+    }
 }
 
 /// `ngx_http_upstream_state_t`: nginx's own account of one attempt.

@@ -8,7 +8,7 @@ use ngx502_common::{
 };
 
 use crate::{
-    emit,
+    chatter, emit,
     maps::TRACED,
     report::{self, Call},
     request, task, thread, user,
@@ -146,6 +146,7 @@ fn try_ssl_error(ctx: &ProbeContext) -> Option<()> {
 fn try_log_error_core(ctx: &ProbeContext) -> Option<()> {
     let level: u64 = ctx.arg(0)?;
     if level > LEVEL_ERROR {
+        chatter::count();
         return None;
     }
     // All registers at once, before any branch: the verifier refuses a load through a pointer into the context that

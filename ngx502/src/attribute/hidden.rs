@@ -1,5 +1,5 @@
-//! The symptom of an attempt that nginx did not word, or whose words `error_log … crit` hides: from nginx's states and
-//! the socket that the worker closed last.
+//! The symptom of an attempt that nginx did not word, or whose words the level of its log hides (`error_log … crit`) or
+//! keeps from being read (`debug`): from nginx's states and the socket that the worker closed last.
 
 use bstr::ByteSlice;
 
@@ -9,8 +9,6 @@ use super::verdict::Symptom;
 use super::world::World;
 use crate::event::{Endpoint, EndpointInfo, Ends, Nanos, PathKind, Pid, Queue, Request, Socket, State};
 
-/// NGX_LOG_ERR: below this level nginx hides what it says about upstreams.
-const LEVEL_ERROR: u64 = 4;
 /// Header buffers are whole pages (or half ones).
 const BUFFER: u64 = 4_096;
 /// How long a look-up tells of the present (nanoseconds).
@@ -22,7 +20,7 @@ pub(super) fn infer(world: &World, at: Nanos, request: &Request, stderr: bool) -
         return None;
     }
     let request = &with_own_socket(request);
-    let muted = request.log_level.is_some_and(|level| level < LEVEL_ERROR);
+    let muted = request.is_muted();
     let states = request.states.as_deref().unwrap_or_default();
     let Some(state) = states.last() else {
         let unresolved = request.has_upstream && !request.has_cache && request.peer.is_none() && muted;

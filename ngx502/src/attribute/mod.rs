@@ -85,6 +85,9 @@ impl Attributor {
             Body::Lost { events, reason } => {
                 scene.emit(Outcome::Lost { events: *events, reason: reason.clone() });
             }
+            Body::Notice { topic, text } => {
+                scene.emit(Outcome::Notice { at: record.at, topic: topic.clone(), text: text.clone() });
+            }
             _ => {}
         }
         requests.sweep(&mut scene, now);

@@ -179,7 +179,7 @@ impl Pending {
             return own;
         }
         let by_auth = self.page.as_ref().is_some_and(|(_, page)| {
-            let muted = page.log_level.is_some_and(|level| level < 4) && self.sub_failed;
+            let muted = page.is_muted() && self.sub_failed;
             page.status == 500 && (self.auth.is_some() || muted)
         });
         if by_auth { others } else { Vec::new() }

@@ -254,6 +254,6 @@ pub(super) fn wanted(options: &Options, outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Verdict(verdict) => statuses.contains(&verdict.status),
         Outcome::NotUpstream { status } => statuses.contains(status),
-        Outcome::Rescued(_) | Outcome::Lost { .. } => true,
+        Outcome::Rescued(_) | Outcome::Lost { .. } | Outcome::Notice { .. } => true,
     }
 }

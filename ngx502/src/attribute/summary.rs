@@ -93,6 +93,7 @@ impl Summary {
                 self.time_failures(verdict);
             }
             Outcome::Lost { events, .. } => self.lost_events += events,
+            Outcome::Notice { .. } => {}
             Outcome::NotUpstream { status } => *self.not_upstream.entry(*status).or_default() += 1,
         }
     }

@@ -24,6 +24,15 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// The tracer observes less from here on.
+    Notice {
+        /// Since when.
+        at: Nanos,
+        /// What it is about, as a name for programs.
+        topic: String,
+        /// What and why, as a sentence.
+        text: String,
+    },
     /// nginx answered ≥ 500 on its own, without an upstream (`return 502`, a cached error): counted, not explained.
     NotUpstream {
         /// The status.

@@ -111,7 +111,7 @@ impl World {
             Body::Attempt(_) | Body::Request(_) | Body::Answer(_) => {}
             Body::MemoryLimit(limit) => self.processes.memory_limit(limit),
             Body::PathAlias { path, resolved } => self.listeners.alias(path, resolved),
-            Body::Latency(_) | Body::Tick => {}
+            Body::Latency(_) | Body::Tick | Body::Notice { .. } => {}
         }
     }
 

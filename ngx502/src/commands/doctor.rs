@@ -10,14 +10,16 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::trace::targets::LOG_LIMIT;
 use crate::{
     escape,
+    event::Pid,
     kernel::{
         load::{Kernel, SignalState},
         preflight,
         providers::{UPROBES, without_uprobe},
     },
-    nginx::{binary::Binary, discover, layout},
+    nginx::{binary::Binary, discover, is_debug, layout, load_bias, log_level},
 };
 
 /// One line of the diagnosis; as JSON, `type` comes first.
@@ -151,13 +153,12 @@ fn nginx() -> Vec<Finding> {
         .filter_map(|id| {
             let first = of(id).next()?;
             let exe = escape::terminal(&first.exe).into_owned();
-            let pids = of(id).map(|nginx| nginx.process.pid.0).collect();
             Some(match Binary::open(&first.binary_path) {
-                Ok(binary) => executable(exe, pids, &binary),
+                Ok(binary) => executable(exe, of(id).map(|nginx| nginx.process.pid).collect(), &binary),
                 Err(error) => Finding::Nginx {
                     exe,
                     version: None,
-                    pids,
+                    pids: of(id).map(|nginx| nginx.process.pid.0).collect(),
                     probes: Vec::new(),
                     problems: vec![error.to_string()],
                     layout: "unknown".to_owned(),
@@ -167,20 +168,30 @@ fn nginx() -> Vec<Finding> {
         .collect()
 }
 
-fn executable(exe: String, pids: Vec<u32>, binary: &Binary) -> Finding {
+fn executable(exe: String, pids: Vec<Pid>, binary: &Binary) -> Finding {
     let named = binary.functions.named();
     let offset =
         |symbol: &str| named.iter().find(|(name, _)| *name == symbol).and_then(|(_, offset)| *offset);
     let (probes, missing): (Vec<&str>, Vec<&str>) =
         UPROBES.iter().map(|(_, symbol)| *symbol).partition(|symbol| offset(symbol).is_some());
     let mut problems: Vec<_> = binary.problem().iter().map(ToString::to_string).collect();
+    problems.extend(pids.iter().find_map(|pid| debug_log(*pid, binary)));
     problems.extend(missing.iter().map(|symbol| format!("without {symbol}: {}", without_uprobe(symbol))));
     Finding::Nginx {
         exe,
         version: binary.version.as_ref().map(ToString::to_string),
-        pids,
+        pids: pids.into_iter().map(|pid| pid.0).collect(),
         probes: probes.into_iter().map(str::to_owned).collect(),
         problems,
         layout: format!("{:?}", layout::of(binary).1),
     }
+}
+
+/// What a log at `debug` means for the trace of a process.
+fn debug_log(pid: Pid, binary: &Binary) -> Option<String> {
+    log_level(pid, binary, load_bias(pid, binary)?).filter(|level| is_debug(*level)).map(|_| {
+        format!(
+            "the error_log of process {pid} is at debug: `trace` reads it up to {LOG_LIMIT} messages a second, and infers              symptoms from nginx's states beyond"
+        )
+    })
 }

@@ -196,7 +196,7 @@ impl Live {
     }
 
     fn accept(&mut self, decoded: Decoded) -> Result<()> {
-        let record = match decoded {
+        let mut record = match decoded {
             Decoded::Record(record) => record,
             Decoded::Exec(process) => {
                 let mut found = self.targets.executed(&process, &mut self.kernel);
@@ -204,10 +204,13 @@ impl Live {
                 return found.iter().try_for_each(|record| self.pipeline.push(record));
             }
         };
-        match &record.body {
+        match &mut record.body {
             Body::Fork { parent, child } => self.targets.forked(parent.pid, child.pid),
-            Body::Request(request) if request.log_level.is_some_and(nginx::hides_failures) => {
-                self.targets.log_hides(request.key.worker, &mut self.kernel);
+            Body::Request(request) => {
+                request.log_unread = self.targets.leaves_log_unread(request.key.worker);
+                if request.log_level.is_some_and(nginx::hides_failures) {
+                    self.targets.log_hides(request.key.worker, &mut self.kernel);
+                }
             }
             Body::Exit(exit) => {
                 self.targets.exited(exit.process.pid);
@@ -222,9 +225,9 @@ impl Live {
 
     fn tick(&mut self) -> Result<()> {
         let now = clock::now();
-        for record in self.targets.catch_up(&mut self.kernel) {
-            self.pipeline.push(&record)?;
-        }
+        let found = self.targets.catch_up(&mut self.kernel);
+        let unread = self.targets.watch_logs(&mut self.kernel, now);
+        found.iter().chain(&unread).try_for_each(|record| self.pipeline.push(record))?;
         for (reason, total) in self.kernel.lost().into_iter().enumerate() {
             let events = total - self.lost[reason];
             if events > 0 {

@@ -7,9 +7,6 @@ use nix::libc::{EACCES, EADDRNOTAVAIL, ECONNRESET, EMFILE, ENFILE, ENOENT, EPERM
 
 use crate::event::{Attempt, Endpoint, Ends, Pid, ProcessRef, Request, Socket};
 
-/// From this `log_level` on (`error`) nginx reports attempts itself; below it, only the request's end is seen.
-const LOG_LEVEL_ERROR: u64 = 4;
-
 /// One question; equal ones within a second are asked once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Question {
@@ -46,7 +43,7 @@ pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Question> {
 
 /// The questions that an error page raises: none where nginx reported the attempts themselves.
 pub(super) fn of_request(request: &Request) -> Vec<Question> {
-    if !request.has_upstream || request.log_level.is_none_or(|level| level >= LOG_LEVEL_ERROR) {
+    if !request.has_upstream || !request.is_muted() {
         return Vec::new();
     }
     let last = request.states.as_ref().and_then(|states| states.last()?.peer.as_ref());

@@ -23,7 +23,7 @@ impl<'a> Row<'a> {
         match outcome {
             Outcome::Verdict(verdict) => Some(Row { session, verdict, kind: "verdict" }),
             Outcome::Rescued(verdict) => Some(Row { session, verdict, kind: "rescued" }),
-            Outcome::Lost { .. } | Outcome::NotUpstream { .. } => None,
+            Outcome::Lost { .. } | Outcome::Notice { .. } | Outcome::NotUpstream { .. } => None,
         }
     }
 

@@ -59,6 +59,7 @@ pub struct Kernel {
     binaries: HashMap<MapData, FileKey, KnownBinary>,
     worker_slots: Array<MapData, u64>,
     layouts: Array<MapData, NginxLayout>,
+    chatter: PerCpuArray<MapData, u64>,
     holders: HashMap<MapData, u32, u8>,
     lost: PerCpuArray<MapData, u64>,
     /// What became of each signal.
@@ -93,6 +94,7 @@ impl Kernel {
             binaries: HashMap::try_from(take(&mut ebpf, "BINARIES")?)?,
             worker_slots: Array::try_from(take(&mut ebpf, "WORKER_SLOTS")?)?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
+            chatter: PerCpuArray::try_from(take(&mut ebpf, "CHATTER")?)?,
             holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
             lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
             ebpf,
@@ -167,6 +169,15 @@ impl Kernel {
             .with_context(|| format!("cannot attach {program} to {}", binary.display()))
     }
 
+    /// Takes a uprobe back.
+    ///
+    /// # Errors
+    /// When it is not attached.
+    pub fn detach_uprobe(&mut self, program: &str, link: UProbeLinkId) -> Result<()> {
+        let probe: &mut UProbe = program_mut(&mut self.ebpf, program)?;
+        probe.detach(link).map_err(explain)
+    }
+
     /// Sets the layout of a binary.
     ///
     /// # Errors
@@ -204,6 +215,12 @@ impl Kernel {
         if let Err(error) = self.binaries.insert(file, known, 0) {
             log::debug!("file {file:?}: {error}");
         }
+    }
+
+    /// How many messages below the level `error` the processes with the layout at `index` have written so far, as far as
+    /// `ngx_log_error_core` was probed.
+    pub fn chatter(&self, index: u32) -> u64 {
+        self.chatter.get(&index, 0).map_or(0, |counts| counts.iter().sum())
     }
 
     /// Tells the programs that a process may hold a listening socket.

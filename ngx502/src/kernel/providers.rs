@@ -153,6 +153,9 @@ pub const UPROBES: &[(&str, &str)] = &[
     ("ssl_error", "ngx_ssl_error"),
 ];
 
+/// The probe that reads nginx's error log, of [`UPROBES`].
+pub const LOG: &str = "log_error_core";
+
 /// The hook of `--passthrough`: on nginx's success path, some 1.5 µs a response.
 pub const PASSTHROUGH: (&str, &str) = ("send_header", "ngx_http_send_header");
 

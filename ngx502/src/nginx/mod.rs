@@ -18,7 +18,7 @@ pub use bias::load_bias;
 pub use binary::{Binary, BinaryId, Functions};
 pub use discover::{NginxProcess, inspect, processes, select};
 pub use layout::LayoutSource;
-pub use log_level::{hides_failures, log_level};
+pub use log_level::{hides_failures, is_debug, log_level};
 pub use problem::{BinaryError, BinaryProblem};
 pub use role::Role;
 pub use version::{Product, Signature, Version};

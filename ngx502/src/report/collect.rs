@@ -99,6 +99,8 @@ impl Collector {
                 let parts = [session.host.as_bytes(), reason.as_bytes()];
                 self.lost.add(&parts, *events, || LostTally::new(session, reason));
             }
+            // Each verdict says itself what was only inferred.
+            Outcome::Notice { .. } => {}
             Outcome::NotUpstream { .. } => self.not_upstream += 1,
         }
     }

@@ -5,6 +5,7 @@
 //! | `ready` | once attached | `schema::Ready` |
 //! | `verdict`, `rescued` | a client request failed, or was rescued | `schema::Line` |
 //! | `lost` | records were lost | `events`, `reason` |
+//! | `notice` | less is observed from here on | `time`, `host`, `topic`, `text` |
 //! | `latency` | on demand and at intervals | `schema::Latency` |
 //! | `summary` | last | `schema::Summary` |
 //!
@@ -21,7 +22,7 @@ use crate::escape::is_deceptive;
 use crate::session::Session;
 use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
 
-use self::schema::{Latency, Line, Lost, Ready, Summary};
+use self::schema::{Latency, Line, Lost, Notice, Ready, Summary};
 
 mod schema;
 
@@ -94,6 +95,7 @@ pub fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome)
         Outcome::Verdict(verdict) => write_line(buffer, &Line::new("verdict", session, verdict)),
         Outcome::Rescued(verdict) => write_line(buffer, &Line::new("rescued", session, verdict)),
         Outcome::Lost { events, reason } => write_line(buffer, &Lost::new(*events, reason)),
+        Outcome::Notice { at, topic, text } => write_line(buffer, &Notice::new(session, *at, topic, text)),
         Outcome::NotUpstream { .. } => Ok(()),
     }
 }

@@ -155,7 +155,8 @@ impl<W: io::Write> Sink for TerminalSink<W> {
                 self.lost.reason.clone_from(reason);
                 self.advance(self.fold.now());
             }
-            Outcome::NotUpstream { .. } => {}
+            // Said on standard error when it happened, and in each summary that it concerns.
+            Outcome::Notice { .. } | Outcome::NotUpstream { .. } => {}
         }
         if self.text.len() >= 64 * 1024 { self.drain() } else { Ok(()) }
     }

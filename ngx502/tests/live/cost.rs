@@ -1,21 +1,25 @@
 //! What the probes take from nginx is told, and verbose logs do not make it more.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use xtask::lab::Stage;
-use xtask::lab::faults;
+use xtask::lab::{faults, wait};
 
 use crate::told;
-use crate::tracer::program;
+use crate::tracer::{Tracer, program};
 
 /// The fault that every request here meets.
 const FAULT: &str = "refused-nobody";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test("cost::doctor-tells-what-each-hook-takes", || told(doctor_tells_what_each_hook_takes()))]
+    vec![
+        Trial::test("cost::doctor-tells-what-each-hook-takes", || told(doctor_tells_what_each_hook_takes())),
+        Trial::test("cost::a-log-at-debug-is-left-unread", || told(a_log_at_debug_is_left_unread())),
+    ]
 }
 
 /// `doctor --cost` beside requests that fail: each meets a uprobe, and some of its socket's states.
@@ -55,5 +59,44 @@ fn doctor_tells_what_each_hook_takes() -> Result<()> {
     ensure!((share / sum - 1.0).abs() < 1e-6, "{share} is not the sum {sum}: {together}");
     let traps = together["traps_per_second"].as_f64().context("no traps")?;
     ensure!(traps > 0.0, "no trap was counted: {together}");
+    Ok(())
+}
+
+/// Under load nginx at `debug` writes more messages than are worth their traps: the probe on them goes, what tells of
+/// failures without it comes, that is said once, and verdicts are right all the same.
+fn a_log_at_debug_is_left_unread() -> Result<()> {
+    const GARBAGE: &str = "header-garbage";
+    let mut stage = Stage::start(&[faults::named(FAULT), faults::named(GARBAGE)], |config| {
+        config.error_level = "debug".to_owned();
+    })?;
+    stage.arm(GARBAGE)?;
+    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    let before = tracer.probes()?;
+    let first = stage.fire(GARBAGE)?;
+    let read = tracer.wait_for_uri("verdict", &first.uri)?;
+    let mut asked = 1;
+    let notice = wait::until("the log to be too much", Duration::from_secs(30), || {
+        for _ in 0..20 {
+            asked += usize::from(stage.fire(FAULT).is_ok());
+        }
+        tracer.peek_for(|line| line["type"] == "notice")
+    })?;
+    ensure!(notice["topic"] == "log-unread", "another notice: {notice}");
+    let now = tracer.probes()?;
+    ensure!(now == before + 1, "{before} probes, then {now}: one was to go and two to come");
+    let shot = stage.fire(GARBAGE)?;
+    let inferred = tracer.wait_for_uri("verdict", &shot.uri)?;
+    for (line, certainty) in [(&read, "proven"), (&inferred, "inferred")] {
+        ensure!(
+            line["symptom"] == "header-invalid" && line["certainty"] == certainty,
+            "not {certainty}: {line}"
+        );
+    }
+    let (said, complaints) = tracer.stop_with_complaints()?;
+    ensure!(said.notices.len() == 1, "said {} times", said.notices.len());
+    ensure!(complaints.matches("does without it").count() == 1, "on standard error: {complaints}");
+    ensure!(said.verdicts.len() == asked + 1, "{} verdicts of {}", said.verdicts.len(), asked + 1);
+    let refused = said.summary["by_symptom"]["connect-refused"].as_u64();
+    ensure!(refused == Some(asked as u64 - 1), "of {} refusals {refused:?} were told", asked - 1);
     Ok(())
 }

@@ -34,6 +34,8 @@ pub(crate) struct Said {
     pub(crate) rescued: Vec<Value>,
     /// `lost` lines.
     pub(crate) lost: Vec<Value>,
+    /// `notice` lines.
+    pub(crate) notices: Vec<Value>,
     /// `latency` lines.
     pub(crate) latency: Vec<Value>,
     /// The `summary`.
@@ -124,6 +126,23 @@ impl Tracer {
         })
     }
 
+    /// How many uprobes and kprobes it has attached: a perf event each, or since Linux 5.15 a link to one.
+    pub(crate) fn probes(&self) -> Result<usize> {
+        let process = format!("/proc/{}", self.child.id());
+        let open = std::fs::read_dir(format!("{process}/fd"))?;
+        let is_probe = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry?;
+            let target = std::fs::read_link(entry.path())?;
+            let number = entry.file_name();
+            let info = std::fs::read_to_string(format!("{process}/fdinfo/{}", number.display()))?;
+            std::io::Result::Ok(
+                target.as_os_str() == "anon_inode:[perf_event]" || info.contains("link_type:\tperf"),
+            )
+        };
+        // A descriptor may be closed between listing and reading.
+        Ok(open.map(is_probe).filter(|probe| matches!(probe, Ok(true))).count())
+    }
+
     /// Sends the tracer a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
@@ -152,6 +171,7 @@ impl Tracer {
                 Some("verdict") => said.verdicts.push(line),
                 Some("rescued") => said.rescued.push(line),
                 Some("lost") => said.lost.push(line),
+                Some("notice") => said.notices.push(line),
                 Some("latency") => said.latency.push(line),
                 Some("summary") => said.summary = line,
                 Some("ready") => {}

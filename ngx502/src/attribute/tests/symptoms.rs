@@ -154,6 +154,15 @@ fn crit_hides_the_text_but_not_the_symptom() {
     for (status, state, closed, symptom) in cases {
         assert_eq!(Trace::new().feed(muted(status, state, closed)).verdict().symptom, symptom);
     }
+    let unread = Request { log_level: Some(0x7fff_fff0), log_unread: true, ..page(502) };
+    let verdict = Trace::new().feed(Body::Request(Box::new(unread.clone()))).verdict();
+    is(&verdict, Symptom::NameUnresolved, Cause::Dns, Certainty::Inferred);
+    let read = Request { log_unread: false, ..unread };
+    assert_eq!(
+        Trace::new().feed(Body::Request(Box::new(read))).end(),
+        [Outcome::NotUpstream { status: 502 }],
+        "a log that is read would have said so"
+    );
     let resolver = Request { log_level: Some(3), ..page(502) };
     let verdict = Trace::new().feed(Body::Request(Box::new(resolver))).verdict();
     is(&verdict, Symptom::NameUnresolved, Cause::Dns, Certainty::Inferred);

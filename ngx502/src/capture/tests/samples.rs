@@ -85,6 +85,7 @@ pub(super) fn storm(index: u64) -> [Record; 3] {
         peer,
         closed: Some(Box::new(socket)),
         answer_follows: true,
+        log_unread: false,
         ..Request::default()
     };
     let answer = Answer { key, status: Some(502), states: 1, last_state: Some(state), client_gone: false };

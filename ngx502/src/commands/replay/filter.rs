@@ -44,7 +44,7 @@ impl Filter {
         Cow::Owned(Latency { since: latency.since, series })
     }
 
-    /// Whether an outcome is to be shown. Losses always are, for the filter's hosts; answers that nginx gave without
+    /// Whether an outcome is to be shown. Losses and notices always are, for the filter's hosts; answers that nginx gave without
     /// an upstream have neither time nor cause, so that any filter but the host's hides them.
     pub fn accepts(&self, session: &Session, outcome: &Outcome) -> bool {
         self.accepts_host(session)
@@ -52,7 +52,7 @@ impl Filter {
                 Outcome::Verdict(verdict) | Outcome::Rescued(verdict) => {
                     self.accepts_verdict(session, verdict)
                 }
-                Outcome::Lost { .. } => true,
+                Outcome::Lost { .. } | Outcome::Notice { .. } => true,
                 Outcome::NotUpstream { .. } => !self.looks_inside(),
             }
     }

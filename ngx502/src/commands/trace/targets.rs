@@ -1,18 +1,23 @@
 //! The nginx binaries and processes under trace: attached once a binary, followed from fork to exit.
 
+mod logs;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use aya::programs::uprobe::UProbeLinkId;
 use bstr::BString;
 
+use self::logs::Chatter;
+pub(in crate::commands) use self::logs::LIMIT as LOG_LIMIT;
 use crate::{
     decode::Texts,
     event::{Body, Pid, ProcessRef, Record, WorkerInfo},
     kernel::{
         load::Kernel,
-        providers::{FOR_HIDDEN_LOGS, PASSTHROUGH, UPROBES},
+        providers::{FOR_HIDDEN_LOGS, LOG, PASSTHROUGH, UPROBES},
     },
     nginx::{Binary, BinaryId, NginxProcess, discover, hides_failures, layout, load_bias, log_level},
 };
@@ -26,8 +31,12 @@ struct Target {
     probes: Vec<&'static str>,
     /// Those of [`FOR_HIDDEN_LOGS`] that were not needed yet, with their places.
     deferred: Vec<(&'static str, u64)>,
-    /// Its error log was seen to hide failures.
+    /// The text of its failures was seen to be hidden, or is no longer read.
     log_hides: bool,
+    /// The probe that reads its error log, unless there is none any more, and how much it had to read.
+    log: Option<(UProbeLinkId, Chatter)>,
+    /// Its error log is no longer read, since it says too much.
+    log_unread: bool,
     /// Its path in its own root.
     exe: BString,
 }
@@ -164,26 +173,6 @@ impl Targets {
         }
     }
 
-    /// A worker's `error_log` hides the text of its failures: what tells them all the same is attached from now on.
-    pub(super) fn log_hides(&mut self, worker: Pid, kernel: &mut Kernel) {
-        let Some(Member { id, .. }) = self.members.get(&worker) else { return };
-        let Some(target) = self.binaries.get_mut(id).filter(|target| !target.log_hides) else { return };
-        target.log_hides = true;
-        for (pid, _) in self.members.iter().filter(|(_, member)| member.id == *id) {
-            if let Err(error) = kernel.trace(pid.0, target.index, true) {
-                log::debug!("nginx {pid}: {error:#}");
-            }
-        }
-        kernel.know_binary(id.key(), target.index, true, self.selected.is_empty());
-        let path = format!("/proc/{worker}/exe");
-        for (program, offset) in target.deferred.drain(..) {
-            if let Err(error) = kernel.attach_uprobe(program, Path::new(&path), offset) {
-                target.probes.retain(|probe| *probe != program);
-                log::warn!("{}: what its error log hides stays hidden: {error:#}", target.exe);
-            }
-        }
-    }
-
     /// A process is gone.
     pub(super) fn exited(&mut self, pid: Pid) {
         self.members.remove(&pid);
@@ -286,7 +275,7 @@ impl Targets {
         log::debug!("{exe}: layout from {source:?}: {layout:?}");
         kernel.set_layout(index, layout)?;
         let offsets = binary.functions.named();
-        let (mut probes, mut deferred) = (Vec::new(), Vec::new());
+        let (mut probes, mut deferred, mut log) = (Vec::new(), Vec::new(), None);
         for (program, symbol) in UPROBES.iter().chain(self.passthrough.then_some(&PASSTHROUGH)) {
             let Some(offset) =
                 offsets.iter().find(|(name, _)| name == symbol).and_then(|(_, offset)| *offset)
@@ -296,12 +285,16 @@ impl Targets {
             if FOR_HIDDEN_LOGS.contains(program) {
                 deferred.push((*program, offset));
             } else {
-                kernel.attach_uprobe(program, path, offset)?;
+                let link = kernel.attach_uprobe(program, path, offset)?;
+                if *program == LOG {
+                    log = Some((link, Chatter::new(super::clock::now())));
+                }
             }
             probes.push(*program);
         }
         kernel.know_binary(id.key(), index, false, self.selected.is_empty());
-        self.binaries.insert(id, Target { binary, index, probes, deferred, log_hides: false, exe });
+        let (log_hides, log_unread) = (false, false);
+        self.binaries.insert(id, Target { binary, index, probes, deferred, log_hides, log, log_unread, exe });
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use crate::attribute::text::Text;
 use crate::attribute::verdict::{AttemptFacts, Cause, Evidence, ProcessFacts, Symptom, Times, Verdict};
+use crate::event::Nanos;
 use crate::session::Session;
 use crate::sink::json::SCHEMA;
 use crate::sink::time::Rfc3339;
@@ -223,6 +224,23 @@ pub(super) struct Lost<'a> {
 impl<'a> Lost<'a> {
     pub(super) fn new(events: u64, reason: &'a str) -> Lost<'a> {
         Lost { kind: "lost", events, reason }
+    }
+}
+
+/// A `notice` line.
+#[derive(Serialize)]
+pub(super) struct Notice<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: Rfc3339,
+    host: &'a str,
+    topic: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Notice<'a> {
+    pub(super) fn new(session: &'a Session, at: Nanos, topic: &'a str, text: &'a str) -> Notice<'a> {
+        Notice { kind: "notice", time: Rfc3339::new(session.wall(at)), host: &session.host, topic, text }
     }
 }
 

@@ -30,6 +30,12 @@ mod reader {
             events: u64,
             reason: String,
         },
+        Notice {
+            time: String,
+            host: String,
+            topic: String,
+            text: String,
+        },
         Summary {
             verdicts: u64,
             rescued: u64,
@@ -235,6 +241,9 @@ fn the_lines_around_the_verdicts() {
     sink.ready(&session).expect("memory");
     sink.outcome(&session, &Outcome::NotUpstream { status: 503 }).expect("memory");
     sink.outcome(&session, &Outcome::Lost { events: 3, reason: "ring buffer full".into() }).expect("memory");
+    let notice =
+        Outcome::Notice { at: session.ready_at, topic: "log-unread".into(), text: "it says too much".into() };
+    sink.outcome(&session, &notice).expect("memory");
     sink.tick(0).expect("memory");
     sink.summary(&session, &sample::summary()).expect("memory");
     sink.latency(&session, session.wall(session.ready_at), &sample::upstreams()).expect("memory");
@@ -254,6 +263,7 @@ fn the_lines_around_the_verdicts() {
     insta::assert_snapshot!(text, @r#"
     {"type":"ready","schema":1,"version":"0.1.0","kernel":"6.1.0-37-amd64","workers":[811,812],"providers":{"listen":"raw_tp","closer":null},"host":"web-1","time":"2026-11-21T03:12:35.000000Z"}
     {"type":"lost","events":3,"reason":"ring buffer full"}
+    {"type":"notice","time":"2026-11-21T03:12:35.000000Z","host":"web-1","topic":"log-unread","text":"it says too much"}
     {"type":"summary","verdicts":12345,"rescued":12,"by_cause":{"oom-killed":12000,"not-listening":345},"by_symptom":{"connect-refused":12345},"not_upstream":{"503":7},"lost_events":0,"latency":{"connect_us":{"count":52000,"p50":85,"p90":120,"p99":1250,"max":9800},"first_byte_us":null,"total_us":{"count":52000,"p50":12000,"p90":85000,"p99":1250000,"max":60000000}},"upstreams":[{"address":"unix:/run/php/\u001b[31mphp.sock","ok":true,"connect_us":null,"first_byte_us":null,"total_us":{"count":52000,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}},{"address":"unix:/run/php/\u001b[31mphp.sock","ok":false,"connect_us":null,"first_byte_us":null,"total_us":{"count":7,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}}]}
     {"type":"latency","time":"2026-11-21T03:12:35.000000Z","host":"web-1","upstreams":[{"address":"unix:/run/php/\u001b[31mphp.sock","ok":true,"connect_us":null,"first_byte_us":null,"total_us":{"count":52000,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}},{"address":"unix:/run/php/\u001b[31mphp.sock","ok":false,"connect_us":null,"first_byte_us":null,"total_us":{"count":7,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}}]}
     "#);

@@ -1,0 +1,24 @@
+//! How much nginx's log says that is no failure: each such call costs a trap, and user space ends that when it is much.
+
+use aya_ebpf::{macros::map, maps::PerCpuArray};
+
+use crate::{maps::TRACED, task};
+
+/// As many as `LAYOUTS` has.
+const BINARIES: u32 = 256;
+
+/// Log calls below the level `error`, by the caller's entry in `LAYOUTS`. Only ever grows; user space reads the
+/// difference.
+#[map]
+pub static CHATTER: PerCpuArray<u64> = PerCpuArray::with_max_entries(BINARIES, 0);
+
+/// Counts one call of a traced process.
+#[inline(always)]
+pub fn count() {
+    // SAFETY: read at once.
+    let Some(traced) = (unsafe { TRACED.get(&task::tgid()) }) else { return };
+    if let Some(calls) = CHATTER.get_ptr_mut(traced.layout) {
+        // SAFETY: this CPU's own entry; a count that a preemption loses does not matter.
+        unsafe { *calls += 1 };
+    }
+}
