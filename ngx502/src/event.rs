@@ -117,6 +117,10 @@ pub enum Body {
         /// Without symbolic links, in the worker's root.
         resolved: BString,
     },
+    /// Enrichment: what the routing table answers a worker.
+    Route(RouteLookup),
+    /// Enrichment: what may refuse a worker's connect besides permission bits and routes.
+    Guards(Box<Guards>),
     /// A tracer's view of nginx processes changed: one was found or attached.
     Worker(WorkerInfo),
     /// Latency histograms of successful requests, per upstream, for one interval (reserved for `trace`'s
@@ -613,6 +617,46 @@ pub struct RefusedAt {
     pub mode: u32,
     /// True: search permission on a directory; false: write permission on the socket.
     pub search: bool,
+}
+
+/// The kernel's own route look-up (RTM_GETROUTE) towards an upstream, in a worker's network namespace and as its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteLookup {
+    /// The worker.
+    pub worker: Pid,
+    /// Towards.
+    pub to: IpAddr,
+    /// In this network namespace.
+    pub netns: u32,
+    /// What it answered: EACCES is a prohibit route, EHOSTUNREACH an unreachable one, EINVAL a blackhole, ENETUNREACH
+    /// none at all. `None`: there is a route.
+    pub errno: Option<i32>,
+}
+
+/// What may refuse a worker's socket(2) or connect(2): security modules, seccomp, BPF programs of its cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guards {
+    /// The worker.
+    pub worker: Pid,
+    /// `/sys/kernel/security/lsm`: `capability,landlock,apparmor`; `None` where it cannot be read.
+    pub modules: Option<String>,
+    /// The mandatory policy that the worker runs under.
+    pub confinement: Option<Confinement>,
+    /// Whether a seccomp filter is loaded; `None` where the kernel does not say.
+    pub seccomp: Option<bool>,
+    /// BPF programs that decide about TCP connects in its cgroup and those above; `None` where the kernel does not say.
+    pub cgroup_programs: Option<u32>,
+}
+
+/// A security module's hold on a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// `apparmor`, `selinux`, `smack`.
+    pub module: String,
+    /// The process's label (`/proc/PID/attr/current`); hostile.
+    pub label: String,
+    /// Whether the module refuses what the label forbids, or only reports it; `None` where it does not say.
+    pub enforced: Option<bool>,
 }
 
 /// Descriptor limits.

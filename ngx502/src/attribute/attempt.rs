@@ -85,7 +85,8 @@ impl Failure {
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
         let named = || self.peer.as_ref().and_then(|peer| parse_peer(peer.as_bstr()));
         match self.socket.as_ref().map(|socket| &socket.ends) {
-            Some(Ends::Tcp { remote, .. }) => Some(Endpoint::Tcp(*remote)),
+            // A connect that was refused before it had a route left the socket without addresses.
+            Some(Ends::Tcp { remote, .. }) if remote.port() != 0 => Some(Endpoint::Tcp(*remote)),
             Some(Ends::Unix { path }) if !path.is_empty() => {
                 named().or_else(|| Some(Endpoint::Unix(path.clone())))
             }

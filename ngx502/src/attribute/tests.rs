@@ -250,6 +250,7 @@ fn is(verdict: &Verdict, symptom: Symptom, cause: Cause, certainty: Certainty) {
 }
 
 mod causes;
+mod denied;
 mod flow;
 mod symptoms;
 mod unseen;

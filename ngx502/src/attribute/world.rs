@@ -1,6 +1,6 @@
 //! Everything that records told about the host: the state that causes are found in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bstr::BString;
 
@@ -9,7 +9,8 @@ use super::listeners::Listeners;
 use super::processes::Processes;
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
-    Body, Endpoint, EndpointInfo, Limits, Nanos, PathWalk, PeerSocket, Pid, Ports, Record, WorkerInfo,
+    Body, Endpoint, EndpointInfo, Guards, Limits, Nanos, PathWalk, PeerSocket, Pid, Ports, Record,
+    RouteLookup, WorkerInfo,
 };
 use crate::session::Session;
 
@@ -48,6 +49,8 @@ pub(super) struct World {
     walks: Bounded<(Pid, BString), PathWalk>,
     limits: Bounded<Pid, Limits>,
     ports: Bounded<SocketAddr, Ports>,
+    routes: Bounded<(Pid, IpAddr), (Nanos, RouteLookup)>,
+    guards: Bounded<Pid, (Nanos, Guards)>,
     peer_sockets: Bounded<u64, PeerSocket>,
     workers: Bounded<Pid, WorkerInfo>,
     peers: Bounded<(Pid, BString), PeerFailure>,
@@ -71,6 +74,8 @@ impl World {
             walks: Bounded::new(LOOKUPS),
             limits: Bounded::new(LOOKUPS),
             ports: Bounded::new(LOOKUPS),
+            routes: Bounded::new(LOOKUPS),
+            guards: Bounded::new(LOOKUPS),
             peer_sockets: Bounded::new(LOOKUPS),
             workers: Bounded::new(LOOKUPS),
             peers: Bounded::new(LOOKUPS),
@@ -105,6 +110,8 @@ impl World {
             }
             Body::Limits(limits) => drop(self.limits.insert(limits.worker, *limits)),
             Body::Ports(ports) => drop(self.ports.insert(ports.remote, *ports)),
+            Body::Route(route) => drop(self.routes.insert((route.worker, route.to), (at, *route))),
+            Body::Guards(guards) => drop(self.guards.insert(guards.worker, (at, (**guards).clone()))),
             Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, peer.clone())),
             Body::Worker(worker) => drop(self.workers.insert(worker.process.pid, worker.clone())),
             Body::Lost { .. } => self.watch.lost = true,
@@ -141,6 +148,15 @@ impl World {
 
     pub(super) fn ports(&self, remote: &SocketAddr) -> Option<&Ports> {
         self.ports.get(remote)
+    }
+
+    /// The look-up of a route, made because an attempt failed.
+    pub(super) fn route(&self, worker: Pid, to: IpAddr) -> Option<&(Nanos, RouteLookup)> {
+        self.routes.get(&(worker, to.to_canonical()))
+    }
+
+    pub(super) fn guards(&self, worker: Pid) -> Option<&(Nanos, Guards)> {
+        self.guards.get(&worker)
     }
 
     pub(super) fn peer_socket(&self, id: u64) -> Option<&PeerSocket> {
@@ -197,6 +213,8 @@ impl World {
             + self.walks.evicted()
             + self.limits.evicted()
             + self.ports.evicted()
+            + self.routes.evicted()
+            + self.guards.evicted()
             + self.peer_sockets.evicted()
             + self.workers.evicted()
             + self.peers.evicted()

@@ -54,6 +54,12 @@ pub(super) fn parse(text: &[u8]) -> Membership {
     found
 }
 
+/// The path in the unified hierarchy.
+pub(super) fn unified(text: &[u8]) -> Option<String> {
+    let path = text.lines().find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(path.to_str_lossy().into_owned())
+}
+
 /// The innermost component that is a systemd service or scope, unless that scope is a container.
 fn unit(path: &str) -> Option<String> {
     let component = path.rsplit('/').find(|component| {

@@ -9,6 +9,7 @@ mod access;
 mod busy;
 mod cache;
 mod cgroup;
+mod guards;
 pub(crate) mod holders;
 mod limits;
 mod listeners;
@@ -18,6 +19,7 @@ mod peer;
 mod proc;
 mod procnet;
 mod question;
+mod route;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -159,6 +161,8 @@ impl Enricher {
                 .map(Body::PeerSocket)
                 .into_iter()
                 .collect()),
+            Question::Route(worker, to) => Ok(vec![Body::Route(route::towards(*worker, *to)?)]),
+            Question::Guards(worker) => Ok(vec![Body::Guards(Box::new(guards::of(*worker)?))]),
             Question::Lives(process) => Ok(alive(process).into_iter().collect()),
         }
     }

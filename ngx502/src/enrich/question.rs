@@ -1,9 +1,12 @@
 //! What to ask the machine because of a record. Pure: the asking happens elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bstr::{BStr, BString, ByteSlice as _};
-use nix::libc::{EACCES, EADDRNOTAVAIL, ECONNRESET, EMFILE, ENFILE, ENOENT, EPERM, ETIMEDOUT};
+use nix::libc::{
+    EACCES, EADDRNOTAVAIL, ECONNRESET, EHOSTUNREACH, EINVAL, EMFILE, ENETUNREACH, ENFILE, ENOENT, EPERM,
+    ETIMEDOUT,
+};
 
 use crate::event::{Attempt, Endpoint, Ends, Pid, ProcessRef, Request, Socket};
 
@@ -18,6 +21,10 @@ pub(super) enum Question {
     Limits(Pid),
     /// How many local ports are left towards there?
     Ports(Pid, SocketAddr),
+    /// Does the routing table lead this worker there?
+    Route(Pid, IpAddr),
+    /// Which policies guard this worker?
+    Guards(Pid),
     /// Does this process still run?
     Lives(ProcessRef),
     /// Who has the other end of this worker's socket?
@@ -70,7 +77,13 @@ fn ask(
         (Some(EADDRNOTAVAIL), Some(Endpoint::Tcp(remote))) => {
             questions.push(Question::Ports(worker, *remote))
         }
+        (Some(EACCES | EPERM | EHOSTUNREACH | ENETUNREACH | EINVAL), Some(Endpoint::Tcp(remote))) => {
+            questions.push(Question::Route(worker, remote.ip()));
+        }
         _ => {}
+    }
+    if let Some(EACCES | EPERM) = errno {
+        questions.push(Question::Guards(worker));
     }
     let connected = socket.filter(|socket| socket.established_at.is_some() || socket.requests > 0);
     if let Some(socket) = connected.filter(|_| timed_out || errno == Some(ECONNRESET)) {
@@ -120,9 +133,22 @@ mod tests {
     #[test]
     fn a_denied_unix_connect_asks_for_the_walk_too() {
         let path = BString::from("/run/x.sock");
-        let expected =
-            vec![Question::Walk(Pid(7), path.clone()), Question::Listeners(Pid(7), Endpoint::Unix(path))];
+        let expected = vec![
+            Question::Walk(Pid(7), path.clone()),
+            Question::Guards(Pid(7)),
+            Question::Listeners(Pid(7), Endpoint::Unix(path)),
+        ];
         assert_eq!(of_attempt(&attempt(EACCES, "unix:/run/x.sock")), expected);
+    }
+
+    #[test]
+    fn a_denied_tcp_connect_asks_for_the_route_and_what_guards_the_worker() {
+        let remote: SocketAddr = "192.0.2.1:80".parse().expect("an address");
+        let route = Question::Route(Pid(7), remote.ip());
+        let listeners = Question::Listeners(Pid(7), Endpoint::Tcp(remote));
+        let denied = vec![route.clone(), Question::Guards(Pid(7)), listeners.clone()];
+        assert_eq!(of_attempt(&attempt(EPERM, "192.0.2.1:80")), denied);
+        assert_eq!(of_attempt(&attempt(ENETUNREACH, "192.0.2.1:80")), vec![route, listeners]);
     }
 
     #[test]

@@ -1,22 +1,21 @@
-//! What this host denied nginx itself: permission, routes, ports, descriptors, names.
+//! What this host lacks or cannot reach: routes, ports, descriptors, names.
 
 use bstr::{BStr, ByteSlice};
 
 use super::Diagnosis;
 use crate::attribute::attempt::Failure;
-use crate::attribute::symptom::{EACCES, ENFILE};
+use crate::attribute::symptom::ENFILE;
 use crate::attribute::verdict::{Cause, Certainty};
 use crate::attribute::wording::{self, local as words};
 use crate::attribute::world::World;
-use crate::event::Endpoint;
 
 /// ICMP codes of type 3 by which a filter prohibits: network, host, administratively.
 const PROHIBITED: [u8; 3] = [9, 10, 13];
 
 /// connect(2) gave EHOSTUNREACH and its kin.
-pub(super) fn unreachable(failure: &Failure) -> Diagnosis {
+pub(super) fn unreachable(world: &World, failure: &Failure) -> Diagnosis {
     let there = wording::target(failure);
-    let found = match (failure.socket.as_ref().and_then(|socket| socket.icmp), failure.errno) {
+    let mut found = match (failure.socket.as_ref().and_then(|socket| socket.icmp), failure.errno) {
         (Some((3, code)), _) if PROHIBITED.contains(&code) => {
             Diagnosis::proven(Cause::Firewall, words::prohibited(&there, code))
         }
@@ -26,26 +25,10 @@ pub(super) fn unreachable(failure: &Failure) -> Diagnosis {
         (None, Some(errno)) => Diagnosis::proven(Cause::Unreachable, words::unreachable(&there, errno)),
         (None, None) => Diagnosis::unknown(words::no_errno(&there)),
     };
-    found.fix(failure.remote().map(|remote| words::route(remote.ip())))
-}
-
-/// connect(2) gave EACCES or EPERM.
-pub(super) fn denied(world: &World, failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
-    let Some(Endpoint::Unix(path)) = failure.endpoint() else {
-        let summary = words::tcp_denied(&there, failure.errno == Some(EACCES));
-        return Diagnosis::inferred(Cause::SecurityPolicy, summary).fix([words::audit()]);
-    };
-    let walk = world.walk(failure.worker, &path).filter(|walk| walk.missing.is_none());
-    match walk.map(|walk| (walk, &walk.refused)) {
-        Some((walk, Some(at))) => Diagnosis::proven(Cause::FilePermissions, words::refusal(walk, at))
-            .fix([words::permission_fix(at.search, &there)]),
-        Some((walk, None)) => {
-            Diagnosis::inferred(Cause::SecurityPolicy, words::policy(&there, walk.lsm.as_deref()))
-                .fix([words::audit()])
-        }
-        None => Diagnosis::unknown(words::not_walked(&there)),
+    if let Some((at, route)) = failure.remote().and_then(|remote| world.route(failure.worker, remote.ip())) {
+        found = found.seen(*at, "route", words::route_found(route));
     }
+    found.fix(failure.remote().map(|remote| words::route(remote.ip())))
 }
 
 /// No local address or port.

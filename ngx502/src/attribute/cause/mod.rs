@@ -3,6 +3,7 @@
 
 mod connection;
 mod death;
+mod denied;
 mod listener;
 mod local;
 mod peers;
@@ -78,8 +79,8 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::ConnectRefused | Symptom::SocketRefused | Symptom::SocketMissing => {
             listener::diagnose(world, failure)
         }
-        Symptom::ConnectUnreachable => local::unreachable(failure),
-        Symptom::ConnectDenied | Symptom::SocketDenied => local::denied(world, failure),
+        Symptom::ConnectUnreachable => local::unreachable(world, failure),
+        Symptom::ConnectDenied | Symptom::SocketDenied => denied::diagnose(world, failure),
         Symptom::AddressExhausted => local::address_exhausted(world, failure),
         Symptom::FdExhausted => local::descriptors(world, failure),
         Symptom::NameUnresolved => local::dns(failure),

@@ -306,41 +306,6 @@ fn queues_and_slowness_are_told_apart() {
     is(&backlog, Symptom::SocketBacklogFull, Cause::QueueFull, Certainty::Proven);
 }
 
-fn walk(refused: Option<RefusedAt>) -> Body {
-    Body::PathWalk(Box::new(PathWalk {
-        worker: WORKER,
-        path: "/run/app.sock".into(),
-        uid: 33,
-        gid: 33,
-        groups: vec![],
-        user: Some("www-data".into()),
-        refused,
-        missing: None,
-        lsm: Some("apparmor".into()),
-    }))
-}
-
-#[test]
-fn permission_bits_or_policy() {
-    let denied = || said(SOCK, "connect() to %V failed", 13, CONNECTING);
-    let at = RefusedAt {
-        path: "/run/app.sock".into(),
-        uid: 0,
-        gid: 0,
-        owner: Some("root".into()),
-        group: Some("root".into()),
-        mode: 0o660,
-        search: false,
-    };
-    let bits = Trace::new().feed(walk(Some(at))).attempt(denied()).page(502).verdict();
-    is(&bits, Symptom::SocketDenied, Cause::FilePermissions, Certainty::Proven);
-    assert_eq!(bits.summary, "nginx's user www-data may not write to /run/app.sock (root:root 0660)");
-    let policy = Trace::new().feed(walk(None)).attempt(denied()).page(502).verdict();
-    is(&policy, Symptom::SocketDenied, Cause::SecurityPolicy, Certainty::Inferred);
-    let unwalked = Trace::new().attempt(denied()).page(502).verdict();
-    is(&unwalked, Symptom::SocketDenied, Cause::Unknown, Certainty::Unknown);
-}
-
 #[test]
 fn limits_of_this_host() {
     let ports =

@@ -1,9 +1,9 @@
-//! What this host denied nginx itself.
+//! What this host lacks or cannot reach.
 
 use bstr::{BStr, ByteSlice};
 
 use super::{errno, quoted};
-use crate::event::{Limits, PathWalk, Ports, RefusedAt};
+use crate::event::{Limits, Ports, RouteLookup};
 
 pub(in crate::attribute) fn prohibited(there: &str, code: u8) -> String {
     format!("a filter rejected the connect to {there}: ICMP type 3 code {code}, administratively prohibited")
@@ -30,52 +30,12 @@ pub(in crate::attribute) fn route(to: std::net::IpAddr) -> String {
     format!("ip route get {to}")
 }
 
-pub(in crate::attribute) fn tcp_denied(there: &str, acces: bool) -> String {
-    let by = match acces {
-        true => "a security module (SELinux: httpd_can_network_connect) or a prohibit route",
-        false => "a security module or a cgroup's BPF program",
-    };
-    format!("connecting to {there} was denied by {by} (inferred: no permission bits guard TCP)")
-}
-
-pub(in crate::attribute) fn audit() -> String {
-    "ausearch -m avc -ts recent; journalctl -k | grep -i -e apparmor -e denied".into()
-}
-
-/// What the permission bits refuse.
-pub(in crate::attribute) fn refusal(walk: &PathWalk, at: &RefusedAt) -> String {
-    let user = walk.user.clone().unwrap_or_else(|| format!("uid {}", walk.uid));
-    let owner = at.owner.clone().unwrap_or_else(|| at.uid.to_string());
-    let group = at.group.clone().unwrap_or_else(|| at.gid.to_string());
-    let verb = if at.search { "enter" } else { "write to" };
-    format!(
-        "nginx's user {user} may not {verb} {} ({owner}:{group} {:04o})",
-        at.path.to_str_lossy(),
-        at.mode & 0o7777
-    )
-}
-
-pub(in crate::attribute) fn permission_fix(search: bool, there: &str) -> String {
-    match search {
-        true => format!("namei -l {}; grant search (x) on that directory", quoted(there)),
-        false => format!(
-            "let nginx's group write to {there}: listen.owner/listen.group/listen.mode (php-fpm), umask or --chmod-socket"
-        ),
+/// What the look-up of a route answered, as evidence.
+pub(in crate::attribute) fn route_found(route: &RouteLookup) -> String {
+    match route.errno {
+        None => format!("the routing table has a route to {}", route.to),
+        Some(number) => format!("the routing table answered {} for {}", errno(number), route.to),
     }
-}
-
-pub(in crate::attribute) fn policy(there: &str, lsm: Option<&str>) -> String {
-    let lsm = lsm.unwrap_or("a security module");
-    format!(
-        "the permission bits let nginx connect to {there}, yet the kernel refused (inferred: a security policy did: {lsm})"
-    )
-}
-
-pub(in crate::attribute) fn not_walked(there: &str) -> String {
-    format!(
-        "connecting to {there} was denied; the path could not be walked as nginx's user, so bits and policy cannot be told \
-         apart"
-    )
 }
 
 pub(in crate::attribute) fn bind_failed(there: &str, address: Option<&BStr>) -> String {

@@ -6,6 +6,7 @@
 
 pub(super) mod connection;
 pub(super) mod death;
+pub(super) mod denied;
 pub(super) mod listener;
 pub(super) mod local;
 pub(super) mod peers;
