@@ -521,6 +521,10 @@ pub struct EndpointInfo {
     pub path: Option<PathKind>,
     /// Looked up because an attempt failed (true) or part of the start snapshot (false).
     pub asked: bool,
+    /// When the descriptors that name the holders were read: who was born later may hold a listener unnamed. 0 when
+    /// unknown.
+    #[serde(default)]
+    pub holders_at: Nanos,
 }
 
 /// One listening socket.

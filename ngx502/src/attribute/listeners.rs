@@ -14,6 +14,8 @@ const PLACES: usize = 8_192;
 const PER_PLACE: usize = 64;
 /// Beyond so many places of one process, those that nobody listens at any more are forgotten.
 const PER_PROCESS: usize = 256;
+/// How old a look-up's list of holders may be that does not say (nanoseconds).
+const STALE: u64 = 10_000_000_000;
 /// Processes whose places are remembered: as many as may share listeners.
 const HOLDERS: usize = 32_768;
 
@@ -37,6 +39,22 @@ pub(super) struct Listener {
     pub(super) opened_at: Option<Nanos>,
     /// When it was last seen alive: deaths before then did not end it.
     confirmed_at: Nanos,
+}
+
+impl Listener {
+    /// A look-up found it alive, held by `holders` as of `listed_at`: who is not among them has let it go, unless it came
+    /// to hold it later.
+    fn confirm(&mut self, at: Nanos, mut holders: Vec<ProcessRef>, listed_at: Nanos) {
+        let opened_later = self.opened_at.is_some_and(|opened| opened >= listed_at);
+        for known in std::mem::take(&mut self.holders) {
+            let unlisted = !holders.iter().any(|holder| same(holder, &known));
+            if unlisted && (opened_later || known.start >= listed_at) {
+                holders.push(known);
+            }
+        }
+        self.holders = holders;
+        self.confirmed_at = at;
+    }
 }
 
 /// A listener that is no more.
@@ -243,33 +261,35 @@ impl Listeners {
         dead.into_iter().for_each(|gone| self.bury(gone));
     }
 
-    /// What a look-up found.
-    pub(super) fn found(&mut self, at: Nanos, info: &EndpointInfo) {
+    /// What a look-up found. Its list of holders may be older than the latest fork and name who has `died` since.
+    pub(super) fn found(&mut self, at: Nanos, info: &EndpointInfo, died: impl Fn(&ProcessRef) -> bool) {
         if info.asked && info.listeners.is_empty() {
             self.found_empty(at, info);
         }
+        let listed_at = match info.holders_at {
+            Nanos(0) => Nanos(at.0.saturating_sub(STALE)),
+            known => known,
+        };
         for found in &info.listeners {
             let place = place(&found.bound);
-            found.holders.iter().for_each(|holder| self.hold(holder, &place));
+            let holders: Vec<_> = found.holders.iter().filter(|holder| !died(holder)).cloned().collect();
+            holders.iter().for_each(|holder| self.hold(holder, &place));
             let there = self.live_at(&found.bound);
             let known = there.iter_mut().find(|known| {
-                let shared = found.holders.iter().any(|holder| holds(known, holder));
+                let shared = holders.iter().any(|holder| holds(known, holder));
                 known.bound == found.bound
                     && near(known.netns, info.netns)
                     && (shared || known.holders.is_empty())
             });
             match known {
-                Some(known) => {
-                    known.holders.clone_from(&found.holders);
-                    known.confirmed_at = at;
-                }
+                Some(known) => known.confirm(at, holders, listed_at),
                 None => push(
                     there,
                     Listener {
                         id: None,
                         netns: info.netns,
                         bound: found.bound.clone(),
-                        holders: found.holders.clone(),
+                        holders,
                         lost: Vec::new(),
                         opened_at: info.asked.then_some(at),
                         confirmed_at: at,

@@ -122,6 +122,12 @@ impl Processes {
         life.alive_at.is_some_and(|at| at >= since) && !died
     }
 
+    /// Whether the process was seen to end by `at`.
+    pub(super) fn died_by(&self, process: &ProcessRef, at: Nanos) -> bool {
+        let exit = self.find(process).and_then(|life| life.exit.as_ref());
+        exit.is_some_and(|(died, _)| *died <= at)
+    }
+
     /// The names people use for a process.
     pub(super) fn facts(&self, process: &ProcessRef) -> Named {
         let Some(life) = self.find(process) else { return Named::new(facts(process, None)) };

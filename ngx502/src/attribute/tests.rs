@@ -189,6 +189,7 @@ fn endpoint_info(endpoint: Endpoint, listeners: Vec<ListenerInfo>, asked: bool) 
         near: Vec::new(),
         path: None,
         asked,
+        holders_at: Nanos(0),
     }))
 }
 

@@ -100,7 +100,7 @@ impl World {
             Body::Oom(oom) => self.processes.oom(at, oom),
             Body::Process(info) => self.processes.learn(at, info),
             Body::Endpoint(info) => {
-                self.listeners.found(at, info);
+                self.listeners.found(at, info, |process| self.processes.died_by(process, at));
                 if info.asked {
                     self.endpoints.insert(info.endpoint.clone(), (at, (**info).clone()));
                 }

@@ -31,6 +31,8 @@ pub(super) struct Index {
     sockets: HashMap<u64, Vec<Pid>>,
     namespaces: Vec<Netns>,
     taken: Option<Instant>,
+    /// Boot time before the last walk: it may have missed a process that was born later.
+    walked_from: Nanos,
     /// Boot time after the last walk: a process that started later has the number of one that it saw, no more.
     walked_until: Nanos,
 }
@@ -41,6 +43,7 @@ impl Index {
         self.sockets.clear();
         self.namespaces.clear();
         self.taken = Some(Instant::now());
+        self.walked_from = proc::boot_time();
         match proc::pids() {
             Ok(pids) => pids.for_each(|pid| self.add(pid)),
             Err(error) => log::debug!("/proc cannot be listed, so no socket has a holder: {error}"),
@@ -71,6 +74,11 @@ impl Index {
         pids.take(MAX_HOLDERS).filter(holds).filter_map(|pid| proc::reference(pid).ok()).collect()
     }
 
+    /// Since when processes may have been born that the index does not know.
+    pub(super) fn walked_from(&self) -> Nanos {
+        self.walked_from
+    }
+
     /// Every network namespace that had a process at the last walk.
     pub(super) fn namespaces(&self) -> &[Netns] {
         &self.namespaces
@@ -79,7 +87,7 @@ impl Index {
     fn alive(&self, inode: u64) -> Vec<ProcessRef> {
         let pids = self.sockets.get(&inode).map_or(&[][..], Vec::as_slice);
         let seen = |process: &ProcessRef| process.start <= self.walked_until;
-        pids.iter().filter_map(|pid| proc::reference(*pid).ok()).filter(seen).collect()
+        pids.iter().filter_map(|pid| proc::living(*pid).ok()?).filter(seen).collect()
     }
 
     fn older_than(&self, age: Duration) -> bool {

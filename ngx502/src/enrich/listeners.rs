@@ -28,6 +28,7 @@ pub(super) fn table(netns: Netns) -> io::Result<Vec<Listening>> {
 /// Every listener of every namespace, one fact each.
 pub(super) fn everywhere(index: &mut Index) -> Vec<EndpointInfo> {
     let mut found = Vec::new();
+    let holders_at = index.walked_from();
     for (netns, listener) in tables(index) {
         let holders = index.holders(listener.inode);
         found.push(EndpointInfo {
@@ -37,6 +38,7 @@ pub(super) fn everywhere(index: &mut Index) -> Vec<EndpointInfo> {
             near: Vec::new(),
             path: None,
             asked: false,
+            holders_at,
         });
     }
     found
@@ -63,6 +65,7 @@ pub(super) fn at(index: &mut Index, worker: Pid, endpoint: &Endpoint) -> io::Res
         None if kind.is_some() => Vec::new(),
         None => most_specific(endpoint, table(netns)?),
     };
+    let holders_at = index.walked_from();
     let listeners: Vec<_> = reached
         .into_iter()
         .map(|listener| {
@@ -79,6 +82,7 @@ pub(super) fn at(index: &mut Index, worker: Pid, endpoint: &Endpoint) -> io::Res
         near,
         path: kind,
         asked: true,
+        holders_at,
     };
     let alias = walked.and_then(|walked| alias(endpoint, walked));
     Ok(alias.into_iter().chain([Body::Endpoint(Box::new(info))]).collect())

@@ -71,10 +71,15 @@ pub(super) fn reference(pid: Pid) -> io::Result<ProcessRef> {
     Ok(ProcessRef { pid, start, comm })
 }
 
+/// The identity of a process that has its files still: `None` for a zombie.
+pub(super) fn living(pid: Pid) -> io::Result<Option<ProcessRef>> {
+    let Stat { comm, state, start, .. } = stat(pid)?;
+    Ok((!matches!(state, b'Z' | b'X')).then_some(ProcessRef { pid, start, comm }))
+}
+
 /// Whether this very process is there and no zombie.
 pub(super) fn runs(process: &ProcessRef) -> io::Result<bool> {
-    let Stat { state, start, .. } = stat(process.pid)?;
-    Ok(same_start(start, process.start) && !matches!(state, b'Z' | b'X'))
+    Ok(living(process.pid)?.is_some_and(|found| same_start(found.start, process.start)))
 }
 
 /// Everything that /proc tells; of a zombie only what outlives its memory.

@@ -25,6 +25,7 @@ mod latency;
 mod life;
 mod lifecycle;
 mod mixed;
+mod policy;
 mod race;
 mod rows;
 mod tracer;
@@ -73,6 +74,7 @@ fn main() {
     trials.extend(capture::trials());
     trials.extend(chaos::trials());
     trials.extend(backends::trials());
+    trials.extend(policy::trials());
     trials.extend(unusable::trials());
     libtest_mimic::run(&arguments, trials).exit()
 }

@@ -84,6 +84,7 @@ fn snapshot() -> Vec<Record> {
         near: vec![],
         path: None,
         asked: false,
+        holders_at: Nanos(0),
     };
     let bodies = [Body::Worker(worker), Body::Process(Box::new(process)), Body::Endpoint(Box::new(endpoint))];
     bodies.into_iter().map(|body| Record { at: Nanos(BEGIN - 4 * SECOND), body }).collect()

@@ -19,6 +19,8 @@ use super::{container, serve};
 const VERB: &str = "lab-helper";
 /// Tells a helper its parent's pid.
 const PARENT: &str = "NGX502_LAB_PARENT";
+/// Tells the helper `exec` which AppArmor profile its program is to run under.
+pub(super) const PROFILE: &str = "NGX502_LAB_PROFILE";
 
 /// Runs as a helper and ends the process, when the command line asks for it. Call it first in `main`.
 pub fn run_if_asked() {
@@ -85,6 +87,10 @@ fn exec(args: &[OsString]) -> Result<()> {
     let [netns, program, rest @ ..] = args else { bail!("exec needs a namespace and a program") };
     die_with_parent(Signal::SIGTERM)?;
     join_netns(netns)?;
+    if let Ok(profile) = env::var(PROFILE) {
+        std::fs::write("/proc/self/attr/apparmor/exec", format!("exec {profile}"))
+            .with_context(|| format!("the next program cannot be put under the profile {profile}"))?;
+    }
     Err(Command::new(program).args(rest).exec()).with_context(|| format!("{program:?} cannot be run"))
 }
 

@@ -20,6 +20,7 @@ mod life;
 pub mod netns;
 pub mod nginx;
 pub mod peer;
+pub mod policy;
 mod process;
 mod serve;
 pub mod service;

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::client::{Client, Response};
 use super::container::Container;
-use super::helper::helper;
+use super::helper::{PROFILE, helper};
 use super::netns::Netns;
 use super::process::{children, pid, state_of};
 use super::wait;
@@ -51,6 +51,8 @@ pub struct LabConfig {
     pub binary: Option<PathBuf>,
     /// Whether nginx goes into the background, as it does when an init script starts it.
     pub daemon: bool,
+    /// The AppArmor profile that nginx runs under.
+    pub profile: Option<String>,
 }
 
 impl Default for LabConfig {
@@ -67,6 +69,7 @@ impl Default for LabConfig {
             container: None,
             binary: None,
             daemon: false,
+            profile: None,
         }
     }
 }
@@ -304,6 +307,9 @@ pub(super) fn launch(config: &LabConfig, prefix: &Path) -> Result<Child> {
         None => {
             let mut command = helper("exec")?;
             command.arg(config.netns.as_ref().map_or(Path::new("-"), |netns| netns.path())).arg(&binary);
+            if let Some(profile) = &config.profile {
+                command.env(PROFILE, profile);
+            }
             command
         }
     };

@@ -176,6 +176,8 @@ pub fn classify(line: &str) -> Option<&'static str> {
         "no-live-upstreams"
     } else if says("could not be resolved") || says("no resolver defined") {
         "name-unresolved"
+    } else if says("socket() failed (13") {
+        if says("upstream: \"http://unix:") { "socket-denied" } else { "connect-denied" }
     } else if says("socket() failed (24")
         || says("socket() failed (23")
         || says("worker_connections are not enough while")

@@ -5,7 +5,8 @@ use std::fmt;
 use clap::ValueEnum;
 
 /// What every guest has besides the kernel; nginx is named by [`Release::nginx`].
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 17] = [
+    "apparmor",
     "base-files",
     "base-passwd",
     "bash",

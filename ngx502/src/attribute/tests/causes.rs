@@ -150,6 +150,7 @@ fn nobody_ever_listened() {
         near: vec![near],
         path: None,
         asked: true,
+        holders_at: Nanos(0),
     };
     let found = Trace::new().feed(Body::Endpoint(Box::new(asked))).attempt(refused()).page(502).verdict();
     is(&found, Symptom::ConnectRefused, Cause::NotListening, Certainty::Proven);
@@ -205,6 +206,7 @@ fn a_containers_address_is_not_taken_for_another_hosts() {
         near: vec![],
         path: None,
         asked: false,
+        holders_at: Nanos(0),
     };
     let found = Trace::new().feed(Body::Endpoint(Box::new(inside))).attempt(closed(away)).page(502).verdict();
     is(&found, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);

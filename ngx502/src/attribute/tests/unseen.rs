@@ -83,6 +83,62 @@ fn a_death_and_a_close_of_a_shared_unix_listener_cannot_be_told_apart() {
     is(&found, Symptom::SocketRefused, Cause::StoppedListening, Certainty::Inferred);
 }
 
+/// A child that forked after the descriptors were read, though before the look-up's answer came.
+fn young() -> ProcessRef {
+    ProcessRef { pid: Pid(77), start: Nanos(1_001_500_000), comm: "app".into() }
+}
+
+/// A look-up that lists only the master, from descriptors read at `holders_at`.
+fn stale_answer(holders_at: u64) -> Body {
+    let Body::Endpoint(info) = listening(unix(), vec![app()], true) else { unreachable!() };
+    Body::Endpoint(Box::new(EndpointInfo { holders_at: Nanos(holders_at), ..*info }))
+}
+
+/// The master ends after an answer that did not name its child: whose end is the listener's?
+fn after_stale_answer(holders_at: u64) -> Verdict {
+    let fork = Body::Fork { parent: app(), child: young() };
+    let between = vec![
+        fork,
+        stale_answer(holders_at),
+        exit(app(), 0),
+        sent(9, 0, young(), process(50, "bash"), true),
+        exit(young(), 9),
+    ];
+    emptied(vec![app()], between).attempt(socket_refused()).page(502).verdict()
+}
+
+#[test]
+fn an_answer_older_than_a_fork_does_not_lose_the_child() {
+    let found = after_stale_answer(1_001_000_000);
+    is(&found, Symptom::SocketRefused, Cause::Killed, Certainty::Proven);
+    assert!(found.summary.starts_with("app[77], the last listener"), "{}", found.summary);
+    let untold = after_stale_answer(0);
+    assert!(untold.summary.starts_with("app[77], the last listener"), "{}", untold.summary);
+}
+
+#[test]
+fn a_child_that_let_go_of_the_socket_is_no_holder_any_more() {
+    // The descriptors were read after the fork: the child closed its copy.
+    let found = after_stale_answer(1_001_900_000);
+    is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
+    assert!(found.summary.contains("[12], the last listener"), "{}", found.summary);
+}
+
+#[test]
+fn an_answer_that_names_the_dead_does_not_revive_them() {
+    let child = young();
+    let Body::Endpoint(info) = listening(unix(), vec![app(), child.clone()], true) else { unreachable!() };
+    let between = vec![
+        Body::Fork { parent: app(), child: child.clone() },
+        exit(child, 9),
+        Body::Endpoint(info),
+        exit(app(), 3 << 8),
+    ];
+    let found = emptied(vec![app()], between).attempt(socket_refused()).page(502).verdict();
+    is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
+    assert!(found.summary.contains("exited") && found.summary.contains("with code 3"), "{}", found.summary);
+}
+
 #[test]
 fn a_socket_bound_to_the_path_that_nginx_does_not_reach_ends_no_listener() {
     let near = NearListener { bound: unix(), netns: 1, process: app(), why: Nearness::SameDirectory };
@@ -93,6 +149,7 @@ fn a_socket_bound_to_the_path_that_nginx_does_not_reach_ends_no_listener() {
         near: vec![near],
         path: Some(PathKind::Missing),
         asked: true,
+        holders_at: Nanos(0),
     };
     let trace = emptied(vec![app()], vec![Body::Endpoint(Box::new(asked)), alive(app())]);
     let missing = said(SOCK, "connect() to %V failed", 2, CONNECTING);
@@ -116,6 +173,7 @@ fn a_listener_of_another_namespace_proves_nothing() {
         near: vec![],
         path: None,
         asked: false,
+        holders_at: Nanos(0),
     };
     let trace = Trace::new()
         .feed(Body::Endpoint(Box::new(elsewhere)))
