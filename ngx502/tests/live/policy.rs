@@ -1,6 +1,7 @@
 //! Policies that no fault row can have, since they guard nginx itself: a BPF program of its cgroup, AppArmor.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -16,7 +17,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![Trial::test("policy::cgroup-program", || told(cgroup_program()))];
     // Where the kernel was built without AppArmor there is nothing to try, and nothing to skip.
     if Profile::kernel_knows() {
-        trials.push(Trial::test("policy::apparmor-network", || apparmor(apparmor_network)));
+        trials.push(Trial::test("policy::apparmor-tcp", || apparmor(apparmor_tcp)));
+        trials.push(Trial::test("policy::apparmor-unix", || apparmor(apparmor_unix)));
     }
     trials
 }
@@ -69,10 +71,23 @@ fn cgroup_program() -> Result<()> {
 }
 
 /// The profile denies IPv6, which only the upstream has: socket(2) fails, nginx answers 500.
-fn apparmor_network() -> Result<()> {
+fn apparmor_tcp() -> Result<()> {
     let listener = TcpListener::bind("[::1]:0")?;
     let profile = Profile::load("deny network inet6,")?;
     let lab = lab(&listener.local_addr()?.to_string(), Some(&profile))?;
     let line = verdict(&lab, "EACCES")?;
+    is_policy(&line, &format!("AppArmor with nginx's label {} (enforce)", profile.name()))
+}
+
+/// The profile comes to deny AF_UNIX once nginx runs: its master needs such sockets to start workers.
+fn apparmor_unix() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("up.sock");
+    let _listener = UnixListener::bind(&path)?;
+    let profile = Profile::load("")?;
+    let lab = lab(&format!("unix:{}:", path.display()), Some(&profile))?;
+    profile.deny("deny network unix stream,")?;
+    let line = verdict(&lab, "EACCES")?;
+    ensure!(line["symptom"] == "socket-denied", "symptom {}: {line}", line["symptom"]);
     is_policy(&line, &format!("AppArmor with nginx's label {} (enforce)", profile.name()))
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -157,13 +158,21 @@ impl Profile {
     /// # Errors
     /// When the parser is missing or refuses it: its words.
     pub fn load(denied: &str) -> Result<Profile> {
-        let name = format!("ngx502-lab-{}", std::process::id());
-        let file = tempfile::NamedTempFile::new()?;
-        let rules = "capability,\n file,\n network,\n signal,\n ptrace,\n unix,";
-        fs::write(file.path(), format!("profile {name} {{\n {rules}\n {denied}\n}}\n"))?;
-        let profile = Profile { name, file };
-        profile.parser("--replace")?;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("ngx502-lab-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let profile = Profile { name, file: tempfile::NamedTempFile::new()? };
+        profile.deny(denied)?;
         Ok(profile)
+    }
+
+    /// Denies `denied` instead, to running processes too.
+    ///
+    /// # Errors
+    /// As [`Profile::load`].
+    pub fn deny(&self, denied: &str) -> Result<()> {
+        let rules = "capability,\n file,\n network,\n signal,\n ptrace,\n unix,";
+        fs::write(self.file.path(), format!("profile {} {{\n {rules}\n {denied}\n}}\n", self.name))?;
+        self.parser("--replace")
     }
 
     /// Its name.

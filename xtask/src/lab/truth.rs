@@ -60,7 +60,8 @@ impl Entry {
         };
         match self.status {
             502 | 504 => Owed::Verdict(last),
-            500 if last == "fd-exhausted" => Owed::Verdict(last),
+            // Without a socket nginx has nothing to blame an upstream for.
+            500 if matches!(last, "fd-exhausted" | "connect-denied" | "socket-denied") => Owed::Verdict(last),
             _ if last == "response-truncated" => Owed::Verdict(last),
             200..=399 => Owed::Rescued(last),
             _ => Owed::Nothing,
