@@ -252,6 +252,7 @@ fn is(verdict: &Verdict, symptom: Symptom, cause: Cause, certainty: Certainty) {
 
 mod causes;
 mod denied;
+mod evidence;
 mod flow;
 mod symptoms;
 mod unseen;

@@ -46,12 +46,12 @@ pub(super) struct World {
     pub(super) processes: Processes,
     /// By place: a look-up is valid for the failure that asked for it.
     endpoints: Bounded<Endpoint, (Nanos, EndpointInfo)>,
-    walks: Bounded<(Pid, BString), PathWalk>,
-    limits: Bounded<Pid, Limits>,
-    ports: Bounded<SocketAddr, Ports>,
+    walks: Bounded<(Pid, BString), (Nanos, PathWalk)>,
+    limits: Bounded<Pid, (Nanos, Limits)>,
+    ports: Bounded<SocketAddr, (Nanos, Ports)>,
     routes: Bounded<(Pid, IpAddr), (Nanos, RouteLookup)>,
     guards: Bounded<Pid, (Nanos, Guards)>,
-    peer_sockets: Bounded<u64, PeerSocket>,
+    peer_sockets: Bounded<u64, (Nanos, PeerSocket)>,
     workers: Bounded<Pid, WorkerInfo>,
     peers: Bounded<(Pid, BString), PeerFailure>,
     /// The peers that each worker was seen to try in a group that had no live peer left.
@@ -106,13 +106,13 @@ impl World {
                 }
             }
             Body::PathWalk(walk) => {
-                drop(self.walks.insert((walk.worker, walk.path.clone()), (**walk).clone()))
+                drop(self.walks.insert((walk.worker, walk.path.clone()), (at, (**walk).clone())))
             }
-            Body::Limits(limits) => drop(self.limits.insert(limits.worker, *limits)),
-            Body::Ports(ports) => drop(self.ports.insert(ports.remote, *ports)),
+            Body::Limits(limits) => drop(self.limits.insert(limits.worker, (at, *limits))),
+            Body::Ports(ports) => drop(self.ports.insert(ports.remote, (at, *ports))),
             Body::Route(route) => drop(self.routes.insert((route.worker, route.to), (at, *route))),
             Body::Guards(guards) => drop(self.guards.insert(guards.worker, (at, (**guards).clone()))),
-            Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, peer.clone())),
+            Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, (at, peer.clone()))),
             Body::Worker(worker) => drop(self.workers.insert(worker.process.pid, worker.clone())),
             Body::Lost { .. } => self.watch.lost = true,
             Body::Attempt(_) | Body::Request(_) | Body::Answer(_) => {}
@@ -138,15 +138,15 @@ impl World {
         here.then_some((*at, info))
     }
 
-    pub(super) fn walk(&self, worker: Pid, path: &BString) -> Option<&PathWalk> {
+    pub(super) fn walk(&self, worker: Pid, path: &BString) -> Option<&(Nanos, PathWalk)> {
         self.walks.get(&(worker, path.clone()))
     }
 
-    pub(super) fn limits(&self, worker: Pid) -> Option<&Limits> {
+    pub(super) fn limits(&self, worker: Pid) -> Option<&(Nanos, Limits)> {
         self.limits.get(&worker)
     }
 
-    pub(super) fn ports(&self, remote: &SocketAddr) -> Option<&Ports> {
+    pub(super) fn ports(&self, remote: &SocketAddr) -> Option<&(Nanos, Ports)> {
         self.ports.get(remote)
     }
 
@@ -159,7 +159,7 @@ impl World {
         self.guards.get(&worker)
     }
 
-    pub(super) fn peer_socket(&self, id: u64) -> Option<&PeerSocket> {
+    pub(super) fn peer_socket(&self, id: u64) -> Option<&(Nanos, PeerSocket)> {
         self.peer_sockets.get(&id)
     }
 

@@ -106,6 +106,9 @@ impl Case<'_> {
         let summary = words::oom_killed(&self.subject, &self.when, oom.map(|(_, oom)| oom));
         let found = Diagnosis::proven(Cause::OomKilled, summary);
         let Some((when, oom)) = oom else { return found };
+        let straw = Some(&oom.trigger).filter(|trigger| trigger.pid.0 > 0 && !same(trigger, &oom.victim));
+        let straw = straw.map(|trigger| words::last_straw(&self.world.processes.facts(trigger)));
+        let found = straw.into_iter().fold(found, |found, text| found.seen(when, "oom", text));
         found.seen(when, "oom", words::chosen(self.who, oom)).fix([words::oom_fix(self.who, oom.memcg)])
     }
 

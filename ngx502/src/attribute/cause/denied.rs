@@ -1,7 +1,7 @@
 //! The kernel answered EACCES or EPERM: permission bits, a prohibit route, or a policy. Each is told by a look-up of its
 //! own; what is left over stays unknown.
 
-use super::Diagnosis;
+use super::{Diagnosis, sole_listener};
 use crate::attribute::attempt::Failure;
 use crate::attribute::symptom::{EACCES, EPERM};
 use crate::attribute::verdict::Cause;
@@ -19,13 +19,14 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
     }
     match failure.endpoint() {
         Some(Endpoint::Unix(path)) if path.first() != Some(&0) => {
-            let walk = world.walk(failure.worker, &path).filter(|walk| walk.missing.is_none());
-            match walk.map(|walk| (walk, &walk.refused)) {
-                Some((walk, Some(at))) => Diagnosis::proven(Cause::FilePermissions, words::refusal(walk, at))
-                    .fix([words::permission_fix(at.search, &there)]),
-                Some((_, None)) => policy(world, failure, &words::bits_allow(&there)),
-                None => Diagnosis::unknown(words::not_walked(&there)),
-            }
+            let walked = world.walk(failure.worker, &path).filter(|(_, walk)| walk.missing.is_none());
+            let Some((when, walk)) = walked else { return Diagnosis::unknown(words::not_walked(&there)) };
+            let found = match &walk.refused {
+                Some(at) => Diagnosis::proven(Cause::FilePermissions, words::refusal(walk, at))
+                    .fix(words::permission_fix(sole_listener(world, failure).as_deref(), walk, at)),
+                None => policy(world, failure, &words::bits_allow(&there)),
+            };
+            found.seen(*when, "path", words::walked(walk))
         }
         Some(Endpoint::Unix(_)) => policy(world, failure, &words::no_bits(&there)),
         _ => by_route(world, failure, &there),

@@ -38,7 +38,7 @@ pub(super) fn address_exhausted(world: &World, failure: &Failure) -> Diagnosis {
         let summary = words::bind_failed(&there, detail(failure));
         return Diagnosis::unknown(summary).fix([words::bind_fix()]);
     }
-    let Some(ports) = failure.remote().and_then(|remote| world.ports(&remote)) else {
+    let Some((at, ports)) = failure.remote().and_then(|remote| world.ports(&remote)) else {
         return Diagnosis::inferred(Cause::PortExhaustion, words::no_port(&there)).fix(words::ports_fix());
     };
     let range = u32::from(ports.high).saturating_sub(u32::from(ports.low)) + 1;
@@ -46,16 +46,24 @@ pub(super) fn address_exhausted(world: &World, failure: &Failure) -> Diagnosis {
     let enough = u64::from(ports.used) * 10 >= u64::from(range) * 9;
     let certainty = if enough { Certainty::Proven } else { Certainty::Inferred };
     Diagnosis::new(Cause::PortExhaustion, certainty, words::ports_used(&there, ports, range, enough))
+        .seen(*at, "ports", words::ports_counted(&there, ports, range))
         .fix(words::ports_fix())
 }
 
 /// No descriptor, or no connection slot.
 pub(super) fn descriptors(world: &World, failure: &Failure) -> Diagnosis {
     if failure.text.starts_with(b"%ui worker_connections") {
-        return Diagnosis::proven(Cause::FdLimit, words::connections_used()).fix([words::more_connections()]);
+        let found = Diagnosis::proven(Cause::FdLimit, words::connections_used(failure.number));
+        return found.fix([words::more_connections(failure.number)]);
     }
-    let summary = words::descriptors_used(world.limits(failure.worker), failure.errno == Some(ENFILE));
-    Diagnosis::proven(Cause::FdLimit, summary).fix([words::more_descriptors()])
+    let system = failure.errno == Some(ENFILE);
+    let Some((at, limits)) = world.limits(failure.worker) else {
+        return Diagnosis::proven(Cause::FdLimit, words::descriptors_gone(system))
+            .fix([words::more_descriptors(None)]);
+    };
+    Diagnosis::proven(Cause::FdLimit, words::descriptors_used(limits, system))
+        .seen(*at, "descriptors", words::descriptors_counted(limits))
+        .fix([words::more_descriptors((!system).then_some(limits))])
 }
 
 /// The resolver gave no address.

@@ -7,7 +7,7 @@ use crate::attribute::symptom::ETIMEDOUT;
 use crate::attribute::verdict::Cause;
 use crate::attribute::wording::{self, timeout as words};
 use crate::attribute::world::World;
-use crate::event::{EndpointInfo, Queue};
+use crate::event::{EndpointInfo, Nanos, Queue};
 
 /// AF_UNIX connect said EAGAIN: that is a full backlog and nothing else.
 pub(super) fn backlog_full(world: &World, failure: &Failure) -> Diagnosis {
@@ -20,8 +20,13 @@ fn full(world: &World, failure: &Failure, there: &str, queue: Option<Queue>) -> 
     let (who, busy) = listener(world, failure);
     let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
     let mut found = Diagnosis::proven(Cause::QueueFull, words::full(there, who.as_deref(), queue, busy));
+    if let Some(queue) = failure.socket.as_ref().and_then(|socket| socket.queue) {
+        found = found.seen(failure.at, "queue", words::queue_met(&queue));
+    }
+    found = looked_at_queue(world, failure, found);
+    let more = words::more_backlog(who.as_deref(), &comm, queue.map(|queue| queue.limit));
     found.process = who;
-    found.fix(words::more_backlog(&comm, queue.map(|queue| queue.limit)))
+    found.fix(more)
 }
 
 /// No answer to the SYN.
@@ -57,7 +62,8 @@ pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
     if failure.errno == Some(ETIMEDOUT) && !timer && socket.retransmits > 0 {
         return Diagnosis::inferred(Cause::Unreachable, words::path_down(&there, socket.retransmits));
     }
-    let peer = world.peer_socket(socket.id);
+    let asked = world.peer_socket(socket.id);
+    let peer = asked.map(|(_, peer)| peer);
     let holder = peer.and_then(|peer| peer.holders.first()).or(socket.owner.as_ref());
     let holder = holder.map(|holder| world.processes.facts(holder));
     // Bytes that the upstream's program read or wrote, in this response or an earlier one, show that it had accepted.
@@ -66,10 +72,14 @@ pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
         || socket.bytes_received.unwrap_or(0) > 0
         || socket.owner.is_some();
     let accepted = if touched { Some(true) } else { socket.accepted.or(peer.and_then(|peer| peer.accepted)) };
-    match accepted {
+    let found = match accepted {
         Some(true) => slow(failure, &there, holder),
         Some(false) => not_accepted(world, failure, &there),
         None => Diagnosis::unknown(words::accepted_unknown(&there)),
+    };
+    match asked {
+        Some((at, peer)) => found.seen(*at, "accept", words::other_end(peer)),
+        None => found,
     }
 }
 
@@ -108,18 +118,31 @@ fn not_accepted(world: &World, failure: &Failure, there: &str) -> Diagnosis {
     let (who, busy) = listener(world, failure);
     let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
     let summary = words::not_accepted(there, who.as_deref(), queue, busy == Some(true));
-    let mut found = Diagnosis::proven(Cause::NotAccepted, summary);
+    let mut found = looked_at_queue(world, failure, Diagnosis::proven(Cause::NotAccepted, summary));
+    let more = words::more_backlog(who.as_deref(), &comm, None).into_iter().take(1);
     found.process = who;
-    found.fix(words::more_backlog(&comm, None).into_iter().take(1))
+    found.fix(more)
+}
+
+/// Adds what the look-up found of the queue and of those who serve it.
+fn looked_at_queue(world: &World, failure: &Failure, found: Diagnosis) -> Diagnosis {
+    let Some((at, info)) = asked_when(world, failure) else { return found };
+    let seen = info.listeners.iter().filter_map(|listener| {
+        Some(words::queue_seen(&listener.queue?, listener.holders.len(), listener.all_busy))
+    });
+    seen.fold(found, |found, text| found.seen(at, "queue", text))
 }
 
 /// The look-up that belongs to this failure.
 fn asked<'a>(world: &'a World, failure: &Failure) -> Option<&'a EndpointInfo> {
-    let (_, info) = world.asked(failure.netns(), &failure.endpoint()?).filter(|(at, _)| {
+    asked_when(world, failure).map(|(_, info)| info)
+}
+
+fn asked_when<'a>(world: &'a World, failure: &Failure) -> Option<(Nanos, &'a EndpointInfo)> {
+    world.asked(failure.netns(), &failure.endpoint()?).filter(|(at, _)| {
         // A look-up of an earlier failure tells nothing about now; one second covers the order of records.
         at.0 + 1_000_000_000 >= failure.at.0
-    })?;
-    Some(info)
+    })
 }
 
 /// The fullest queue among the listeners (a SO_REUSEPORT group has several).

@@ -41,6 +41,11 @@ pub(in crate::attribute) fn chosen(who: &Named, oom: &Oom) -> Text {
     text!["the OOM killer chose ", who.name(), rss, oom_scope(oom)]
 }
 
+/// Whose allocation was the last straw; neither the culprit nor, as a rule, the victim.
+pub(in crate::attribute) fn last_straw(trigger: &Named) -> Text {
+    text!["memory ran out as ", trigger.full(), " asked for more"]
+}
+
 pub(in crate::attribute) fn oom_fix(who: &ProcessFacts, memcg: Option<bool>) -> Text {
     match (&who.unit, memcg) {
         (_, Some(false)) => "add memory, or limit what uses most of it: ps aux --sort=-rss | head".into(),

@@ -3,6 +3,7 @@
 use bstr::ByteSlice;
 
 use super::quoted;
+use crate::attribute::verdict::ProcessFacts;
 use crate::event::{Confinement, Guards, PathWalk, RefusedAt};
 
 /// A policy that may have refused.
@@ -17,24 +18,60 @@ pub(in crate::attribute) enum Suspect<'a> {
 
 /// What the permission bits refuse.
 pub(in crate::attribute) fn refusal(walk: &PathWalk, at: &RefusedAt) -> String {
-    let user = walk.user.clone().unwrap_or_else(|| format!("uid {}", walk.uid));
-    let owner = at.owner.clone().unwrap_or_else(|| at.uid.to_string());
-    let group = at.group.clone().unwrap_or_else(|| at.gid.to_string());
     let verb = if at.search { "enter" } else { "write to" };
-    format!(
-        "nginx's user {user} may not {verb} {} ({owner}:{group} {:04o})",
-        at.path.to_str_lossy(),
-        at.mode & 0o7777
-    )
+    format!("nginx's user {} may not {verb} {}", user(walk), guarded_by(at))
 }
 
-pub(in crate::attribute) fn permission_fix(search: bool, there: &str) -> String {
-    match search {
-        true => format!("namei -l {}; grant search (x) on that directory", quoted(there)),
-        false => format!(
-            "let nginx's group write to {there}: listen.owner/listen.group/listen.mode (php-fpm), umask or --chmod-socket"
-        ),
+fn user(walk: &PathWalk) -> String {
+    walk.user.clone().unwrap_or_else(|| format!("uid {}", walk.uid))
+}
+
+/// `/run/app.sock (root:root 0660)`.
+fn guarded_by(at: &RefusedAt) -> String {
+    let owner = at.owner.clone().unwrap_or_else(|| at.uid.to_string());
+    let group = at.group.clone().unwrap_or_else(|| at.gid.to_string());
+    format!("{} ({owner}:{group} {:04o})", at.path.to_str_lossy(), at.mode & 0o7777)
+}
+
+/// The walk, as evidence: who was asked for, and what refused.
+pub(in crate::attribute) fn walked(walk: &PathWalk) -> String {
+    let groups: Vec<_> = walk.groups.iter().map(u32::to_string).collect();
+    let groups = if groups.is_empty() { "none".to_owned() } else { groups.join(",") };
+    let who = format!("uid {}, gid {}, groups {groups}", walk.uid, walk.gid);
+    let path = walk.path.to_str_lossy();
+    match &walk.refused {
+        Some(at) => format!("a walk of {path} with nginx's {who} ends at {}", guarded_by(at)),
+        None => format!("a walk of {path} with nginx's {who} meets no refusal"),
     }
+}
+
+/// How to let the worker through, by the program that made the socket.
+pub(in crate::attribute) fn permission_fix(
+    who: Option<&ProcessFacts>,
+    walk: &PathWalk,
+    at: &RefusedAt,
+) -> Vec<String> {
+    let (path, user) = (quoted(&at.path.to_str_lossy()), user(walk));
+    if at.search {
+        let id = walk.user.clone().unwrap_or_else(|| walk.uid.to_string());
+        return vec![
+            format!("setfacl -m u:{}:x {path}", quoted(&id)),
+            format!("namei -l {}", quoted(&walk.path.to_str_lossy())),
+        ];
+    }
+    let comm = who.map(|who| who.comm.to_vec()).unwrap_or_default();
+    let pool =
+        who.and_then(|who| who.pool.clone()).map_or("its pool".to_owned(), |pool| format!("pool {pool}"));
+    let setting = if comm.starts_with(b"php-fpm") {
+        format!("set listen.group to a group of {user} and listen.mode = 0660 in {pool}")
+    } else if comm.starts_with(b"gunicorn") {
+        format!("gunicorn --umask 007, with Group= a group of {user} in its unit")
+    } else if comm.starts_with(b"uwsgi") {
+        format!("uwsgi --chmod-socket=660 --chown-socket=OWNER:GROUP, a group of {user}")
+    } else {
+        format!("have the server make its socket with mode 0660 and a group of {user}")
+    };
+    vec![format!("{setting}: {path}"), format!("ls -l {path}; id {}", quoted(&user))]
 }
 
 pub(in crate::attribute) fn not_walked(there: &str) -> String {

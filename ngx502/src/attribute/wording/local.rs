@@ -69,29 +69,61 @@ pub(in crate::attribute) fn ports_fix() -> [String; 2] {
     ]
 }
 
-pub(in crate::attribute) fn connections_used() -> String {
-    "nginx's worker has all its worker_connections in use".into()
+/// The count of the ports, as evidence.
+pub(in crate::attribute) fn ports_counted(there: &str, ports: &Ports, range: u32) -> String {
+    format!("{} of {range} local ports ({}-{}) led to {there}", ports.used, ports.low, ports.high)
 }
 
-pub(in crate::attribute) fn more_connections() -> String {
-    "raise worker_connections in the events block".into()
+/// `connections`: nginx's own number, where its text tells it.
+pub(in crate::attribute) fn connections_used(connections: Option<i64>) -> String {
+    let number = connections.map_or(String::new(), |number| format!("{number} "));
+    format!("nginx's worker has all its {number}worker_connections in use")
 }
 
-pub(in crate::attribute) fn descriptors_used(limits: Option<&Limits>, system: bool) -> String {
-    match limits {
-        None => "nginx's worker ran out of file descriptors (its limit was not looked up)".into(),
-        Some(limits) if system => {
+pub(in crate::attribute) fn more_connections(connections: Option<i64>) -> String {
+    let now = connections.map_or(String::new(), |number| format!(" (now {number})"));
+    format!("raise worker_connections in the events block{now}")
+}
+
+pub(in crate::attribute) fn descriptors_gone(system: bool) -> String {
+    match system {
+        true => "the system has no file left (fs.file-max was not looked up)".into(),
+        false => "nginx's worker ran out of file descriptors (its limit was not looked up)".into(),
+    }
+}
+
+pub(in crate::attribute) fn descriptors_used(limits: &Limits, system: bool) -> String {
+    match system {
+        true => {
             format!("the system has no file left: {} of fs.file-max {}", limits.file_used, limits.file_max)
         }
-        Some(limits) => format!(
+        false => format!(
             "nginx's worker {} has {} descriptors open of its limit {} (system: {} of {})",
             limits.worker, limits.open, limits.nofile, limits.file_used, limits.file_max
         ),
     }
 }
 
-pub(in crate::attribute) fn more_descriptors() -> String {
-    "raise worker_rlimit_nofile in nginx.conf (and LimitNOFILE= of its unit)".into()
+/// The count of the descriptors, as evidence.
+pub(in crate::attribute) fn descriptors_counted(limits: &Limits) -> String {
+    format!(
+        "worker {} had {} of {} descriptors open, the system {} of {} files",
+        limits.worker, limits.open, limits.nofile, limits.file_used, limits.file_max
+    )
+}
+
+/// `limits`: the worker's, where it is they that ran out.
+pub(in crate::attribute) fn more_descriptors(limits: Option<&Limits>) -> String {
+    match limits {
+        Some(limits) => format!(
+            "raise worker_rlimit_nofile (now {}) in nginx.conf, and LimitNOFILE= of its unit",
+            limits.nofile
+        ),
+        None => {
+            "raise worker_rlimit_nofile in nginx.conf, LimitNOFILE= of its unit, fs.file-max for the system"
+                .into()
+        }
+    }
 }
 
 fn name(detail: Option<&BStr>) -> String {

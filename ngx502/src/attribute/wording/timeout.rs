@@ -1,9 +1,11 @@
 //! Waiting that ended without an answer.
 
+use bstr::ByteSlice;
+
 use super::{name_or, name_unit, queue as fill_of};
 use crate::attribute::text::Span;
 use crate::attribute::verdict::ProcessFacts;
-use crate::event::Queue;
+use crate::event::{PeerSocket, Queue};
 
 fn fill(queue: Option<Queue>) -> String {
     queue.map_or(String::new(), |queue| format!(" ({})", fill_of(&queue)))
@@ -104,11 +106,50 @@ pub(in crate::attribute) fn not_accepted(
     )
 }
 
+/// The queue that a connect met in the kernel, as evidence.
+pub(in crate::attribute) fn queue_met(queue: &Queue) -> String {
+    format!("the connect found {}", fill_of(queue))
+}
+
+/// The queue that a look-up found, as evidence.
+pub(in crate::attribute) fn queue_seen(queue: &Queue, holders: usize, busy: Option<bool>) -> String {
+    let workers = match busy {
+        Some(true) => "all busy",
+        Some(false) => "one idle at least",
+        None => "busy or not could not be seen",
+    };
+    let processes = if holders == 1 { "process" } else { "processes" };
+    format!("a look-up found {}; {holders} {processes} on that listener, {workers}", fill_of(queue))
+}
+
+/// The server's end of the connection, as evidence.
+pub(in crate::attribute) fn other_end(peer: &PeerSocket) -> String {
+    let unread = peer.unread.filter(|bytes| *bytes > 0);
+    let unread = unread.map_or(String::new(), |bytes| format!(", {bytes} bytes unread"));
+    match (peer.accepted, peer.holders.first()) {
+        (Some(true), Some(holder)) => {
+            format!(
+                "a look-up found the server's end with {}[{}]{unread}",
+                holder.comm.to_str_lossy(),
+                holder.pid
+            )
+        }
+        (Some(false), _) => format!("a look-up found the server's end in nobody's hands{unread}"),
+        _ => format!("a look-up found the server's end, not its holder{unread}"),
+    }
+}
+
 /// How to give the backlog more room.
-pub(in crate::attribute) fn more_backlog(comm: &[u8], limit: Option<u32>) -> Vec<String> {
+pub(in crate::attribute) fn more_backlog(
+    who: Option<&ProcessFacts>,
+    comm: &[u8],
+    limit: Option<u32>,
+) -> Vec<String> {
     let over = limit.map_or(String::new(), |limit| format!(" (now {limit})"));
     let own = if comm.starts_with(b"php-fpm") {
-        format!("raise pm.max_children, then listen.backlog{over} in the pool's configuration")
+        let pool = who.and_then(|who| who.pool.as_ref());
+        let place = pool.map_or("the pool's configuration".to_owned(), |pool| format!("pool {pool}"));
+        format!("raise pm.max_children, then listen.backlog{over} in {place}")
     } else if comm.starts_with(b"gunicorn") {
         format!("gunicorn --workers N --backlog N{over}")
     } else if comm.starts_with(b"uwsgi") {

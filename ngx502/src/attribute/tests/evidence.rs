@@ -1,0 +1,131 @@
+//! What a summary claims stands among the evidence, with the time of its look-up.
+
+use super::*;
+
+fn told(verdict: &Verdict, event: &str) -> Vec<String> {
+    verdict.evidence.iter().filter(|fact| fact.event == event).map(|fact| fact.text.to_string()).collect()
+}
+
+#[test]
+fn a_full_queue_shows_length_limit_and_whether_its_workers_were_busy() {
+    let full = said(SOCK, "connect() to %V failed", 11, CONNECTING);
+    let found = Trace::new()
+        .feed(queued(Endpoint::Unix("/run/app.sock".into()), 129, 128))
+        .attempt(full.clone())
+        .page(502)
+        .verdict();
+    is(&found, Symptom::SocketBacklogFull, Cause::QueueFull, Certainty::Proven);
+    assert_eq!(
+        told(&found, "queue"),
+        ["a look-up found 129 waiting, limit 128; 1 process on that listener, all busy"]
+    );
+    let ends = Ends::Unix { path: "/run/app.sock".into() };
+    let seen = Socket { ends, queue: Some(Queue { length: 3, limit: 2 }), ..socket(PEER) };
+    let found = Trace::new().attempt(Attempt { socket: Some(Box::new(seen)), ..full }).page(502).verdict();
+    assert_eq!(told(&found, "queue"), ["the connect found 3 waiting, limit 2"]);
+}
+
+#[test]
+fn a_connection_that_nobody_took_shows_where_it_was() {
+    let timed_out = said(PEER, "upstream timed out", 110, READING);
+    let timed_out = Attempt { socket: Some(Box::new(socket(PEER))), ..timed_out };
+    let waiting = PeerSocket { of: 0xabc, accepted: Some(false), holders: vec![], unread: Some(78) };
+    let found = Trace::new()
+        .feed(queued(tcp(PEER), 5, 128))
+        .feed(Body::PeerSocket(waiting))
+        .attempt(timed_out.clone())
+        .page(504)
+        .verdict();
+    is(&found, Symptom::ReadTimedOut, Cause::NotAccepted, Certainty::Proven);
+    assert_eq!(
+        told(&found, "accept"),
+        ["a look-up found the server's end in nobody's hands, 78 bytes unread"]
+    );
+    assert_eq!(told(&found, "queue").len(), 1);
+    let taken =
+        PeerSocket { of: 0xabc, accepted: Some(true), holders: vec![process(12, "node")], unread: Some(0) };
+    let found = Trace::new().feed(Body::PeerSocket(taken)).attempt(timed_out).page(504).verdict();
+    is(&found, Symptom::ReadTimedOut, Cause::UpstreamSlow, Certainty::Proven);
+    assert_eq!(told(&found, "accept"), ["a look-up found the server's end with node[12]"]);
+}
+
+#[test]
+fn what_ran_out_is_counted() {
+    let ports =
+        Ports { remote: PEER.parse().expect("an address"), netns: 1, low: 40_000, high: 40_009, used: 10 };
+    let exhausted = said(PEER, "connect() to %V failed", 99, CONNECTING);
+    let found = Trace::new().feed(Body::Ports(ports)).attempt(exhausted).page(502).verdict();
+    assert_eq!(told(&found, "ports"), ["10 of 10 local ports (40000-40009) led to 127.0.0.1:9000"]);
+    let limits = Limits { worker: WORKER, nofile: 64, open: 64, file_max: 1000, file_used: 500 };
+    let none_left = |errno| said(PEER, "socket() failed", errno, CONNECTING);
+    let found = Trace::new().feed(Body::Limits(limits)).attempt(none_left(24)).page(500).verdict();
+    assert_eq!(
+        told(&found, "descriptors"),
+        ["worker 100 had 64 of 64 descriptors open, the system 500 of 1000 files"]
+    );
+    assert_eq!(
+        found.fix,
+        ["raise worker_rlimit_nofile (now 64) in nginx.conf, and LimitNOFILE= of its unit"]
+    );
+    let found = Trace::new().feed(Body::Limits(limits)).attempt(none_left(23)).page(500).verdict();
+    assert!(
+        found.summary.starts_with("the system has no file left: 500 of fs.file-max 1000"),
+        "{}",
+        found.summary
+    );
+    assert!(found.fix[0].contains("fs.file-max"), "{:?}", found.fix);
+}
+
+#[test]
+fn a_refusing_component_is_in_the_evidence_and_the_fix() {
+    let at = RefusedAt {
+        path: "/run/app".into(),
+        uid: 0,
+        gid: 0,
+        owner: Some("root".into()),
+        group: Some("app".into()),
+        mode: 0o750,
+        search: true,
+    };
+    let walk = PathWalk {
+        worker: WORKER,
+        path: "/run/app/x.sock".into(),
+        uid: 33,
+        gid: 33,
+        groups: vec![33, 44],
+        user: Some("www-data".into()),
+        refused: Some(at),
+        missing: None,
+        lsm: None,
+    };
+    let denied = said("unix:/run/app/x.sock", "connect() to %V failed", 13, CONNECTING);
+    let found = Trace::new().feed(Body::PathWalk(Box::new(walk))).attempt(denied).page(502).verdict();
+    is(&found, Symptom::SocketDenied, Cause::FilePermissions, Certainty::Proven);
+    assert_eq!(
+        told(&found, "path"),
+        [
+            "a walk of /run/app/x.sock with nginx's uid 33, gid 33, groups 33,44 ends at /run/app (root:app 0750)"
+        ]
+    );
+    assert_eq!(found.fix, ["setfacl -m u:www-data:x /run/app", "namei -l /run/app/x.sock"]);
+}
+
+#[test]
+fn an_oom_kill_names_the_last_straw_apart_from_the_victim() {
+    let app = process(12, "php-fpm");
+    let oom = Oom {
+        victim: app.clone(),
+        trigger: process(60, "cron"),
+        memcg: Some(true),
+        limit_cgroup: Some("/system.slice/php8.2-fpm.service".into()),
+        limit_bytes: Some(512 << 20),
+        rss_bytes: Some(400 << 20),
+        ..Oom::default()
+    };
+    let found = after_death(vec![Body::Oom(oom.clone()), exit(app.clone(), 9)]);
+    let chosen = "the OOM killer chose php-fpm[12] with 400 MiB resident in cgroup \
+                  /system.slice/php8.2-fpm.service (limit 512 MiB)";
+    assert_eq!(told(&found, "oom"), ["memory ran out as cron[60] asked for more", chosen]);
+    let own = after_death(vec![Body::Oom(Oom { trigger: app.clone(), ..oom }), exit(app, 9)]);
+    assert_eq!(told(&own, "oom").len(), 1);
+}
