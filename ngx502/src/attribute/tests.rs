@@ -254,5 +254,6 @@ mod causes;
 mod denied;
 mod evidence;
 mod flow;
+mod supervisors;
 mod symptoms;
 mod unseen;

@@ -46,7 +46,13 @@ pub(super) fn everywhere(index: &mut Index) -> Vec<EndpointInfo> {
 
 /// Who a connect by `worker` to `endpoint` reaches. Nothing for addresses of other hosts; an alias first where
 /// symbolic links lead elsewhere.
-pub(super) fn at(index: &mut Index, worker: Pid, endpoint: &Endpoint) -> io::Result<Vec<Body>> {
+/// `former` held what listened there before.
+pub(super) fn at(
+    index: &mut Index,
+    worker: Pid,
+    endpoint: &Endpoint,
+    former: &[ProcessRef],
+) -> io::Result<Vec<Body>> {
     index.keep_fresh();
     let own = Netns::of(worker)?;
     let (netns, kind, walked) = match endpoint {
@@ -74,7 +80,7 @@ pub(super) fn at(index: &mut Index, worker: Pid, endpoint: &Endpoint) -> io::Res
             describe(listener, holders, busy)
         })
         .collect();
-    let near = if listeners.is_empty() { near(index, endpoint, netns) } else { Vec::new() };
+    let near = if listeners.is_empty() { near(index, endpoint, netns, former) } else { Vec::new() };
     let info = EndpointInfo {
         endpoint: endpoint.clone(),
         netns: netns.inum,
@@ -157,21 +163,26 @@ fn file_name(path: &BString) -> &[u8] {
     path.rsplit_once_str("/").map_or(path.as_slice(), |(_, name)| name)
 }
 
-/// The listeners a human would compare with: the same port elsewhere, a socket in the same directory.
-fn near(index: &mut Index, endpoint: &Endpoint, netns: Netns) -> Vec<NearListener> {
+/// The listeners a human would compare with: the same port elsewhere, a socket in the same directory, another place of
+/// the program that listened there before. What is nearest comes first.
+fn near(index: &mut Index, endpoint: &Endpoint, netns: Netns, former: &[ProcessRef]) -> Vec<NearListener> {
     let mut near = Vec::new();
     for (theirs, listener) in tables(index) {
-        let Some(why) = nearness(endpoint, &listener.bound, theirs.inum == netns.inum) else { continue };
-        // A socket bound to the very path, which yet does not lead to it, is what a human would look at first.
-        let same = listener.bound == *endpoint;
-        if near.len() >= MAX_NEAR && !same {
+        let why = nearness(endpoint, &listener.bound, theirs.inum == netns.inum);
+        if why.is_none() && former.is_empty() {
             continue;
         }
-        if let Some(process) = index.holders(listener.inode).into_iter().next() {
-            let found = NearListener { bound: listener.bound, netns: theirs.inum, process, why };
-            near.insert(if same { 0 } else { near.len() }, found);
-        }
+        let Some(process) = index.holders(listener.inode).into_iter().next() else { continue };
+        let program = || former.iter().any(|one| one.comm == process.comm && !one.comm.is_empty());
+        let Some(why) = why.or_else(|| program().then_some(Nearness::SameProgram)) else { continue };
+        near.push(NearListener { bound: listener.bound, netns: theirs.inum, process, why });
     }
+    // A socket bound to the very path, which yet does not lead to it, is what a human would look at first.
+    near.sort_by_key(|found| match (found.bound == *endpoint, found.why) {
+        (true, _) => 0,
+        (_, Nearness::SameProgram) => 1,
+        _ => 2,
+    });
     near.truncate(MAX_NEAR);
     near
 }

@@ -151,7 +151,10 @@ impl Enricher {
 
     fn ask(&mut self, question: &Question) -> io::Result<Vec<Body>> {
         match question {
-            Question::Listeners(worker, endpoint) => listeners::at(&mut self.index, *worker, endpoint),
+            Question::Listeners(worker, endpoint) => {
+                let former = self.holders.get(endpoint).map_or(&[][..], Vec::as_slice);
+                listeners::at(&mut self.index, *worker, endpoint, former)
+            }
             Question::Walk(worker, path) => {
                 Ok(vec![Body::PathWalk(Box::new(path::walk_as_worker(*worker, path)?))])
             }

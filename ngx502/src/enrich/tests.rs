@@ -156,6 +156,25 @@ fn where_nobody_listens_the_same_port_elsewhere_is_near() {
 }
 
 #[test]
+fn the_program_that_listened_there_before_is_near_wherever_it_listens_now() {
+    let former = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let peer = former.local_addr().expect("an address");
+    let mut enricher = enricher();
+    enricher.snapshot(Nanos(1));
+    drop(former);
+    let directory = tempfile::tempdir().expect("a directory");
+    let elsewhere = directory.path().join("elsewhere.sock");
+    let _now = UnixListener::bind(&elsewhere).expect("a listener");
+    enricher.index.refresh();
+    let found = endpoint(&enricher.before(&failure(own(), ECONNREFUSED, &peer.to_string())));
+    assert_eq!(found.listeners, vec![]);
+    // Other tests of this process listen too, so that it need not be the first.
+    let ours = |near: &&crate::event::NearListener| near.process.pid == own();
+    let near: Vec<_> = found.near.iter().filter(ours).collect();
+    assert!(near.iter().any(|near| near.why == Nearness::SameProgram), "{:?}", found.near);
+}
+
+#[test]
 fn another_hosts_address_has_no_endpoint_fact() {
     let records = enricher().before(&failure(own(), ECONNREFUSED, "192.0.2.1:80"));
     assert_eq!(records, vec![]);

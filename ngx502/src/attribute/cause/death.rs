@@ -8,7 +8,7 @@ use crate::attribute::named::Named;
 use crate::attribute::processes::{Life, same};
 use crate::attribute::text::Text;
 use crate::attribute::verdict::{Cause, Certainty};
-use crate::attribute::wording::{self, death as words};
+use crate::attribute::wording::{self, death as words, supervisor};
 use crate::attribute::world::World;
 use crate::event::{Nanos, Oom, ProcessRef, Signal};
 
@@ -189,11 +189,12 @@ impl Case<'_> {
     }
 
     fn sender(&self, sent: &Signal) -> Text {
-        words::sender(sent, &self.world.processes.facts(&sent.sender), self.is_parent(sent))
+        let by = self.world.processes.facts(&sent.sender);
+        supervisor::sender(sent, &by, self.who, self.is_parent(sent))
     }
 
     /// The time limit that a supervising parent enforces with such a signal.
     fn supervisor_limit(&self, sent: &Signal) -> Option<&'static str> {
-        words::supervisor_limit(&sent.sender.comm).filter(|_| self.is_parent(sent))
+        supervisor::limit(sent).filter(|_| self.is_parent(sent))
     }
 }

@@ -9,7 +9,7 @@ use crate::attribute::listeners::{End, Gone};
 use crate::attribute::verdict::{Cause, Certainty, Symptom};
 use crate::attribute::wording::{self, listener as words};
 use crate::attribute::world::World;
-use crate::event::{Endpoint, EndpointInfo, Nanos};
+use crate::event::{Endpoint, EndpointInfo, Nanos, Nearness};
 
 /// How much later than the failure a record of its reason may carry its time.
 const DISORDER: u64 = 50_000_000;
@@ -90,7 +90,9 @@ impl Place<'_> {
         if found.certainty == Certainty::Proven && gone.netns != here && gone.netns != 0 && here != 0 {
             found.doubt(words::other_namespace());
         }
-        found.seen(gone.at, "listen", words::gone(&self.there))
+        let near = self.asked.into_iter().flat_map(|(_, info)| &info.near);
+        let elsewhere = near.filter(|near| near.why == Nearness::SameProgram);
+        found.seen(gone.at, "listen", words::gone(&self.there)).fix(elsewhere.map(words::near))
     }
 
     /// Whether the last listener had ended when the failure came.

@@ -125,6 +125,28 @@ fn a_child_that_let_go_of_the_socket_is_no_holder_any_more() {
 }
 
 #[test]
+fn a_program_that_came_back_elsewhere_is_in_the_fix() {
+    let Body::Endpoint(empty) = listening(tcp(PEER), vec![], true) else { unreachable!() };
+    let near = NearListener {
+        bound: tcp("127.0.0.1:9001"),
+        netns: 1,
+        process: process(40, "php-fpm"),
+        why: Nearness::SameProgram,
+    };
+    let asked = EndpointInfo { near: vec![near], ..*empty };
+    let found = Trace::new()
+        .feed(listening(tcp(PEER), vec![app()], false))
+        .feed(exit(app(), 1 << 8))
+        .feed(Body::Endpoint(Box::new(asked)))
+        .attempt(refused())
+        .page(502)
+        .verdict();
+    is(&found, Symptom::ConnectRefused, Cause::Exited, Certainty::Proven);
+    let line = "php-fpm[40] listens on 127.0.0.1:9001 (same program); is that the upstream?";
+    assert!(found.fix.iter().any(|fix| *fix == line), "{:?}", found.fix);
+}
+
+#[test]
 fn an_answer_that_names_the_dead_does_not_revive_them() {
     let child = young();
     let Body::Endpoint(info) = listening(unix(), vec![app(), child.clone()], true) else { unreachable!() };

@@ -132,26 +132,3 @@ pub(in crate::attribute) fn closed_upon(subject: &Text, after: Span, by: &Text) 
 pub(in crate::attribute) fn ago(span: Span) -> Text {
     text![" ", span, " ago"]
 }
-
-/// Who sent a deadly signal, with its relation to the victim.
-pub(in crate::attribute) fn sender(sent: &Signal, by: &Named, parent: bool) -> Text {
-    let relation = match (parent, sent.sender.pid.0) {
-        (_, 1) => ", the init system",
-        (true, _) => ", its own parent",
-        _ => "",
-    };
-    text![signal(sent.signal), " by ", by.full(), relation]
-}
-
-/// The time limit that a supervising parent of this name enforces with signals.
-pub(in crate::attribute) fn supervisor_limit(comm: &[u8]) -> Option<&'static str> {
-    if comm.starts_with(b"php-fpm") {
-        Some("raise request_terminate_timeout in the pool's configuration, or make the script faster")
-    } else if comm.starts_with(b"gunicorn") {
-        Some("raise gunicorn --timeout, or make the request faster")
-    } else if comm.starts_with(b"uwsgi") {
-        Some("raise uwsgi --harakiri, or make the request faster")
-    } else {
-        None
-    }
-}

@@ -11,6 +11,7 @@ pub(super) mod listener;
 pub(super) mod local;
 pub(super) mod peers;
 pub(super) mod protocol;
+pub(super) mod supervisor;
 pub(super) mod timeout;
 
 use std::borrow::Cow;

@@ -1,0 +1,64 @@
+//! Kills by those who supervise: named by the rule that they follow, if it is theirs.
+
+use super::*;
+
+const MEMBER: &str = "3f4a1b2c3d4e5f60718293a4b5c6d7e8f90123456789abcdef0123456789abcd";
+
+/// A process that was sent `signal` by `sender`, its parent or not, and died of it.
+fn ended_by(signal: i32, sender: ProcessRef, parent: bool, home: ProcessInfo) -> Verdict {
+    let victim = process(12, "worker");
+    let parent = if parent { sender.pid } else { Pid(2) };
+    let known = Body::Process(Box::new(ProcessInfo { process: victim.clone(), parent, ..home }));
+    let died =
+        Body::Exit(Exit { process: victim.clone(), parent, code: signal, cgroup: 0, oom_victim: false });
+    after_death(vec![known, sent(signal, 0, victim, sender, true), died])
+}
+
+#[track_caller]
+fn says(found: &Verdict, words: &str, fix: Option<&str>) {
+    is(found, Symptom::ConnectRefused, Cause::Killed, Certainty::Proven);
+    assert!(found.summary.contains(words), "{}", found.summary);
+    let limit = found.fix.iter().find(|line| line.starts_with("raise")).map(ToString::to_string);
+    assert_eq!(limit.is_some(), fix.is_some(), "{:?}", found.fix);
+    assert!(limit.zip(fix).is_none_or(|(line, fix)| line.contains(fix)), "{:?}", found.fix);
+}
+
+#[test]
+fn a_masters_time_limit_is_named_with_its_setting() {
+    let at = |comm, signal| ended_by(signal, process(11, comm), true, ProcessInfo::default());
+    let words = "SIGTERM by php-fpm[11], its master, as it does when request_terminate_timeout is over, or on a reload";
+    says(&at("php-fpm", 15), words, Some("request_terminate_timeout"));
+    says(&at("php-fpm", 9), "process_control_timeout", None);
+    says(&at("gunicorn", 6), "silent for longer than --timeout", Some("gunicorn --timeout"));
+    says(&at("gunicorn", 15), "its arbiter, as it does on a reload or stop", None);
+    says(&at("uwsgi", 9), "when harakiri is over", Some("--harakiri"));
+    says(&at("puma", 9), "worker_timeout", None);
+    says(&at("faulty", 9), "SIGKILL by faulty[11], its own parent", None);
+}
+
+#[test]
+fn a_namesake_that_is_no_parent_has_no_rule() {
+    let found = ended_by(15, process(50, "php-fpm"), false, ProcessInfo::default());
+    says(&found, "with SIGTERM by php-fpm[50]", None);
+    assert!(!found.summary.contains("master"), "{}", found.summary);
+}
+
+#[test]
+fn a_service_manager_names_the_unit_and_why() {
+    let unit = || ProcessInfo { unit: Some("app.service".into()), ..ProcessInfo::default() };
+    let systemd = || ProcessRef { pid: Pid(1), ..process(1, "systemd") };
+    says(&ended_by(15, systemd(), true, unit()), "as it does to stop or restart app.service", None);
+    says(&ended_by(9, systemd(), true, unit()), "when TimeoutStopSec= is over for app.service", None);
+    says(&ended_by(6, systemd(), true, unit()), "when WatchdogSec= is over for app.service", None);
+    let other = ProcessRef { pid: Pid(1), ..process(1, "busybox") };
+    says(&ended_by(15, other, true, unit()), "SIGTERM by busybox[1], the init system", None);
+}
+
+#[test]
+fn a_containers_stop_is_its_runtimes() {
+    let inside = || ProcessInfo { container: Some(MEMBER.into()), ..ProcessInfo::default() };
+    let words = "SIGTERM by runc[50], its container's runtime, as it does when the container is stopped";
+    says(&ended_by(15, process(50, "runc"), false, inside()), words, None);
+    let host = ended_by(15, process(50, "runc"), false, ProcessInfo::default());
+    assert!(!host.summary.contains("container"), "{}", host.summary);
+}
