@@ -121,6 +121,8 @@ pub enum Body {
     Route(RouteLookup),
     /// Enrichment: what may refuse a worker's connect besides permission bits and routes.
     Guards(Box<Guards>),
+    /// Enrichment: the services that systemd holds failed, looked up because nobody listened at a place and nobody had.
+    FailedUnits(Vec<FailedUnit>),
     /// A tracer's view of nginx processes changed: one was found or attached.
     Worker(WorkerInfo),
     /// Latency histograms of successful requests, per upstream, for one interval (reserved for `trace`'s
@@ -661,6 +663,19 @@ pub struct Confinement {
     pub label: String,
     /// Whether the module refuses what the label forbids, or only reports it; `None` where it does not say.
     pub enforced: Option<bool>,
+}
+
+/// A service that failed and was not started again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedUnit {
+    /// `php8.2-fpm.service`.
+    pub unit: String,
+    /// systemd's word: `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `watchdog`, `start-limit-hit`, …
+    pub result: String,
+    /// The exit status of its main process; `None` when that did not exit by itself.
+    pub exit_status: Option<i32>,
+    /// When it failed.
+    pub at: Option<Nanos>,
 }
 
 /// Descriptor limits.

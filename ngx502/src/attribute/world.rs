@@ -9,13 +9,15 @@ use super::listeners::Listeners;
 use super::processes::Processes;
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
-    Body, Endpoint, EndpointInfo, Guards, Limits, Nanos, PathWalk, PeerSocket, Pid, Ports, Record,
-    RouteLookup, WorkerInfo,
+    Body, Endpoint, EndpointInfo, FailedUnit, Guards, Limits, Nanos, PathWalk, PeerSocket, Pid, Ports,
+    Record, RouteLookup, WorkerInfo,
 };
 use crate::session::Session;
 
 /// Look-ups of each kind that are remembered.
 const LOOKUPS: usize = 4_096;
+/// Failed units that are remembered.
+const UNITS: usize = 64;
 
 /// A peer's last failure, in one worker.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub(super) struct World {
     ports: Bounded<SocketAddr, (Nanos, Ports)>,
     routes: Bounded<(Pid, IpAddr), (Nanos, RouteLookup)>,
     guards: Bounded<Pid, (Nanos, Guards)>,
+    /// As systemd told them last.
+    failed_units: Vec<FailedUnit>,
     peer_sockets: Bounded<u64, (Nanos, PeerSocket)>,
     workers: Bounded<Pid, WorkerInfo>,
     peers: Bounded<(Pid, BString), PeerFailure>,
@@ -76,6 +80,7 @@ impl World {
             ports: Bounded::new(LOOKUPS),
             routes: Bounded::new(LOOKUPS),
             guards: Bounded::new(LOOKUPS),
+            failed_units: Vec::new(),
             peer_sockets: Bounded::new(LOOKUPS),
             workers: Bounded::new(LOOKUPS),
             peers: Bounded::new(LOOKUPS),
@@ -112,6 +117,7 @@ impl World {
             Body::Ports(ports) => drop(self.ports.insert(ports.remote, (at, *ports))),
             Body::Route(route) => drop(self.routes.insert((route.worker, route.to), (at, *route))),
             Body::Guards(guards) => drop(self.guards.insert(guards.worker, (at, (**guards).clone()))),
+            Body::FailedUnits(units) => self.failed_units = units.iter().take(UNITS).cloned().collect(),
             Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, (at, peer.clone()))),
             Body::Worker(worker) => drop(self.workers.insert(worker.process.pid, worker.clone())),
             Body::Lost { .. } => self.watch.lost = true,
@@ -157,6 +163,11 @@ impl World {
 
     pub(super) fn guards(&self, worker: Pid) -> Option<&(Nanos, Guards)> {
         self.guards.get(&worker)
+    }
+
+    /// Services that had failed when systemd was asked.
+    pub(super) fn failed_units(&self) -> &[FailedUnit] {
+        &self.failed_units
     }
 
     pub(super) fn peer_socket(&self, id: u64) -> Option<&(Nanos, PeerSocket)> {

@@ -23,9 +23,11 @@ mod route;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::collections::HashMap;
 use std::io;
+use std::time::{Duration, Instant};
 
 use self::cache::Recent;
 use self::holders::Index;
@@ -45,6 +47,9 @@ const MAX_KNOWN: usize = 16 * 1024;
 /// Places whose holders are remembered; beyond, all are forgotten until a look-up finds them again.
 const MAX_PLACES: usize = 8 * 1024;
 
+/// How often systemd is asked for failed units: each time costs a process.
+const UNITS_EVERY: Duration = Duration::from_secs(10);
+
 /// Asks the machine on behalf of attribution.
 #[derive(Debug)]
 pub struct Enricher {
@@ -56,6 +61,8 @@ pub struct Enricher {
     known: HashMap<Pid, Nanos>,
     /// Who was last found to hold the listeners bound to a place.
     holders: HashMap<Endpoint, Vec<ProcessRef>>,
+    /// When systemd was asked last.
+    units_asked: Option<Instant>,
 }
 
 impl Enricher {
@@ -69,6 +76,7 @@ impl Enricher {
             recent_lives: Recent::new(LIVES_PER_SECOND),
             known: HashMap::new(),
             holders: HashMap::new(),
+            units_asked: None,
         }
     }
 
@@ -153,7 +161,12 @@ impl Enricher {
         match question {
             Question::Listeners(worker, endpoint) => {
                 let former = self.holders.get(endpoint).map_or(&[][..], Vec::as_slice);
-                listeners::at(&mut self.index, *worker, endpoint, former)
+                let mut found = listeners::at(&mut self.index, *worker, endpoint, former)?;
+                let empty = |body: &Body| matches!(body, Body::Endpoint(info) if info.listeners.is_empty());
+                if former.is_empty() && found.iter().any(empty) {
+                    found.splice(..0, self.failed_units());
+                }
+                Ok(found)
             }
             Question::Walk(worker, path) => {
                 Ok(vec![Body::PathWalk(Box::new(path::walk_as_worker(*worker, path)?))])
@@ -168,6 +181,17 @@ impl Enricher {
             Question::Guards(worker) => Ok(vec![Body::Guards(Box::new(guards::of(*worker)?))]),
             Question::Lives(process) => Ok(alive(process).into_iter().collect()),
         }
+    }
+
+    /// Asks systemd, at most every few seconds.
+    fn failed_units(&mut self) -> Option<Body> {
+        if self.units_asked.is_some_and(|asked| asked.elapsed() < UNITS_EVERY) {
+            return None;
+        }
+        self.units_asked = Some(Instant::now());
+        let units =
+            units::failed().inspect_err(|error| log::debug!("systemd names no failed unit: {error}")).ok()?;
+        (!units.is_empty()).then_some(Body::FailedUnits(units))
     }
 
     /// Adds an answer, preceded by the processes that it names.

@@ -14,6 +14,9 @@ use crate::event::{Endpoint, EndpointInfo, Nanos, Nearness};
 /// How much later than the failure a record of its reason may carry its time.
 const DISORDER: u64 = 50_000_000;
 
+/// Failed units that a fix asks for.
+const UNITS_NAMED: usize = 3;
+
 /// What is known of the place, for the rules below.
 struct Place<'a> {
     world: &'a World,
@@ -165,9 +168,22 @@ impl Place<'_> {
         let watched = self.world.saw_every_listener(self.endpoint, self.failure.at);
         let certainty = if watched { Certainty::Proven } else { Certainty::Inferred };
         let summary = words::never(there, self.failure.mechanism, info.path, watched);
-        Diagnosis::new(Cause::NotListening, certainty, summary)
+        let found = Diagnosis::new(Cause::NotListening, certainty, summary)
             .seen(at, "listen", words::looked_up(there))
-            .fix(info.near.iter().map(words::near))
-            .fix([words::check(self.endpoint)])
+            .fix(info.near.iter().map(words::near));
+        self.failed_units(found).fix([words::check(self.endpoint)])
+    }
+
+    /// A service that failed before may be the one that is missing: that its name is in the path says so, no more.
+    fn failed_units(&self, found: Diagnosis) -> Diagnosis {
+        let units = self.world.failed_units();
+        let named: Vec<_> = units.iter().filter(|unit| words::resembles(&unit.unit, self.endpoint)).collect();
+        let found = named.iter().fold(found, |found, unit| match unit.at {
+            Some(at) => found.seen(at, "unit", words::unit_failed(unit)),
+            None => found,
+        });
+        let others = units.iter().filter(|unit| !named.contains(unit));
+        let asked = named.iter().copied().chain(others).take(UNITS_NAMED);
+        found.fix(asked.map(words::failed_unit))
     }
 }

@@ -125,6 +125,33 @@ fn a_child_that_let_go_of_the_socket_is_no_holder_any_more() {
 }
 
 #[test]
+fn a_unit_that_failed_before_the_trace_is_in_the_fix_and_proves_nothing() {
+    let unit = |unit: &str, result: &str| FailedUnit {
+        unit: unit.into(),
+        result: result.into(),
+        exit_status: None,
+        at: Some(Nanos(900_000_000)),
+    };
+    let units = vec![unit("cron.service", "timeout"), unit("php8.2-fpm.service", "oom-kill")];
+    let at = |endpoint: Endpoint, attempt: Attempt| {
+        let trace = Trace::new().feed(Body::FailedUnits(units.clone()));
+        trace.feed(listening(endpoint, vec![], true)).attempt(attempt).page(502).verdict()
+    };
+    let missing = said("unix:/run/php/fpm.sock", "connect() to %V failed", 2, CONNECTING);
+    let found = at(Endpoint::Unix("/run/php/fpm.sock".into()), missing);
+    is(&found, Symptom::SocketMissing, Cause::NotListening, Certainty::Inferred);
+    assert_eq!(
+        found.fix[0],
+        "systemctl status php8.2-fpm.service (it failed: oom-kill); is that the upstream?"
+    );
+    let told: Vec<_> = found.evidence.iter().filter(|fact| fact.event == "unit").collect();
+    assert_eq!(told.len(), 1, "cron.service does not look like it: {told:?}");
+    let tcp_found = at(tcp(PEER), refused());
+    assert!(tcp_found.evidence.iter().all(|fact| fact.event != "unit"), "{:?}", tcp_found.evidence);
+    assert!(tcp_found.fix[0].starts_with("systemctl status cron.service"), "{:?}", tcp_found.fix);
+}
+
+#[test]
 fn a_program_that_came_back_elsewhere_is_in_the_fix() {
     let Body::Endpoint(empty) = listening(tcp(PEER), vec![], true) else { unreachable!() };
     let near = NearListener {

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{bytes, signal};
+use super::bytes;
 use crate::attribute::named::Named;
 use crate::attribute::text::{Span, Text, text};
 use crate::attribute::verdict::{Certainty, ProcessFacts};
-use crate::event::{Oom, Signal};
+use crate::event::Oom;
 
 pub(in crate::attribute) fn last_listener(who: &Named, there: &Arc<str>) -> Text {
     text![who.full(), ", the last listener on ", there, ","]

@@ -8,7 +8,7 @@ use super::name_unit;
 use crate::attribute::named::Named;
 use crate::attribute::text::{Span, Text, text};
 use crate::attribute::verdict::{ProcessFacts, Symptom};
-use crate::event::{Endpoint, NearListener, Nearness, PathKind};
+use crate::event::{Endpoint, FailedUnit, NearListener, Nearness, PathKind};
 
 pub(in crate::attribute) fn no_address() -> String {
     "the connection was refused, but the upstream's address could not be read".into()
@@ -148,6 +148,29 @@ pub(in crate::attribute) fn near(near: &NearListener) -> String {
         near.process.pid,
         super::place(&near.bound)
     )
+}
+
+/// Whether a unit's name begins with a word that the path contains: `php8.2-fpm.service` and `/run/php/php-fpm.sock`.
+pub(in crate::attribute) fn resembles(unit: &str, endpoint: &Endpoint) -> bool {
+    let Endpoint::Unix(path) = endpoint else { return false };
+    let word: String = unit.chars().take_while(char::is_ascii_alphabetic).collect();
+    word.len() >= 3 && path.contains_str(&word)
+}
+
+pub(in crate::attribute) fn unit_failed(unit: &FailedUnit) -> String {
+    format!("systemd holds {} failed ({})", unit.unit, result(unit))
+}
+
+pub(in crate::attribute) fn failed_unit(unit: &FailedUnit) -> String {
+    let name = super::quoted(&unit.unit);
+    format!("systemctl status {name} (it failed: {}); is that the upstream?", result(unit))
+}
+
+fn result(unit: &FailedUnit) -> String {
+    match unit.exit_status {
+        Some(status) => format!("{}, status {status}", unit.result),
+        None => unit.result.clone(),
+    }
 }
 
 pub(in crate::attribute) fn check(endpoint: &Endpoint) -> String {
