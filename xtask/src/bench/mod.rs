@@ -47,9 +47,12 @@ pub(crate) struct Args {
     /// How long a run lasts, in whole seconds: 3s.
     #[arg(long, default_value = "3s", value_parser = parse_seconds)]
     time: Duration,
-    /// How long memory is watched under a mixed load: 120s. 0s leaves it out.
-    #[arg(long, default_value = "0s", value_parser = parse_seconds)]
-    soak: Duration,
+    /// Watch memory over so many requests, of one load after the other: 10000000.
+    #[arg(long, value_name = "REQUESTS")]
+    soak: Option<u64>,
+    /// Nothing but the long run of --soak.
+    #[arg(long, requires = "soak")]
+    only_soak: bool,
     /// How long the idle tracer is watched. 0s leaves it out.
     #[arg(long, default_value = "10s", value_parser = parse_seconds)]
     idle: Duration,
@@ -79,13 +82,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     mount_tracefs();
     let results = measure(args, &binary)?;
-    let section = results.to_markdown();
-    println!("{section}");
+    let sections = results.sections();
+    sections.iter().for_each(|(_, section)| println!("{section}"));
     if !args.no_write {
         let path = exec::workspace().join("docs/performance.md");
-        let page = fs::read_to_string(&path).unwrap_or_else(|_| "# Performance\n".to_owned());
-        fs::write(&path, page::insert(&page, &section))
-            .with_context(|| format!("{path:?} cannot be written"))?;
+        let mut page = fs::read_to_string(&path).unwrap_or_else(|_| "# Performance\n".to_owned());
+        for (name, section) in sections {
+            page = page::insert(&page, name, &section);
+        }
+        fs::write(&path, page).with_context(|| format!("{path:?} cannot be written"))?;
+    }
+    if let Some(soak) = results.soak.as_ref().filter(|soak| soak.cost.verdicts != soak.failures) {
+        bail!("the long run: {} verdicts for {} 502s; each must have one", soak.cost.verdicts, soak.failures);
     }
     let incomplete = results.comparisons.iter().find(|one| one.tool.is_ours() && !one.is_complete());
     match incomplete {
@@ -100,6 +108,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn measure(args: &Args, binary: &Path) -> Result<Results> {
     let bed = Bed::start()?;
     let mut results = Results { machine: machine::describe()?, method: args.method(), ..Results::default() };
+    if let Some(requests) = args.soak {
+        results.soak = Some(endurance::soak(&bed, binary, requests)?);
+    }
+    if args.only_soak {
+        return Ok(results);
+    }
     for tool in args.tools(binary)? {
         let program = if tool.is_ours() { binary } else { Path::new(tool.name()) };
         let rounds = if tool.is_ours() { args.rounds } else { args.rival_rounds };
@@ -122,9 +136,6 @@ fn measure(args: &Args, binary: &Path) -> Result<Results> {
     }
     if !args.idle.is_zero() {
         results.idle = Some(endurance::idle(&bed, binary, args.idle)?);
-    }
-    if !args.soak.is_zero() {
-        results.soak = Some(endurance::soak(&bed, binary, args.soak)?);
     }
     Ok(results)
 }

@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 
 use super::bed::Run;
-use super::endurance::Soak;
+use super::endurance::{Sample, Soak};
 use super::hooks::HookCost;
 use super::rounds::{Comparison, Spread};
 use super::scenario::Scenario;
 
-const BEGIN: &str = "<!-- bench: begin; `cargo xtask bench` replaces what follows -->";
-const END: &str = "<!-- bench: end -->";
 /// Resident memory that must never be passed, in KiB.
 const MEMORY_BAR: u64 = 32 * 1024;
 
@@ -33,13 +31,21 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// The section for `docs/performance.md`.
-    pub(super) fn to_markdown(&self) -> String {
+    /// The sections for `docs/performance.md`, by name; what was not measured has none, so that it stays as it is.
+    pub(super) fn sections(&self) -> Vec<(&'static str, String)> {
+        let soak = self.soak.as_ref().map(|soak| ("soak", soak.to_markdown(&self.machine)));
+        let measured = !self.comparisons.is_empty() || !self.hooks.is_empty() || self.idle.is_some();
+        measured.then(|| ("bench", self.comparison_section())).into_iter().chain(soak).collect()
+    }
+
+    fn comparison_section(&self) -> String {
         let mut text = format!("{}\n\n{}\n", self.machine, self.method);
         self.comparisons(&mut text);
         self.costs(&mut text);
         self.hooks(&mut text);
-        self.endurance(&mut text);
+        if let Some(idle) = self.idle {
+            let _ = writeln!(text, "\nIdle: ngx502 uses {:.3} % of one processor.", idle * 100.0);
+        }
         for missing in &self.missing {
             let _ = writeln!(text, "\nNot run: {missing}");
         }
@@ -114,28 +120,30 @@ impl Results {
             let _ = writeln!(text, "| {scenario} | together | | | **{sum:.0}** |");
         }
     }
+}
 
-    fn endurance(&self, text: &mut String) {
-        if let Some(idle) = self.idle {
-            let _ = writeln!(text, "\nIdle: ngx502 uses {:.3} % of one processor.", idle * 100.0);
-        }
-        let Some(soak) = &self.soak else { return };
-        let (Some(first), Some(last)) = (soak.samples.first(), soak.samples.last()) else { return };
-        let met = if soak.cost.memory.peak < MEMORY_BAR { "met" } else { "missed" };
-        let growth = soak.growth().map_or("unknown".to_owned(), |growth| format!("{growth:+.0} KiB"));
-        let _ = writeln!(
-            text,
-            "\nLong mixed load: {} requests, {} of them 502s with {} verdicts, {} events lost. Resident memory {:.1} MiB \
-             after the first stretch, {:.1} MiB at the end, {:.1} MiB at its peak (bar 32 MiB: {met}); growth in the \
-             second half {growth} a million requests.",
-            last.requests,
-            soak.failures,
-            soak.cost.verdicts,
-            soak.cost.lost,
-            first.resident as f64 / 1024.0,
-            last.resident as f64 / 1024.0,
-            soak.cost.memory.peak as f64 / 1024.0,
-        );
+impl Soak {
+    fn to_markdown(&self, machine: &str) -> String {
+        let mebibytes = |sample: Option<&Sample>| {
+            sample.map_or("unknown".to_owned(), |sample| format!("{:.1}", sample.resident as f64 / 1024.0))
+        };
+        let requests = self.samples.last().map_or(0, |last| last.requests);
+        let growth = self.growth().map_or("unknown".to_owned(), |growth| format!("{growth:+.0}"));
+        let met = if self.cost.memory.peak < MEMORY_BAR { "met" } else { "missed" };
+        format!(
+            "{machine}\n\nOne load after the other for 5 s each: keep-alive, short, unix, mix.\n\n\
+             | requests | minutes | 502s | verdicts | lost | RSS, first (MiB) | RSS, middle | RSS, end | RSS, peak | growth in \
+             the second half (KiB a million requests) | bar |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n\
+             | {requests} | {:.1} | {} | {} | {} | {} | {} | {} | {:.1} | {growth} | RSS < 32 MiB: {met} |",
+            self.time.as_secs_f64() / 60.0,
+            self.failures,
+            self.cost.verdicts,
+            self.cost.lost,
+            mebibytes(self.samples.first()),
+            mebibytes(self.middle()),
+            mebibytes(self.samples.last()),
+            self.cost.memory.peak as f64 / 1024.0,
+        )
     }
 }
 
@@ -143,11 +151,14 @@ fn with_quartiles(Spread { median, low, high }: Spread) -> String {
     format!("{median:.3} ({low:.3}–{high:.3})")
 }
 
-/// `page` with `section` in place of what an earlier run left; a page without the markers gets them at its end.
-pub(super) fn insert(page: &str, section: &str) -> String {
-    let section = format!("{BEGIN}\n\n{}\n\n{END}", section.trim());
+/// `page` with `section` in place of what an earlier run left under that name; a page without the markers gets them at
+/// its end.
+pub(super) fn insert(page: &str, name: &str, section: &str) -> String {
+    let begin = format!("<!-- {name}: begin; `cargo xtask bench` replaces what follows -->");
+    let end = format!("<!-- {name}: end -->");
+    let section = format!("{begin}\n\n{}\n\n{end}", section.trim());
     let place =
-        page.find(BEGIN).and_then(|begin| Some((begin, begin + page[begin..].find(END)? + END.len())));
+        page.find(&begin).and_then(|begin| Some((begin, begin + page[begin..].find(&end)? + end.len())));
     match place {
         Some((begin, end)) => format!("{}{section}{}", &page[..begin], &page[end..]),
         None => format!("{}\n\n{section}\n", page.trim_end()),
@@ -161,16 +172,28 @@ mod tests {
     #[test]
     fn a_second_run_replaces_the_first() {
         let page = "# Performance\n\nWords before.\n";
-        let first = insert(page, "first");
+        let first = insert(page, "bench", "first");
         assert!(first.starts_with(page.trim_end()) && first.contains("first"));
-        let second = insert(&format!("{first}\nWords after.\n"), "second");
+        let second = insert(&format!("{first}\nWords after.\n"), "bench", "second");
         assert!(!second.contains("first") && second.ends_with("\nWords after.\n"), "{second}");
-        assert_eq!(second.matches(BEGIN).count(), 1);
+        assert_eq!(second.matches("bench: begin").count(), 1);
+        let other = insert(&second, "soak", "third");
+        assert!(other.starts_with(second.trim_end()) && other.contains("soak: begin"), "{other}");
     }
 
     #[test]
-    fn nothing_measured_is_still_a_page() {
-        let results = Results { missing: vec!["strace: not there".to_owned()], ..Results::default() };
-        assert!(results.to_markdown().ends_with("Not run: strace: not there\n"));
+    fn what_was_not_measured_has_no_section() {
+        assert_eq!(Results::default().sections(), []);
+        let results = Results {
+            idle: Some(0.001),
+            missing: vec!["strace: not there".to_owned()],
+            ..Results::default()
+        };
+        let [(name, section)] = &results.sections()[..] else { panic!("one section") };
+        assert_eq!(*name, "bench");
+        assert!(
+            section.contains("0.100 %") && section.ends_with("Not run: strace: not there\n"),
+            "{section}"
+        );
     }
 }
