@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what tracing costs nginx, and what it costs itself.
 //!
 //! Every figure is a comparison within one run on one machine: untraced and traced runs alternate ([`rounds`]), and
-//! bpftrace and strace do the same job beside ngx502. How the processes are placed says [`bed`].
+//! bpftrace, strace and bcc's tools run beside ngx502. How the processes are placed says [`bed`].
 
 mod bed;
 mod endurance;
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Traced runs a load.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Traced runs a load for bpftrace and strace.
+    /// Traced runs a load for bpftrace, strace and bcc's tools.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rival_rounds: u32,
     /// How long a run lasts, in whole seconds: 3s.
@@ -158,7 +158,7 @@ impl Args {
 
     fn method(&self) -> String {
         format!(
-            "Traced runs of {} s alternate with untraced ones; {} rounds ({} for bpftrace and strace); {} connections; \
+            "Traced runs of {} s alternate with untraced ones; {} rounds ({} for tools that are not ours); {} connections; \
              traced divided by the mean of its two neighbours: median (first–third quartile).",
             self.time.as_secs(),
             self.rounds,

@@ -86,6 +86,7 @@ impl Results {
             let (verdicts, failures, lost) = one.told();
             let told = match (failures, one.is_complete()) {
                 (0, _) => String::new(),
+                _ if !one.tool.explains() => "explains none".to_owned(),
                 (_, true) => format!("{verdicts}: one each"),
                 _ => format!("{verdicts} of {failures}"),
             };

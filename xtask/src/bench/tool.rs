@@ -31,6 +31,12 @@ pub(super) enum Tool {
     Bpftrace,
     /// strace on the worker's network calls.
     Strace,
+    /// bcc's `tcpconnlat`: how long each connect(2) of the worker takes. Needs kprobes or fentry.
+    Tcpconnlat,
+    /// bcc's `tcplife`: a line for each of the worker's TCP connections.
+    Tcplife,
+    /// bcc's `tcpstates`: a line for each change of a TCP connection's state, of all processes.
+    Tcpstates,
 }
 
 /// What is measured of a tracer itself.
@@ -58,7 +64,15 @@ impl Tool {
             Tool::NoLatency => "ngx502 --no-latency",
             Tool::Bpftrace => "bpftrace",
             Tool::Strace => "strace",
+            Tool::Tcpconnlat => "tcpconnlat",
+            Tool::Tcplife => "tcplife",
+            Tool::Tcpstates => "tcpstates",
         }
+    }
+
+    /// Whether it explains failed requests: only then are its lines counted against them.
+    pub(super) fn explains(self) -> bool {
+        !matches!(self, Tool::Tcpconnlat | Tool::Tcplife | Tool::Tcpstates)
     }
 
     /// Whether it is ours.
@@ -87,6 +101,15 @@ impl Tool {
                     .args(["-f", "-ttt", "-T", "-e", calls, "-p", &worker, "-o"])
                     .arg(scratch.join("trace"))
             }
+            // Their heading tells that they are ready, and would wait in the buffer.
+            Tool::Tcpconnlat | Tool::Tcplife => {
+                command = line_by_line(self.name());
+                command.args(["-p", &worker])
+            }
+            Tool::Tcpstates => {
+                command = line_by_line(self.name());
+                &mut command
+            }
         };
         Ok(command)
     }
@@ -97,12 +120,19 @@ impl Tool {
             Tool::Ngx502 | Tool::NoLatency => ("stdout", r#"{"type":"ready""#),
             Tool::Bpftrace => ("stdout", "ready\n"),
             Tool::Strace => ("stderr", "attached"),
+            Tool::Tcpconnlat | Tool::Tcplife | Tool::Tcpstates => ("stdout", "COMM"),
         }
     }
 
     fn end_signal(self) -> Signal {
         if self.is_ours() { Signal::SIGTERM } else { Signal::SIGINT }
     }
+}
+
+fn line_by_line(program: &str) -> Command {
+    let mut command = Command::new("stdbuf");
+    command.args(["--output=L", program]);
+    command
 }
 
 /// A tracer at work; killed when this drops.
@@ -194,6 +224,7 @@ impl Tracer {
                     .count() as u64,
                 0,
             )),
+            Tool::Tcpconnlat | Tool::Tcplife | Tool::Tcpstates => Ok((0, 0)),
         }
     }
 }
