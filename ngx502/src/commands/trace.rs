@@ -34,6 +34,8 @@ const READ_HISTOGRAMS: Duration = Duration::from_secs(5);
 const FORGET_CLOSED: Duration = Duration::from_secs(10);
 /// The signal that tells of new programs; without it, they are looked for every few seconds.
 const EXEC_SIGNAL: &str = "exec";
+/// Records taken at once before signals and timers get their turn.
+const BATCH: usize = 4096;
 /// The signal that only latency needs.
 const LATENCY_SIGNAL: &str = "received";
 
@@ -97,11 +99,12 @@ async fn trace(options: &Options) -> Result<()> {
             _ = terminate.recv() => break,
             _ = report.recv() => live.latency()?,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
+            // Before the records, which in a storm are always there.
+            _ = tick.tick() => live.tick()?,
             ready = live.ring.ready() => {
                 ready.context("cannot wait for the ring buffer")?;
                 live.drain()?;
             }
-            _ = tick.tick() => live.tick()?,
         }
     }
     live.finish()
@@ -177,22 +180,23 @@ impl Live {
         })
     }
 
-    /// Takes what the ring buffer holds.
-    fn drain(&mut self) -> Result<()> {
-        loop {
-            let mut batch = Vec::new();
+    /// Takes what the ring buffer holds, at most a batch of it, one record after the other: a record's memory is free
+    /// again before the next one needs some. Whether nothing is left.
+    fn drain(&mut self) -> Result<bool> {
+        for _ in 0..BATCH {
             let targets = &self.targets;
-            self.ring.drain(|bytes| match decode::decode(bytes, targets) {
-                Ok(decoded) => batch.push(decoded),
-                Err(error) => log::error!("a record that cannot be read is left out: {error}"),
-            });
-            if batch.is_empty() {
-                return self.pipeline.flush();
-            }
-            for decoded in batch {
-                self.accept(decoded)?;
+            match self.ring.next(|bytes| decode::decode(bytes, targets)) {
+                Some(Ok(decoded)) => self.accept(decoded)?,
+                Some(Err(error)) => log::error!("a record that cannot be read is left out: {error}"),
+                None => {
+                    self.pipeline.flush()?;
+                    return Ok(true);
+                }
             }
         }
+        self.ring.leave_rest();
+        self.pipeline.flush()?;
+        Ok(false)
     }
 
     fn accept(&mut self, decoded: Decoded) -> Result<()> {
@@ -278,7 +282,7 @@ impl Live {
     }
 
     fn finish(mut self) -> Result<()> {
-        self.drain()?;
+        while !self.drain()? {}
         self.tick()?;
         self.read_durations()?;
         // What is not counted by now never will be.
