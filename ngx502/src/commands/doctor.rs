@@ -100,6 +100,7 @@ struct Refused {
 /// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
 pub fn run(json: bool, cost: Option<Duration>, out: &mut impl Write) -> Result<()> {
     let mut kernel = Kernel::load(preflight::check()?, false)?;
+    kernel.load_every_uprobe()?;
     kernel.attach(&[]);
     let signals: Vec<_> = kernel.signals.iter().map(signal).collect();
     let nginx = nginx();
@@ -191,7 +192,8 @@ fn executable(exe: String, pids: Vec<Pid>, binary: &Binary) -> Finding {
 fn debug_log(pid: Pid, binary: &Binary) -> Option<String> {
     log_level(pid, binary, load_bias(pid, binary)?).filter(|level| is_debug(*level)).map(|_| {
         format!(
-            "the error_log of process {pid} is at debug: `trace` reads it up to {LOG_LIMIT} messages a second, and infers              symptoms from nginx's states beyond"
+            "the error_log of process {pid} is at debug: `trace` reads it up to {LOG_LIMIT} messages a second, and infers \
+             symptoms from nginx's states beyond"
         )
     })
 }

@@ -19,7 +19,7 @@ use super::{
     btf::KernelTypes,
     durations::{self, DurationReader},
     offsets,
-    providers::{Hook, PASSTHROUGH, Provider, SIGNALS, Signal, UPROBES},
+    providers::{FOR_HIDDEN_LOGS, Hook, PASSTHROUGH, Provider, SIGNALS, Signal, UPROBES},
 };
 
 use crate::event::Nanos;
@@ -85,9 +85,8 @@ impl Kernel {
             .override_global("AYA_LOG_LEVEL", &level, false)
             .load(OBJECT)
             .context("the kernel refused the BPF maps; ngx502 cannot trace")?;
-        for (program, _) in UPROBES.iter().chain([&PASSTHROUGH]) {
-            let program: &mut UProbe = program_mut(&mut ebpf, program)?;
-            program.load().map_err(explain).context("the kernel refused the uprobe program")?;
+        for (program, _) in UPROBES.iter().filter(|(program, _)| !FOR_HIDDEN_LOGS.contains(program)) {
+            load_uprobe(&mut ebpf, program)?;
         }
         Ok(Self {
             traced: HashMap::try_from(take(&mut ebpf, "TRACED")?)?,
@@ -100,6 +99,15 @@ impl Kernel {
             ebpf,
             signals: Vec::new(),
         })
+    }
+
+    /// Loads also the uprobe programs that most traces do without; others load them when they attach them.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub fn load_every_uprobe(&mut self) -> Result<()> {
+        let mut all = UPROBES.iter().chain([&PASSTHROUGH]);
+        all.try_for_each(|(program, _)| load_uprobe(&mut self.ebpf, program))
     }
 
     /// Attaches every kernel signal by the first provider that works, but for those named in `without`.
@@ -162,6 +170,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses, e.g. since the file is gone.
     pub fn attach_uprobe(&mut self, program: &str, binary: &Path, offset: u64) -> Result<UProbeLinkId> {
+        load_uprobe(&mut self.ebpf, program)?;
         let probe: &mut UProbe = program_mut(&mut self.ebpf, program)?;
         probe
             .attach(offset, binary, UProbeScope::AllProcesses)
@@ -270,6 +279,15 @@ where
 {
     let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
     Ok(program.try_into()?)
+}
+
+/// Loads a uprobe program unless it is loaded; the verifier takes some 20 ms for each.
+fn load_uprobe(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let program: &mut UProbe = program_mut(ebpf, name)?;
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    program.load().map_err(explain).with_context(|| format!("the kernel refused the uprobe program {name}"))
 }
 
 fn attach_provider(ebpf: &mut Ebpf, provider: &Provider) -> Result<()> {

@@ -84,7 +84,9 @@ impl Targets {
         }
         target.log_unread = true;
         Some(format!(
-            "{}: its error log takes {rate:.0} messages a second that tell of no failure, each at the cost of a trap; so              ngx502 does without it until this trace ends, and symptoms are inferred from nginx's states. With              `error_log … error` they would be read",
+            "{}: its error log takes {rate:.0} messages a second that tell of no failure, each at the cost of a trap; so \
+             ngx502 does without it until this trace ends, and symptoms are inferred from nginx's states. With \
+             `error_log … error` they would be read",
             escape::terminal(&target.exe)
         ))
     }
