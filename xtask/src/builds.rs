@@ -100,6 +100,9 @@ const BUILDS: &[Build] = &[
 pub(crate) struct Args {
     /// The builds to test instead of all.
     builds: Vec<String>,
+    /// Compile them, say where they are, and test nothing.
+    #[arg(long)]
+    compile_only: bool,
 }
 
 /// Builds and tests those named, or all.
@@ -111,7 +114,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let wanted = |build: &&Build| args.builds.is_empty() || args.builds.iter().any(|name| name == build.name);
-    let failed = test_each(BUILDS.iter().filter(wanted), false, &mut |_| {})?;
+    let builds: Vec<&Build> = BUILDS.iter().filter(wanted).collect();
+    if args.compile_only {
+        return compile(&builds).map(drop);
+    }
+    let failed = test_each(&builds, false, &mut |_| {})?;
     if !failed.is_empty() {
         bail!("nginx builds failed: {}", failed.join(", "));
     }
@@ -123,20 +130,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// If a build cannot be made or the tests do not start.
 pub(crate) fn test(allow_skips: bool, each_line: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
-    test_each(BUILDS.iter(), !allow_skips, each_line)
+    test_each(&BUILDS.iter().collect::<Vec<_>>(), !allow_skips, each_line)
 }
 
-fn test_each<'a>(
-    builds: impl Iterator<Item = &'a Build>,
-    no_skips: bool,
-    each_line: &mut dyn FnMut(&str),
-) -> Result<Vec<String>> {
+/// Makes each build and says where it is.
+fn compile(builds: &[&Build]) -> Result<Vec<PathBuf>> {
     setup::ensure(setup::Task::Builds)?;
     let source = source()?;
-    let mut failed = Vec::new();
-    for build in builds {
+    let make = |build: &&Build| {
         let nginx = build.make(&source).with_context(|| format!("nginx as `{}`", build.name))?;
         println!("nginx build {}: {}", build.name, nginx.display());
+        Ok(nginx)
+    };
+    builds.iter().map(make).collect()
+}
+
+fn test_each(builds: &[&Build], no_skips: bool, each_line: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
+    let mut failed = Vec::new();
+    for (build, nginx) in builds.iter().zip(compile(builds)?) {
         for test in build.tests {
             let mut cargo = exec::cargo("test");
             cargo

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::setup::{self, Task};
-use crate::vm::{self, Release};
+use crate::vm::{self, Choice, Release, Visit};
 use crate::{build, builds, exec};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Boot every guest, not only Debian 12, and test nginx as others build it.
+    /// Run all tests in every guest, those of locked-down kernels too, and test nginx as others build it.
     #[arg(long)]
     all: bool,
     /// Boot no guest.
@@ -42,12 +42,36 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         run.failed.extend(failed);
     }
     if !args.no_guests {
-        let guests = if args.all { Release::value_variants() } else { &[Release::Debian12] };
         let count = &mut run.count;
-        let failed = vm::test(guests, filter, args.allow_skips(), &mut |line| count.add(line))?;
+        let failed = vm::test(&visits(args.all, filter), args.allow_skips(), &mut |line| count.add(line))?;
         run.failed.extend(failed);
     }
     run.finish(args.allow_skips())
+}
+
+/// The guests of a run: the oldest and the commonest kernel whole, the newest two by a few tests; all of them whole on
+/// demand. A filter is for one change, which one guest shows.
+fn visits(all: bool, filter: Option<&str>) -> Vec<Visit<'_>> {
+    let confined = ["lockdown=integrity", "lockdown=confidentiality"];
+    match (all, filter) {
+        (true, Some(part)) => Release::value_variants()
+            .iter()
+            .map(|guest| Visit { choice: Choice::Containing(part), ..Visit::full(*guest) })
+            .collect(),
+        (false, Some(part)) => {
+            vec![Visit { choice: Choice::Containing(part), ..Visit::full(Release::Debian12) }]
+        }
+        (true, None) => {
+            let locked = confined.map(|options| Visit::locked_down(Release::Debian12, options));
+            Release::value_variants().iter().map(|guest| Visit::full(*guest)).chain(locked).collect()
+        }
+        (false, None) => vec![
+            Visit::full(Release::Debian11),
+            Visit::full(Release::Debian12),
+            Visit::smoke(Release::Debian13),
+            Visit::smoke(Release::Sid),
+        ],
+    }
 }
 
 impl Args {

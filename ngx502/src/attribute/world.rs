@@ -94,6 +94,11 @@ impl World {
         match &record.body {
             Body::Listen(event) => self.listeners.listen(at, event),
             Body::Fork { parent, child } => {
+                // A worker runs what its master runs.
+                if let Some(master) = self.workers.get(&parent.pid) {
+                    let worker = WorkerInfo { process: child.clone(), ..master.clone() };
+                    self.workers.insert(child.pid, worker);
+                }
                 self.processes.fork(parent, child);
                 self.listeners.fork(parent, child);
             }

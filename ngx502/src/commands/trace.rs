@@ -209,7 +209,7 @@ impl Live {
             }
         };
         match &mut record.body {
-            Body::Fork { parent, child } => self.targets.forked(parent.pid, child.pid),
+            Body::Fork { parent, child } => self.targets.forked(parent.pid, child.pid, &mut self.kernel),
             Body::Request(request) => {
                 request.log_unread = self.targets.leaves_log_unread(request.key.worker);
                 if request.log_level.is_some_and(nginx::hides_failures) {
@@ -217,7 +217,7 @@ impl Live {
                 }
             }
             Body::Exit(exit) => {
-                self.targets.exited(exit.process.pid);
+                self.targets.exited(exit.process.pid, &mut self.kernel);
                 self.enricher.forget(exit.process.pid);
             }
             _ => {}

@@ -232,6 +232,12 @@ impl Kernel {
         self.chatter.get(&index, 0).map_or(0, |counts| counts.iter().sum())
     }
 
+    /// Ceases to know a file that is no nginx any more.
+    pub fn forget_binary(&mut self, file: FileKey) {
+        // It fails where the file was not known, which is what is wanted.
+        let _ = self.binaries.remove(&file);
+    }
+
     /// Tells the programs that a process may hold a listening socket.
     pub fn add_holder(&mut self, pid: u32) {
         if let Err(error) = self.holders.insert(pid, 1, 0) {

@@ -146,6 +146,10 @@ fn restart() -> Result<()> {
     fire(stage.lab(), &mut uris)?;
     let workers = explained(&mut tracer, &uris)?;
     let last = stage.lab().workers();
+    // A worker that was forked under trace is as well known as one that ran before.
+    let exe = fs::canonicalize(binary())?;
+    let line = tracer.wait_for_uri("verdict", &uris[3 * SOME])?;
+    ensure!(line["worker"]["exe"] == exe.to_string_lossy().as_ref(), "not {exe:?}: {line}");
     ensure!(last.iter().any(|pid| u64::from(*pid) == workers[3 * SOME]), "not {last:?}: {workers:?}");
     closed(tracer, &uris).map(drop)
 }

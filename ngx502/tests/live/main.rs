@@ -21,6 +21,7 @@ mod chaos;
 mod check;
 mod containers;
 mod cost;
+mod degraded;
 mod latency;
 mod life;
 mod lifecycle;
@@ -68,6 +69,7 @@ fn main() {
     trials.extend(lifecycle::trials());
     trials.extend(life::trials());
     trials.extend(containers::trials());
+    trials.extend(degraded::trials());
     trials.extend(latency::trials());
     trials.extend(cost::trials());
     trials.extend(mixed::trials());

@@ -51,15 +51,19 @@ impl Tracer {
 
     /// Starts a tracer with any flags and waits until it is ready.
     pub(crate) fn start_with(flags: &[&str]) -> Result<Tracer> {
-        let program = program();
-        let mut child = Command::new(&program)
+        Tracer::start_as(Command::new(program()), flags)
+    }
+
+    /// Starts a tracer by a command that runs it, and waits until it is ready.
+    pub(crate) fn start_as(mut command: Command, flags: &[&str]) -> Result<Tracer> {
+        let mut child = command
             .args(["trace", "--format", "json"])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("{program:?} cannot be run"))?;
+            .with_context(|| format!("{command:?} cannot be run"))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut stderr = child.stderr.take().context("no standard error")?;
         let (sender, lines) = channel();

@@ -1,4 +1,4 @@
-//! The embedding program as its own helper: `lab-helper faulty|exec|netns|contain …`.
+//! The embedding program as its own helper: `lab-helper faulty|exec|netns|contain|deprive …`.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use super::{container, serve};
+use super::{container, deprive, serve};
 
 /// The first argument that turns the program into a helper.
 const VERB: &str = "lab-helper";
@@ -57,7 +57,8 @@ pub(super) fn mark_parent(command: &mut Command, pid: u32) {
 }
 
 fn dispatch(args: &[OsString]) -> Result<()> {
-    let (kind, rest) = args.split_first().context("a helper needs a kind: faulty, exec, netns or contain")?;
+    let (kind, rest) =
+        args.split_first().context("a helper needs a kind: faulty, exec, netns, contain or deprive")?;
     match kind.to_str() {
         Some("faulty") => {
             die_with_parent(Signal::SIGKILL)?;
@@ -65,6 +66,7 @@ fn dispatch(args: &[OsString]) -> Result<()> {
         }
         Some("exec") => exec(rest),
         Some("netns") => hold_netns(),
+        Some("deprive") => deprive::deprive(rest),
         Some("contain") => container::contain(rest),
         Some("contained") => container::contained(rest),
         _ => bail!("no helper is named {kind:?}"),

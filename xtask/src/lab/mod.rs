@@ -14,6 +14,7 @@ pub mod behaviour;
 pub mod cgroup;
 pub mod client;
 pub mod container;
+pub mod deprive;
 pub mod faults;
 pub mod helper;
 mod life;

@@ -25,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) log: PathBuf,
     /// How long it may run.
     pub(crate) deadline: Duration,
+    /// What the kernel is told besides the usual, e.g. `lockdown=integrity`.
+    pub(crate) options: String,
 }
 
 impl Machine {
@@ -73,7 +75,8 @@ impl Machine {
         qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initrd);
         // A busy host delays the timer's first ticks so much that the kernel would take it for broken and panic.
-        qemu.args(["-append", "console=ttyS0 panic=-1 quiet no_timer_check"]);
+        let options = format!("console=ttyS0 panic=-1 quiet no_timer_check {}", self.options);
+        qemu.args(["-append", options.trim_end()]);
         eprintln!("+ {qemu:?}");
         let started = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         started.context("qemu-system-x86_64 does not start; run `cargo xtask setup`")

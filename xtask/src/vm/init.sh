@@ -15,6 +15,7 @@ mount -t tmpfs tmpfs /run
 # No mount of its own: the programs to test may be below it, as they are on the host.
 chmod 1777 /tmp
 mount -t tracefs tracefs /sys/kernel/tracing
+mount -t securityfs securityfs /sys/kernel/security
 mount -t bpf bpffs /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo '+memory +pids' >/sys/fs/cgroup/cgroup.subtree_control

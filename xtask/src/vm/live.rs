@@ -39,21 +39,16 @@ impl Errand {
         Ok(Self { script, programs, recorded: false })
     }
 
-    /// The same, to be recorded in the table of supported kernels or not.
-    pub(crate) fn recorded(self, recorded: bool) -> Self {
-        Self { recorded, ..self }
-    }
-
-    /// See [`Errand::recorded`].
+    /// Whether what is found belongs into the table of supported kernels.
     pub(crate) fn is_recorded(&self) -> bool {
         self.recorded
     }
 
-    /// Builds the live tests and runs those whose name contains `filter`, or all that depend on the kernel; unless `allow_skips`, one that cannot run fails.
+    /// Builds the live tests and runs a choice of them; unless `allow_skips`, one that cannot run fails.
     ///
     /// # Errors
     /// If they do not build.
-    pub(crate) fn tests(filter: Option<&str>, allow_skips: bool) -> Result<Self> {
+    pub(crate) fn tests(choice: &Choice<'_>, allow_skips: bool) -> Result<Self> {
         let programs = build()?;
         let tests = programs.iter().find(|path| file_name(path).starts_with(TESTS));
         let tests = tests.context("cargo built no test program named live")?;
@@ -65,13 +60,25 @@ impl Errand {
         let tracer = tracer.context("cargo built no program named ngx502")?;
         // What the kernel offers belongs to the result; no nginx runs yet, so it cannot fail for one's sake.
         script += &format!("{} doctor --format human || exit\n", quote(&tracer.to_string_lossy()));
-        script += &quote(&tests.to_string_lossy());
-        match filter {
-            Some(filter) => script += &format!(" {}", quote(filter)),
-            None => SKIPPED.iter().for_each(|tests| script += &format!(" --skip {tests}")),
+        let tests = quote(&tests.to_string_lossy());
+        match choice {
+            Choice::OfTheKernel => {
+                script += &tests;
+                SKIPPED.iter().for_each(|name| script += &format!(" --skip {name}"));
+                script.push('\n');
+            }
+            Choice::Containing(part) => script += &format!("{tests} {}\n", quote(part)),
+            // The runner takes one name at a time.
+            Choice::Named(names) => {
+                script += "failed=0\n";
+                for name in *names {
+                    script += &format!("{tests} --exact {} || failed=1\n", quote(name));
+                }
+                script += "exit $failed\n";
+            }
         }
-        script.push('\n');
-        Ok(Self { script, programs, recorded: false })
+        let recorded = matches!(choice, Choice::OfTheKernel | Choice::Containing(VERDICTS));
+        Ok(Self { script, programs, recorded })
     }
 
     /// Appends script and programs to `image`'s root and returns the initramfs of both.
@@ -99,6 +106,20 @@ impl Errand {
         Ok(initrd)
     }
 }
+
+/// Which live tests a guest runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Choice<'a> {
+    /// All that another kernel may change.
+    OfTheKernel,
+    /// Those whose names contain this.
+    Containing(&'a str),
+    /// These.
+    Named(&'a [&'a str]),
+}
+
+/// The live tests that the table of supported kernels counts.
+const VERDICTS: &str = "verdict::";
 
 /// The file name of the live tests, without the hash that cargo appends.
 const TESTS: &str = "live-";

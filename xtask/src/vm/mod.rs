@@ -18,13 +18,25 @@ use anyhow::{Result, bail};
 use crate::exec;
 use crate::setup::{self, Task};
 
+pub(crate) use live::Choice;
 pub(crate) use release::Release;
 
 /// What a guest under TCG may take for the whole live suite; it is several times slower than this machine.
 const TEST_DEADLINE: Duration = Duration::from_secs(1500);
 
-/// The live tests that the table of supported kernels counts.
-const VERDICTS: &str = "verdict::";
+/// A few telling tests: an OOM kill, AF_UNIX, TLS, a timeout, a retry, a restart, a container.
+const SMOKE: &[&str] = &[
+    "verdict::refused-oom",
+    "verdict::refused-killed",
+    "verdict::socket-killed",
+    "verdict::closed-by-worker-crash-unix",
+    "verdict::tls-to-plain",
+    "verdict::slow",
+    "verdict::rescued-by-retry",
+    "verdict::silent-success",
+    "life::restart",
+    "container::killed",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -43,6 +55,9 @@ pub(crate) struct Args {
     /// Give up on a guest after so many seconds.
     #[arg(long, default_value_t = TEST_DEADLINE.as_secs(), value_name = "SECONDS")]
     deadline: u64,
+    /// Boot the kernel with these options besides the usual, e.g. `lockdown=integrity`.
+    #[arg(long, default_value = "", value_name = "OPTIONS")]
+    boot_options: String,
 }
 
 /// Boots every guest named and fails if one of them did.
@@ -50,48 +65,86 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Task::Guests)?;
     let errand = match &args.run {
         Some(command) => live::Errand::command(command)?,
-        None => live::Errand::tests(args.filter.as_deref(), true)?,
+        None => {
+            let choice = args.filter.as_deref().map_or(Choice::OfTheKernel, Choice::Containing);
+            live::Errand::tests(&choice, true)?
+        }
     };
-    let limits = Limits { fresh: args.fresh, deadline: Duration::from_secs(args.deadline) };
-    let all_verdicts = args.run.is_none() && args.filter.as_deref().is_none_or(|filter| filter == VERDICTS);
-    let failed = boot_all(&args.guests, &errand.recorded(all_verdicts), &limits, &mut |_| {});
+    let how = Conditions {
+        fresh: args.fresh,
+        deadline: Duration::from_secs(args.deadline),
+        options: args.boot_options.clone(),
+    };
+    let failed = boot_all(&args.guests, &errand, &how, &mut |_| {});
     if !failed.is_empty() {
         bail!("guests failed: {}; their logs are in {}", failed.join(", "), logs().display());
     }
     Ok(())
 }
 
-/// Runs the live tests in every one of `guests`, giving each line of their consoles to `each_line`; returns the names
-/// of those that could not be booted, gave no verdict or failed.
+/// A guest to test in.
+pub(crate) struct Visit<'a> {
+    /// Its release.
+    pub(crate) guest: Release,
+    /// What it runs.
+    pub(crate) choice: Choice<'a>,
+    /// What its kernel is told besides the usual.
+    pub(crate) options: &'a str,
+}
+
+impl Visit<'_> {
+    /// All that depends on the kernel.
+    pub(crate) fn full(guest: Release) -> Self {
+        Self { guest, choice: Choice::OfTheKernel, options: "" }
+    }
+
+    /// [`SMOKE`].
+    pub(crate) fn smoke(guest: Release) -> Self {
+        Self { guest, choice: Choice::Named(SMOKE), options: "" }
+    }
+
+    /// What a kernel that is locked down against root allows and refuses.
+    pub(crate) fn locked_down(guest: Release, options: &'static str) -> Self {
+        Self { guest, choice: Choice::Containing("degraded::"), options }
+    }
+}
+
+/// Makes each visit, giving each line of the guest's console to `each_line`; returns the names of the guests that could
+/// not be booted, gave no verdict or failed.
 ///
 /// # Errors
 /// If the live tests cannot be built.
 pub(crate) fn test(
-    guests: &[Release],
-    filter: Option<&str>,
+    visits: &[Visit<'_>],
     allow_skips: bool,
     each_line: &mut dyn FnMut(&str),
 ) -> Result<Vec<String>> {
     setup::ensure(Task::Guests)?;
-    let limits = Limits { fresh: false, deadline: TEST_DEADLINE };
-    let errand = live::Errand::tests(filter, allow_skips)?.recorded(filter.is_none());
-    Ok(boot_all(guests, &errand, &limits, each_line))
+    let mut failed = Vec::new();
+    for Visit { guest, choice, options } in visits {
+        let how = Conditions { fresh: false, deadline: TEST_DEADLINE, options: (*options).to_owned() };
+        let errand = live::Errand::tests(choice, allow_skips)?;
+        failed.extend(boot_all(&[*guest], &errand, &how, each_line));
+    }
+    Ok(failed)
 }
 
-struct Limits {
+/// How guests are booted.
+struct Conditions {
     fresh: bool,
     deadline: Duration,
+    options: String,
 }
 
 fn boot_all(
     guests: &[Release],
     errand: &live::Errand,
-    limits: &Limits,
+    how: &Conditions,
     each_line: &mut dyn FnMut(&str),
 ) -> Vec<String> {
     let mut failed = Vec::new();
     for &guest in guests {
-        if let Err(error) = boot(guest, errand, limits, each_line) {
+        if let Err(error) = boot(guest, errand, how, each_line) {
             eprintln!("{guest}: {error:#}");
             failed.push(guest.to_string());
         }
@@ -102,16 +155,18 @@ fn boot_all(
 fn boot(
     guest: Release,
     errand: &live::Errand,
-    limits: &Limits,
+    how: &Conditions,
     each_line: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let image = image::build(guest, &folder().join(guest.to_string()), limits.fresh)?;
+    let image = image::build(guest, &folder().join(guest.to_string()), how.fresh)?;
     let initrd = errand.pack(&image)?;
+    let name = [&guest.to_string(), how.options.as_str()].join(" ");
     let machine = boot::Machine {
         kernel: image.kernel,
         initrd,
-        log: logs().join(format!("{guest}.log")),
-        deadline: limits.deadline,
+        log: logs().join(format!("{}.log", name.trim_end().replace([' ', '/'], "-"))),
+        deadline: how.deadline,
+        options: how.options.clone(),
     };
     let mut findings = support::Findings::default();
     let booted = machine.boot(&mut |line| {

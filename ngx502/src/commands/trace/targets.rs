@@ -137,8 +137,11 @@ impl Targets {
             return Vec::new();
         }
         let Some(nginx) = discover::inspect(process.pid) else {
-            // Its file's number was an nginx's once; or it is one that has gone into the background meanwhile.
-            kernel.untrace(process.pid.0);
+            if known {
+                kernel.untrace(process.pid.0);
+            }
+            self.forget_reused(process.pid, kernel);
+            // It may have gone into the background meanwhile.
             if discover::has_nginx_name(&process.comm) {
                 self.look_again = LOOKS;
             }
@@ -146,6 +149,17 @@ impl Targets {
         };
         self.look_again = LOOKS;
         self.attach(&nginx, kernel).into_iter().collect()
+    }
+
+    /// What a process runs that is no nginx may be a file with the number of one that was removed.
+    fn forget_reused(&self, pid: Pid, kernel: &mut Kernel) {
+        let file = std::fs::metadata(format!("/proc/{pid}/exe")).map(|file| BinaryId::from(&file));
+        if let Ok(id) = file
+            && self.binaries.contains_key(&id)
+        {
+            kernel.forget_binary(id.key());
+            kernel.untrace(pid.0);
+        }
     }
 
     /// Catches up with workers that a new master forked before it was traced itself.
@@ -165,17 +179,23 @@ impl Targets {
             .collect()
     }
 
-    /// A child of a traced process runs the same program at the same addresses; the kernel traces it already.
-    pub(super) fn forked(&mut self, parent: Pid, child: Pid) {
-        if let Some(Member { id, bias, .. }) = self.members.get(&parent) {
-            let member = Member { id: *id, bias: *bias, serves: true };
-            self.members.insert(child, member);
+    /// A child of a traced process runs the same program at the same addresses. The kernel traces it already, unless it
+    /// was forked before its parent was traced.
+    pub(super) fn forked(&mut self, parent: Pid, child: Pid, kernel: &mut Kernel) {
+        let Some(Member { id, bias, .. }) = self.members.get(&parent) else { return };
+        let member = Member { id: *id, bias: *bias, serves: true };
+        let Some(target) = self.binaries.get(id) else { return };
+        if let Err(error) = kernel.trace(child.0, target.index, target.log_hides) {
+            log::warn!("nginx {child} is not traced: {error:#}");
         }
+        self.members.insert(child, member);
     }
 
     /// A process is gone.
-    pub(super) fn exited(&mut self, pid: Pid) {
-        self.members.remove(&pid);
+    pub(super) fn exited(&mut self, pid: Pid, kernel: &mut Kernel) {
+        if self.members.remove(&pid).is_some() {
+            kernel.untrace(pid.0);
+        }
     }
 
     /// Pids of traced processes that serve requests.
