@@ -20,6 +20,7 @@ mod latency;
 mod maps;
 mod report;
 mod request;
+mod stack;
 mod task;
 mod thread;
 mod user;

@@ -11,7 +11,7 @@ use crate::{
     chatter, emit,
     maps::TRACED,
     report::{self, Call},
-    request, task, thread, user,
+    request, stack, task, thread, user,
 };
 
 /// NGX_LOG_ERR: what is less severe than this is no failure.
@@ -24,6 +24,7 @@ const GATEWAY_TIMEOUT: u16 = 504;
 #[uprobe]
 pub fn special_response(ctx: ProbeContext) -> u32 {
     let _ = try_special_response(&ctx);
+    stack::keep_own(&ctx);
     0
 }
 
@@ -31,6 +32,7 @@ pub fn special_response(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn send_header(ctx: ProbeContext) -> u32 {
     let _ = try_send_header(&ctx);
+    stack::keep_own(&ctx);
     0
 }
 
@@ -38,6 +40,7 @@ pub fn send_header(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn connection_error(ctx: ProbeContext) -> u32 {
     let _ = try_connection_error(&ctx);
+    stack::keep_own(&ctx);
     0
 }
 
@@ -45,6 +48,7 @@ pub fn connection_error(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn ssl_error(ctx: ProbeContext) -> u32 {
     let _ = try_ssl_error(&ctx);
+    stack::keep_own(&ctx);
     0
 }
 
@@ -53,6 +57,7 @@ pub fn ssl_error(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn log_error_core(ctx: ProbeContext) -> u32 {
     let _ = try_log_error_core(&ctx);
+    stack::keep_own(&ctx);
     0
 }
 

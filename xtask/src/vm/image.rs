@@ -16,7 +16,7 @@ use crate::exec;
 const INIT: &str = include_str!("init.sh");
 
 /// Counts up when an image would be made differently, so that older ones are not used.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What packages bring along and no test reads.
 const SUPERFLUOUS: [&str; 6] = [
@@ -81,7 +81,7 @@ fn prepare(root: &Path) -> Result<()> {
         fs::create_dir_all(root.join("usr").join(dir))?;
         symlink(format!("usr/{dir}"), root.join(dir))?;
     }
-    for dir in ["dev", "guest", "proc", "root", "run", "sys", "tmp", "etc"] {
+    for dir in ["dev", "guest", "proc", "root", "run", "srv", "sys", "tmp", "etc"] {
         fs::create_dir_all(root.join(dir))?;
     }
     Ok(())

@@ -240,6 +240,10 @@ impl Targets {
             return None;
         }
         if let Err(error) = self.attach_new(nginx, kernel) {
+            if discover::inspect(pid).is_none() {
+                log::debug!("nginx {pid} ended meanwhile: {error:#}");
+                return None;
+            }
             log::warn!("nginx {pid} ({}) is not traced: {error:#}", nginx.exe);
             self.refused += 1;
             return None;
