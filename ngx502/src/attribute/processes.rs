@@ -59,12 +59,12 @@ impl Processes {
         let life = self.life_mut(&info.process);
         life.alive_at = life.alive_at.max(Some(at));
         life.parent = life.parent.take().or(parent);
-        let mut info = info.clone();
-        if let (None, None, Some(known)) = (&info.unit, &info.container, &life.info) {
-            // A process that is about to end shows the root of every cgroup v1 hierarchy as its own group.
-            (info.unit, info.container) = (known.unit.clone(), known.container.clone());
+        // A process that is about to end has lost its executable and command line by now, and shows the root of every
+        // cgroup v1 hierarchy as its own group: what was known before is better.
+        let ending = info.exe.is_none() && info.command.is_empty();
+        if !ending || life.info.is_none() {
+            life.info = Some(info.clone());
         }
-        life.info = Some(info);
     }
 
     pub(super) fn fork(&mut self, parent: &ProcessRef, child: &ProcessRef) {

@@ -5,7 +5,6 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mount -t securityfs securityfs /sys/kernel/security
 mount -t devtmpfs devtmpfs /dev
 ln -sf /proc/self/fd /dev/fd
 mkdir -p /dev/pts /dev/shm

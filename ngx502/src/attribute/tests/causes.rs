@@ -129,6 +129,23 @@ fn a_listener_lives_as_long_as_its_last_holder() {
 }
 
 #[test]
+fn a_look_at_a_dying_process_does_not_take_its_container_away() {
+    let told = |command: &str, container: Option<&str>| {
+        Body::Process(Box::new(ProcessInfo {
+            process: app(),
+            command: command.into(),
+            unit: Some("init.scope".into()),
+            container: container.map(str::to_owned),
+            ..ProcessInfo::default()
+        }))
+    };
+    let found =
+        after_death(vec![told("php-fpm: pool www", Some("0123")), told("", None), exit(app(), 3 << 8)]);
+    let process = found.upstream.and_then(|upstream| upstream.process).expect("the process is named");
+    assert_eq!(process.container.as_deref(), Some("0123"));
+}
+
+#[test]
 fn a_reused_pid_is_another_process() {
     let later = ProcessRef { start: Nanos(900_000_000_000), ..process(12, "cron") };
     let found = after_death(vec![
