@@ -250,6 +250,7 @@ fn is(verdict: &Verdict, symptom: Symptom, cause: Cause, certainty: Certainty) {
     assert!(!verdict.summary.is_empty() && !verdict.evidence.is_empty());
 }
 
+mod bounds;
 mod causes;
 mod denied;
 mod evidence;

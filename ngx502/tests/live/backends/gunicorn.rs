@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use xtask::lab::{Over, Service, Site};
 
-use super::scene::{Expect, Scene, find, wait_replaced};
+use super::scene::{Expect, Scene, find, says, wait_replaced};
 use super::{CUT, Play, WSGI};
 
 pub(super) const PROGRAM: &str = "gunicorn";
@@ -49,7 +49,8 @@ fn serve(over: Over, workers: u32, timeout: u32) -> Result<Service> {
 fn worker_timeout(over: Over) -> Result<()> {
     let mut scene = scene(over, 1, 1)?;
     let (uri, worker) = scene.ask_and("hold", Ok)?;
-    scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
+    let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
+    says(&line, "silent for longer than --timeout")?;
     scene.finish().map(drop)
 }
 

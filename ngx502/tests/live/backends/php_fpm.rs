@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use xtask::lab::{Over, Service, Site};
 
-use super::scene::{Expect, Scene, find, wait_replaced};
+use super::scene::{Expect, Scene, find, says, wait_replaced};
 use super::{CUT, Play};
 
 pub(super) const PROGRAM: &str = "php-fpm8.2";
@@ -165,7 +165,9 @@ fn child_signals_itself(over: Over) -> Result<()> {
 fn terminate_timeout(over: Over) -> Result<()> {
     let mut scene = scene(serve(over, "request_terminate_timeout = 1s")?)?;
     let (uri, child) = scene.ask_and("hold", Ok)?;
-    scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(child) })?;
+    let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(child) })?;
+    says(&line, "(pool lab)")?;
+    says(&line, "its master, as it does when request_terminate_timeout is over")?;
     scene.finish().map(drop)
 }
 

@@ -184,6 +184,13 @@ impl Scene {
     }
 }
 
+/// The verdict's summary contains `words`.
+pub(super) fn says(line: &Value, words: &str) -> Result<()> {
+    let said = line["summary"].as_str().is_some_and(|summary| summary.contains(words));
+    ensure!(said, "the summary does not say `{words}`: {line}");
+    Ok(())
+}
+
 /// The application of a server whose language is not at hand is no reason to fail: where `program` is, if anywhere.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use xtask::lab::{Over, Service, Site};
 
-use super::scene::{Expect, Scene, fill_queue, find};
+use super::scene::{Expect, Scene, fill_queue, find, says};
 use super::{CUT, Play, WSGI};
 
 pub(super) const PROGRAM: &str = "uwsgi";
@@ -37,7 +37,8 @@ fn serve(over: Over, more: &[&str]) -> Result<Service> {
 fn harakiri(over: Over) -> Result<()> {
     let mut scene = Scene::start(serve(over, &["--harakiri", "1"])?, LOCATION)?;
     let (uri, worker) = scene.ask_and("hold", Ok)?;
-    scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
+    let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
+    says(&line, "its master, as it does when harakiri is over")?;
     scene.finish().map(drop)
 }
 
