@@ -139,6 +139,13 @@ impl Processes {
         }
     }
 
+    /// The php-fpm pool that some processes serve, where those that name one name the same.
+    pub(super) fn pool<'a>(&self, processes: impl IntoIterator<Item = &'a ProcessRef>) -> Option<String> {
+        let mut pools = processes.into_iter().filter_map(|process| self.facts(process).pool.clone());
+        let first = pools.next()?;
+        pools.all(|other| other == first).then_some(first)
+    }
+
     fn current(&self, pid: Pid) -> Option<ProcessRef> {
         self.living.get(&pid).map(|life| life.process.clone())
     }

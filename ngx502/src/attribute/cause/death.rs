@@ -114,7 +114,11 @@ impl Case<'_> {
 
     fn signalled(&self, signal: i32, core: bool) -> Diagnosis {
         let word = wording::signal(signal);
-        let sent = self.last_signal(PROMPT, |sent| sent.signal == signal);
+        // A handler that tidies up raises the signal again: whoever sent it first is the sender.
+        let raised = |sent: &Signal| sent.from_user && self.is_self(sent);
+        let sent = self
+            .last_signal(PROMPT, |sent| sent.signal == signal && !raised(sent))
+            .or_else(|| self.last_signal(PROMPT, |sent| sent.signal == signal));
         let own = |sent: &Signal| !sent.from_user || self.is_self(sent);
         let found = match sent {
             Some((_, sent)) if FAULTS.contains(&signal) && own(sent) => {

@@ -8,7 +8,7 @@ use crate::attribute::verdict::Cause;
 use crate::attribute::wording::denied::{self as words, Suspect};
 use crate::attribute::wording::{self, local};
 use crate::attribute::world::World;
-use crate::event::{Endpoint, Guards};
+use crate::event::{Endpoint, Guards, PathWalk, RefusedAt};
 
 /// Finds who said no.
 pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
@@ -23,7 +23,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
             let Some((when, walk)) = walked else { return Diagnosis::unknown(words::not_walked(&there)) };
             let found = match &walk.refused {
                 Some(at) => Diagnosis::proven(Cause::FilePermissions, words::refusal(walk, at))
-                    .fix(words::permission_fix(sole_listener(world, failure).as_deref(), walk, at)),
+                    .fix(permission_fix(world, failure, walk, at)),
                 None => policy(world, failure, &words::bits_allow(&there)),
             };
             found.seen(*when, "path", words::walked(walk))
@@ -31,6 +31,15 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Some(Endpoint::Unix(_)) => policy(world, failure, &words::no_bits(&there)),
         _ => by_route(world, failure, &there),
     }
+}
+
+/// By the program that listens there, if one does.
+fn permission_fix(world: &World, failure: &Failure, walk: &PathWalk, at: &RefusedAt) -> Vec<String> {
+    let comm = sole_listener(world, failure).map(|who| who.comm.clone()).unwrap_or_default();
+    let endpoint = failure.endpoint();
+    let living = endpoint.iter().flat_map(|endpoint| world.listeners.living(failure.netns(), endpoint));
+    let pool = world.processes.pool(living.flat_map(|listener| &listener.holders));
+    words::permission_fix((&comm, pool), walk, at)
 }
 
 /// TCP knows no permission bits, but the routing table may prohibit.

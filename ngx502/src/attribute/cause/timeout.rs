@@ -24,7 +24,7 @@ fn full(world: &World, failure: &Failure, there: &str, queue: Option<Queue>) -> 
         found = found.seen(failure.at, "queue", words::queue_met(&queue));
     }
     found = looked_at_queue(world, failure, found);
-    let more = words::more_backlog(who.as_deref(), &comm, queue.map(|queue| queue.limit));
+    let more = words::more_backlog(pool(world, failure), &comm, queue.map(|queue| queue.limit));
     found.process = who;
     found.fix(more)
 }
@@ -119,9 +119,15 @@ fn not_accepted(world: &World, failure: &Failure, there: &str) -> Diagnosis {
     let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
     let summary = words::not_accepted(there, who.as_deref(), queue, busy == Some(true));
     let mut found = looked_at_queue(world, failure, Diagnosis::proven(Cause::NotAccepted, summary));
-    let more = words::more_backlog(who.as_deref(), &comm, None).into_iter().take(1);
+    let more = words::more_backlog(pool(world, failure), &comm, None).into_iter().take(1);
     found.process = who;
     found.fix(more)
+}
+
+/// The pool of the workers, which their master does not name.
+fn pool(world: &World, failure: &Failure) -> Option<String> {
+    let listeners = &asked(world, failure)?.listeners;
+    world.processes.pool(listeners.iter().flat_map(|listener| &listener.holders))
 }
 
 /// Adds what the look-up found of the queue and of those who serve it.

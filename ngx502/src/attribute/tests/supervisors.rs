@@ -37,6 +37,21 @@ fn a_masters_time_limit_is_named_with_its_setting() {
 }
 
 #[test]
+fn a_signal_that_its_handler_raises_again_is_its_first_senders() {
+    let (child, master) = (process(12, "php-fpm"), process(11, "php-fpm"));
+    let died = |code| {
+        Body::Exit(Exit { process: child.clone(), parent: Pid(11), code, cgroup: 0, oom_victim: false })
+    };
+    let raised = |number| sent(number, 0, child.clone(), child.clone(), true);
+    let found = after_death(vec![sent(15, 0, child.clone(), master, true), raised(15), died(15)]);
+    says(&found, "SIGTERM by php-fpm[11], its master", Some("request_terminate_timeout"));
+    let fault = sent(11, 1, child.clone(), child.clone(), false);
+    let crash = after_death(vec![fault, raised(11), died(11)]);
+    is(&crash, Symptom::ConnectRefused, Cause::Crashed, Certainty::Proven);
+    is(&after_death(vec![raised(6), died(6)]), Symptom::ConnectRefused, Cause::Crashed, Certainty::Proven);
+}
+
+#[test]
 fn a_namesake_that_is_no_parent_has_no_rule() {
     let found = ended_by(15, process(50, "php-fpm"), false, ProcessInfo::default());
     says(&found, "with SIGTERM by php-fpm[50]", None);

@@ -3,7 +3,6 @@
 use bstr::ByteSlice;
 
 use super::quoted;
-use crate::attribute::verdict::ProcessFacts;
 use crate::event::{Confinement, Guards, PathWalk, RefusedAt};
 
 /// A policy that may have refused.
@@ -47,7 +46,7 @@ pub(in crate::attribute) fn walked(walk: &PathWalk) -> String {
 
 /// How to let the worker through, by the program that made the socket.
 pub(in crate::attribute) fn permission_fix(
-    who: Option<&ProcessFacts>,
+    (comm, pool): (&[u8], Option<String>),
     walk: &PathWalk,
     at: &RefusedAt,
 ) -> Vec<String> {
@@ -59,9 +58,7 @@ pub(in crate::attribute) fn permission_fix(
             format!("namei -l {}", quoted(&walk.path.to_str_lossy())),
         ];
     }
-    let comm = who.map(|who| who.comm.to_vec()).unwrap_or_default();
-    let pool =
-        who.and_then(|who| who.pool.clone()).map_or("its pool".to_owned(), |pool| format!("pool {pool}"));
+    let pool = pool.map_or("its pool".to_owned(), |pool| format!("pool {pool}"));
     let setting = if comm.starts_with(b"php-fpm") {
         format!("set listen.group to a group of {user} and listen.mode = 0660 in {pool}")
     } else if comm.starts_with(b"gunicorn") {

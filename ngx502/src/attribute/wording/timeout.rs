@@ -141,13 +141,12 @@ pub(in crate::attribute) fn other_end(peer: &PeerSocket) -> String {
 
 /// How to give the backlog more room.
 pub(in crate::attribute) fn more_backlog(
-    who: Option<&ProcessFacts>,
+    pool: Option<String>,
     comm: &[u8],
     limit: Option<u32>,
 ) -> Vec<String> {
     let over = limit.map_or(String::new(), |limit| format!(" (now {limit})"));
     let own = if comm.starts_with(b"php-fpm") {
-        let pool = who.and_then(|who| who.pool.as_ref());
         let place = pool.map_or("the pool's configuration".to_owned(), |pool| format!("pool {pool}"));
         format!("raise pm.max_children, then listen.backlog{over} in {place}")
     } else if comm.starts_with(b"gunicorn") {
