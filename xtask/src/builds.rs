@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::vm::support;
 use crate::{exec, setup};
 
 /// The crate and its release; the part behind the `+` is nginx's own.
@@ -47,6 +48,8 @@ const ROWS: &[&str] = &[
     "verdict::slow",
     "verdict::no-live-upstreams",
     "verdict::status-502",
+    "life::two-builds",
+    "life::upgrade",
     "crit::closed-after-request",
     "crit::slow",
     "level::",
@@ -148,6 +151,14 @@ fn compile(builds: &[&Build]) -> Result<Vec<PathBuf>> {
 fn test_each(builds: &[&Build], no_skips: bool, each_line: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
     let mut failed = Vec::new();
     for (build, nginx) in builds.iter().zip(compile(builds)?) {
+        let (mut right, mut all) = (0, 0);
+        let mut each_line = |line: &str| {
+            if line.starts_with("test ") && !line.starts_with("test result") {
+                all += 1;
+                right += u32::from(line.ends_with(" ... ok"));
+            }
+            each_line(line);
+        };
         for test in build.tests {
             let mut cargo = exec::cargo("test");
             cargo
@@ -156,10 +167,11 @@ fn test_each(builds: &[&Build], no_skips: bool, each_line: &mut dyn FnMut(&str))
             if no_skips {
                 cargo.env("NGX502_NO_SKIPS", "1");
             }
-            if !exec::tee(crate::test::as_root(&mut cargo)?, &mut *each_line)?.success() {
+            if !exec::tee(crate::test::as_root(&mut cargo)?, &mut each_line)?.success() {
                 failed.push(format!("{} ({test})", build.name));
             }
         }
+        support::record_build(build.name, right, all)?;
     }
     Ok(failed)
 }

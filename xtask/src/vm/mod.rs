@@ -8,7 +8,7 @@ mod boot;
 mod image;
 mod live;
 mod release;
-mod support;
+pub(crate) mod support;
 
 use std::path::PathBuf;
 use std::time::Duration;

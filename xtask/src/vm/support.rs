@@ -9,6 +9,16 @@ use anyhow::{Context, Result};
 use super::Release;
 use crate::exec;
 
+const BUILDS: &str = "
+## nginx as others build it
+
+Written by `cargo xtask builds`: nginx 1.28.5 compiled here in the ways that move its structs or take its symbols away, beside
+the distribution's own on this machine's kernel; the log levels `debug` to `crit` are among the tests.
+
+| build | tests right/all |
+|---|---|
+";
+
 const HEAD: &str = "\
 # Supported kernels and nginx
 
@@ -73,15 +83,36 @@ pub(crate) fn record(release: Release, findings: &Findings) -> Result<()> {
     fs::write(&page, updated(&old, release, findings)).with_context(|| page.display().to_string())
 }
 
-fn updated(page: &str, release: Release, findings: &Findings) -> String {
-    let rows = page.lines().filter(|line| line.starts_with("| debian") || line.starts_with("| sid"));
-    let mut rows: BTreeMap<String, String> = rows.map(|row| (release_of(row), row.to_owned())).collect();
-    rows.insert(release.to_string(), findings.row(release));
-    let rows: String = rows.into_values().map(|row| row + "\n").collect();
-    format!("{HEAD}{rows}")
+/// Puts the line of an nginx build into its table, in place of its older one.
+///
+/// # Errors
+/// If the page cannot be written.
+pub(crate) fn record_build(name: &str, right: u32, all: u32) -> Result<()> {
+    let page = page();
+    let old = fs::read_to_string(&page).unwrap_or_default();
+    let new = with_row(&old, format!("| `{name}` | {right}/{all} |"));
+    fs::write(&page, new).with_context(|| page.display().to_string())
 }
 
-fn release_of(row: &str) -> String {
+fn updated(page: &str, release: Release, findings: &Findings) -> String {
+    with_row(page, findings.row(release))
+}
+
+/// The page with this row in its table, in place of the row with the same first cell.
+fn with_row(page: &str, row: String) -> String {
+    let known = ["| debian", "| sid", "| `"];
+    let rows = page.lines().filter(|line| known.iter().any(|start| line.starts_with(start)));
+    let mut rows: BTreeMap<String, String> = rows.map(|row| (name_of(row), row.to_owned())).collect();
+    rows.insert(name_of(&row), row);
+    let (builds, guests): (Vec<_>, Vec<_>) =
+        rows.into_iter().map(|(name, row)| (name, row + "\n")).partition(|(name, _)| name.starts_with('`'));
+    let table = |rows: Vec<(String, String)>| rows.into_iter().map(|(_, row)| row).collect::<String>();
+    let builds = if builds.is_empty() { String::new() } else { BUILDS.to_owned() + &table(builds) };
+    format!("{HEAD}{}{builds}", table(guests))
+}
+
+/// A row's first cell.
+fn name_of(row: &str) -> String {
     row.split('|').nth(1).unwrap_or_default().trim().to_owned()
 }
 
@@ -126,5 +157,15 @@ test lab::refused-nobody                  ... ok
         assert_eq!(page.matches("| debian12 |").count(), 1);
         assert!(page.contains("| 2/2 |") && page.contains("| debian11 |"), "{page}");
         assert!(page.starts_with(HEAD));
+    }
+
+    #[test]
+    fn builds_have_a_table_of_their_own() {
+        let page = updated("", Release::Sid, &findings());
+        let page = with_row(&page, "| `lto` | 24/24 |".to_owned());
+        let page = updated(&page, Release::Debian12, &findings());
+        let (guests, builds) = page.split_once("## nginx").expect("a second table");
+        assert!(guests.contains("| sid |") && guests.contains("| debian12 |"), "{page}");
+        assert!(builds.contains("| `lto` | 24/24 |") && !builds.contains("| sid |"), "{page}");
     }
 }
