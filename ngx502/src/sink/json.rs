@@ -3,7 +3,7 @@
 //! | `type` | when | fields |
 //! |---|---|---|
 //! | `ready` | once attached | `schema::Ready` |
-//! | `verdict`, `rescued` | a client request failed, or was rescued | `schema::Line` |
+//! | `verdict`, `rescued` | a client request failed, or was rescued | `line` |
 //! | `lost` | records were lost | `events`, `reason` |
 //! | `notice` | less is observed from here on | `time`, `host`, `topic`, `text` |
 //! | `latency` | on demand and at intervals | `schema::Latency` |
@@ -20,10 +20,13 @@ use serde_json::ser::Formatter;
 use crate::attribute::verdict::Outcome;
 use crate::escape::is_deceptive;
 use crate::session::Session;
+use crate::sink::time::Clock;
 use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
 
-use self::schema::{Latency, Line, Lost, Notice, Ready, Summary};
+use self::line::LineWriter;
+use self::schema::{Latency, Lost, Notice, Ready, Summary};
 
+mod line;
 mod schema;
 
 /// The schema's version: raised when a field is renamed or removed, which is not meant to happen.
@@ -37,12 +40,13 @@ const BUFFER: usize = 64 * 1024;
 pub struct JsonSink<W> {
     out: W,
     buffer: Vec<u8>,
+    clock: Clock,
 }
 
 impl<W: io::Write> JsonSink<W> {
     /// A sink that writes to `out`, which need not be buffered.
     pub fn new(out: W) -> JsonSink<W> {
-        JsonSink { out, buffer: Vec::with_capacity(2 * BUFFER) }
+        JsonSink { out, buffer: Vec::with_capacity(2 * BUFFER), clock: Clock::default() }
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
@@ -64,7 +68,7 @@ impl<W: io::Write> Sink for JsonSink<W> {
     }
 
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
-        write_outcome(&mut self.buffer, session, outcome)?;
+        write_outcome(&mut self.buffer, &mut self.clock, session, outcome)?;
         if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
     }
 
@@ -86,14 +90,19 @@ impl<W: io::Write> Sink for JsonSink<W> {
     }
 }
 
-/// Appends an outcome's line to `buffer`; nothing for [`Outcome::NotUpstream`], which only the summary counts.
+/// Appends an outcome's line to `buffer`, with times by a `clock` that is kept for the next; nothing for [`Outcome::NotUpstream`], which only the summary counts.
 ///
 /// # Errors
 /// None in practice: memory takes every byte, and every value here can be serialised.
-pub fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> io::Result<()> {
+pub fn write_outcome(
+    buffer: &mut Vec<u8>,
+    clock: &mut Clock,
+    session: &Session,
+    outcome: &Outcome,
+) -> io::Result<()> {
     match outcome {
-        Outcome::Verdict(verdict) => write_line(buffer, &Line::new("verdict", session, verdict)),
-        Outcome::Rescued(verdict) => write_line(buffer, &Line::new("rescued", session, verdict)),
+        Outcome::Verdict(verdict) => LineWriter { out: buffer, session, clock }.verdict("verdict", verdict),
+        Outcome::Rescued(verdict) => LineWriter { out: buffer, session, clock }.verdict("rescued", verdict),
         Outcome::Lost { events, reason } => write_line(buffer, &Lost::new(*events, reason)),
         Outcome::Notice { at, topic, text } => write_line(buffer, &Notice::new(session, *at, topic, text)),
         Outcome::NotUpstream { .. } => Ok(()),

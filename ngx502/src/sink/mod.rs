@@ -4,7 +4,9 @@
 //! person. Sinks buffer; whoever drives them calls [`Sink::flush`] after each batch, so that a lone 502 is seen at
 //! once and a storm costs one write a batch.
 
+use std::borrow::Cow;
 use std::io;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -112,6 +114,18 @@ pub struct Quantiles {
 /// The symbolic name of an errno, `ECONNREFUSED`; `errno 4242` for one that has none here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ErrnoName(pub(crate) i32);
+
+impl ErrnoName {
+    /// The name as it is printed, made once.
+    pub(crate) fn to_str(self) -> Cow<'static, str> {
+        static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
+            // Linux has 133 of them.
+            (0..134).map(|errno| ErrnoName(errno).to_string()).collect()
+        });
+        let known = usize::try_from(self.0).ok().and_then(|errno| KNOWN.get(errno));
+        known.map_or_else(|| Cow::Owned(self.to_string()), |name| Cow::Borrowed(name.as_str()))
+    }
+}
 
 impl std::fmt::Display for ErrnoName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

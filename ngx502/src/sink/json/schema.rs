@@ -1,16 +1,15 @@
-//! The lines' fields, in the order in which they are written: structs that borrow from a verdict and only serialise.
+//! The fields of every line but a verdict's (`line`), in the order in which they are written.
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::ByteSlice;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::attribute::text::Text;
-use crate::attribute::verdict::{AttemptFacts, Cause, Evidence, ProcessFacts, Symptom, Times, Verdict};
+use crate::attribute::verdict::{Cause, Symptom};
 use crate::event::Nanos;
 use crate::session::Session;
 use crate::sink::json::SCHEMA;
 use crate::sink::time::Rfc3339;
-use crate::sink::{ErrnoName, LatencyFacts, SummaryFacts, UpstreamLatency, shown_uri};
+use crate::sink::{LatencyFacts, SummaryFacts, UpstreamLatency};
 
 /// The `ready` line.
 #[derive(Serialize)]
@@ -46,169 +45,6 @@ impl<'a> Ready<'a> {
 
 fn providers<S: Serializer>(session: &&Session, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(session.providers.iter().map(|(signal, _)| (signal, session.provider(signal))))
-}
-
-/// A `verdict` or `rescued` line.
-#[derive(Serialize)]
-pub(super) struct Line<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// When nginx answered.
-    time: Rfc3339,
-    /// What the client saw.
-    status: u16,
-    /// The traced machine.
-    host: &'a str,
-    request: Option<Request<'a>>,
-    worker: Worker<'a>,
-    upstream: Option<Upstream<'a>>,
-    symptom: &'static str,
-    cause: &'static str,
-    /// `proven`, `inferred` or `unknown`.
-    certainty: &'static str,
-    /// One sentence a person can act on.
-    summary: &'a Text,
-    /// Observed facts in time order.
-    #[serde(serialize_with = "evidence")]
-    evidence: (&'a Session, &'a [Evidence]),
-    /// Attempts in the order nginx made them; the last decides.
-    #[serde(serialize_with = "attempts")]
-    attempts: &'a [AttemptFacts],
-    /// Symbolic: `ECONNREFUSED`.
-    #[serde(serialize_with = "errno_name")]
-    errno: Option<i32>,
-    /// Times of the deciding attempt.
-    latency: Times,
-    /// A command or configuration line each.
-    fix: &'a [Text],
-}
-
-impl<'a> Line<'a> {
-    pub(super) fn new(kind: &'static str, session: &'a Session, verdict: &'a Verdict) -> Line<'a> {
-        Line {
-            kind,
-            time: Rfc3339::new(session.wall(verdict.at)),
-            status: verdict.status,
-            host: &verdict.host,
-            request: verdict.request.as_ref().map(|request| Request {
-                method: lossy(&request.method),
-                uri: request.uri.as_ref().map(|uri| Lossy(shown_uri(session, uri).as_bstr())),
-                host: lossy(&request.host),
-                client: lossy(&request.client),
-            }),
-            worker: Worker {
-                pid: verdict.worker.pid.0,
-                exe: lossy(&verdict.worker.exe),
-                container: verdict.worker.container.as_deref(),
-            },
-            upstream: verdict.upstream.as_ref().map(|upstream| Upstream {
-                address: Lossy(upstream.address.as_bstr()),
-                kind: if upstream.unix { "unix" } else { "tcp" },
-                process: upstream.process.as_deref().map(Process::new),
-            }),
-            symptom: verdict.symptom.as_str(),
-            cause: verdict.cause.as_str(),
-            certainty: verdict.certainty.as_str(),
-            summary: &verdict.summary,
-            evidence: (session, &verdict.evidence),
-            attempts: &verdict.attempts,
-            errno: verdict.errno,
-            latency: verdict.latency,
-            fix: &verdict.fix,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Request<'a> {
-    method: Option<Lossy<'a>>,
-    /// Without the query string unless the trace was made with it.
-    uri: Option<Lossy<'a>>,
-    host: Option<Lossy<'a>>,
-    client: Option<Lossy<'a>>,
-}
-
-#[derive(Serialize)]
-struct Worker<'a> {
-    pid: u32,
-    exe: Option<Lossy<'a>>,
-    container: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Upstream<'a> {
-    /// As nginx names it: `127.0.0.1:9000`, `unix:/run/x.sock`.
-    address: Lossy<'a>,
-    /// `tcp` or `unix`.
-    kind: &'static str,
-    /// Who listens or listened there.
-    process: Option<Process<'a>>,
-}
-
-#[derive(Serialize)]
-struct Process<'a> {
-    pid: u32,
-    comm: Lossy<'a>,
-    unit: Option<&'a str>,
-    container: Option<&'a str>,
-}
-
-impl<'a> Process<'a> {
-    fn new(process: &'a ProcessFacts) -> Process<'a> {
-        Process {
-            pid: process.pid.0,
-            comm: Lossy(process.comm.as_bstr()),
-            unit: process.unit.as_deref(),
-            container: process.container.as_deref(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct EvidenceLine<'a> {
-    time: Rfc3339,
-    event: &'static str,
-    text: &'a Text,
-}
-
-fn evidence<S: Serializer>(facts: &(&Session, &[Evidence]), serializer: S) -> Result<S::Ok, S::Error> {
-    let (session, facts) = facts;
-    serializer.collect_seq(facts.iter().map(|fact| EvidenceLine {
-        time: Rfc3339::new(session.wall(fact.at)),
-        event: fact.event,
-        text: &fact.text,
-    }))
-}
-
-#[derive(Serialize)]
-struct Attempt<'a> {
-    upstream: Option<Lossy<'a>>,
-    symptom: Option<&'static str>,
-    cause: Option<&'static str>,
-    #[serde(serialize_with = "errno_name")]
-    errno: Option<i32>,
-    connect_us: Option<u64>,
-    first_byte_us: Option<u64>,
-    total_us: Option<u64>,
-}
-
-fn attempts<S: Serializer>(attempts: &&[AttemptFacts], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(attempts.iter().map(|attempt| Attempt {
-        upstream: lossy(&attempt.upstream),
-        symptom: attempt.symptom.map(|symptom| symptom.as_str()),
-        cause: attempt.cause.map(|cause| cause.as_str()),
-        errno: attempt.errno,
-        connect_us: attempt.times.connect_us,
-        first_byte_us: attempt.times.first_byte_us,
-        total_us: attempt.times.total_us,
-    }))
-}
-
-fn errno_name<S: Serializer>(errno: &Option<i32>, serializer: S) -> Result<S::Ok, S::Error> {
-    match errno {
-        Some(errno) => serializer.collect_str(&ErrnoName(*errno)),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// A `lost` line.
@@ -320,17 +156,4 @@ fn counts<S: Serializer, K: ToString>(counts: &&[(K, u64)], serializer: S) -> Re
         map.serialize_entry(&name.to_string(), count)?;
     }
     map.end()
-}
-
-/// Bytes as a string, U+FFFD for what is not UTF-8.
-struct Lossy<'a>(&'a BStr);
-
-impl Serialize for Lossy<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.to_str_lossy())
-    }
-}
-
-fn lossy(bytes: &Option<BString>) -> Option<Lossy<'_>> {
-    bytes.as_ref().map(|bytes| Lossy(bytes.as_bstr()))
 }
