@@ -4,7 +4,7 @@
 //! name, and what is missing gets serde's default. The data may be hostile: every visit and every byte of text is
 //! charged to a budget that follows from the frame's size, and depth is limited.
 
-use serde::de::value::StrDeserializer;
+use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, Visitor};
 
 use super::columns::{ColumnError, Kind, NodeId, Schema, ShapeId, take_varint, unzigzag};
@@ -17,19 +17,27 @@ const MAX_DEPTH: u8 = 48;
 pub(super) struct Assembler {
     data: Vec<u8>,
     schema: Schema,
+    /// Per shape: where its members begin in `members`.
+    first: Vec<u32>,
+    /// The nodes of every shape's members, one shape after the other.
+    members: Vec<NodeId>,
     /// Per shape: the address of the field list that it was last compared with, and whether it was equal.
     compared: Vec<(usize, bool)>,
+    /// Per shape: the address of the first variant list that it was read as, and each variant's place in it.
+    variants: Vec<(usize, Vec<Option<u32>>)>,
     columns: Vec<Column>,
     fuel: u64,
     text: usize,
 }
 
+/// A node's column. Offsets fit 32 bits, since a frame is at most [`MAX_FRAME`] long.
 #[derive(Clone, Copy)]
 struct Column {
-    at: usize,
-    end: usize,
+    kind: Kind,
+    at: u32,
+    end: u32,
+    repeated: (u32, u32),
     previous: u64,
-    repeated: (usize, usize),
 }
 
 /// A place to go back to.
@@ -38,24 +46,22 @@ pub(super) struct Mark(Vec<Column>);
 impl Assembler {
     /// Opens a frame's payload.
     pub(super) fn new(data: Vec<u8>) -> Result<Self, ColumnError> {
+        if data.len() > MAX_FRAME {
+            return Err(ColumnError::TooLarge);
+        }
         let mut position = 0;
         let schema = Schema::decode(&data, &mut position)?;
-        let mut lengths = Vec::with_capacity(schema.nodes.len());
-        for _ in &schema.nodes {
-            lengths
-                .push(usize::try_from(take_varint(&data, &mut position)?).map_err(|_| ColumnError::Short)?);
-        }
-        let mut columns = Vec::with_capacity(lengths.len());
-        for length in lengths {
-            let end =
-                position.checked_add(length).filter(|end| *end <= data.len()).ok_or(ColumnError::Short)?;
-            columns.push(Column { at: position, end, previous: 0, repeated: (position, position) });
-            position = end;
-        }
+        let columns = columns(&schema, &data, position)?;
         // A value takes at least a byte, and no value of a record lies deeper than a dozen structs.
-        let fuel = 4096 + 16 * data.len().min(MAX_FRAME) as u64;
+        let fuel = 4096 + 16 * data.len() as u64;
         let compared = vec![(0, false); schema.shapes.len()];
-        Ok(Assembler { data, schema, compared, columns, fuel, text: MAX_TEXT })
+        let variants = vec![(0, Vec::new()); schema.shapes.len()];
+        let (mut first, mut members) = (Vec::with_capacity(schema.shapes.len()), Vec::new());
+        for shape in &schema.shapes {
+            first.push(u32::try_from(members.len()).map_err(|_| ColumnError::TooLarge)?);
+            members.extend(shape.members.iter().map(|(_, node)| *node));
+        }
+        Ok(Assembler { data, schema, first, members, compared, variants, columns, fuel, text: MAX_TEXT })
     }
 
     /// The next row.
@@ -83,10 +89,28 @@ impl Assembler {
         self.data
     }
 
+    /// Most numbers are differences of one byte.
     #[inline]
     fn varint(&mut self, node: NodeId) -> Result<u64, ColumnError> {
         let column = &mut self.columns[node as usize];
-        take_varint(&self.data[..column.end], &mut column.at)
+        if column.at < column.end
+            && let Some(&byte) = self.data.get(column.at as usize)
+            && byte < 0x80
+        {
+            column.at += 1;
+            return Ok(byte.into());
+        }
+        self.long_varint(node)
+    }
+
+    #[cold]
+    fn long_varint(&mut self, node: NodeId) -> Result<u64, ColumnError> {
+        let column = &mut self.columns[node as usize];
+        let mut at = column.at as usize;
+        let value = take_varint(&self.data[..column.end as usize], &mut at)?;
+        // Not beyond `end`, which fits.
+        column.at = at as u32;
+        Ok(value)
     }
 
     #[inline]
@@ -97,32 +121,35 @@ impl Assembler {
         Ok(column.previous)
     }
 
+    #[inline]
     fn flag(&mut self, node: NodeId) -> Result<bool, ColumnError> {
         match self.varint(node)? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(ColumnError::Malformed("a flag is neither 0 nor 1")),
+            _ => Err(ColumnError::Malformed(&"a flag is neither 0 nor 1")),
         }
     }
 
     fn float(&mut self, node: NodeId) -> Result<f64, ColumnError> {
         let column = &mut self.columns[node as usize];
-        let bytes = self.data[column.at..column.end].first_chunk::<8>().ok_or(ColumnError::Short)?;
+        let bytes = self.data[column.at as usize..column.end as usize].first_chunk::<8>();
+        let bytes = bytes.ok_or(ColumnError::Short)?;
         column.at += 8;
         Ok(f64::from_le_bytes(*bytes))
     }
 
+    #[inline]
     fn bytes(&mut self, node: NodeId) -> Result<&[u8], ColumnError> {
         let tag = self.varint(node)?;
         let column = &mut self.columns[node as usize];
         if tag != 0 {
-            let len = usize::try_from(tag - 1).map_err(|_| ColumnError::Short)?;
-            let end =
-                column.at.checked_add(len).filter(|end| *end <= column.end).ok_or(ColumnError::Short)?;
-            column.repeated = (column.at, end);
-            column.at = end;
+            let left = u64::from(column.end - column.at);
+            // The comparison bounds it by 32 bits.
+            let len = if tag - 1 <= left { (tag - 1) as u32 } else { return Err(ColumnError::Short) };
+            column.repeated = (column.at, column.at + len);
+            column.at += len;
         }
-        let (start, end) = column.repeated;
+        let (start, end) = (column.repeated.0 as usize, column.repeated.1 as usize);
         self.text = self.text.checked_sub(end - start).ok_or(ColumnError::TooLarge)?;
         Ok(&self.data[start..end])
     }
@@ -136,6 +163,40 @@ impl Assembler {
         }
         compared.1
     }
+
+    /// The place of a shape's variant in this version's list; `None` for one that it does not know, or where the file
+    /// gives one shape to two types, which no writer does.
+    #[inline]
+    fn place(&mut self, shape: ShapeId, index: usize, known: &'static [&'static str]) -> Option<u32> {
+        let (address, places) = &mut self.variants[shape as usize];
+        if *address == 0 {
+            let members = &self.schema.shapes[shape as usize].members;
+            let place = |name: &str| known.iter().position(|known| *known == name)?.try_into().ok();
+            *places = members.iter().map(|(name, _)| place(name)).collect();
+            *address = known.as_ptr().addr();
+        }
+        if *address != known.as_ptr().addr() {
+            return None;
+        }
+        places.get(index).copied().flatten()
+    }
+}
+
+/// The columns that follow the schema.
+fn columns(schema: &Schema, data: &[u8], mut position: usize) -> Result<Vec<Column>, ColumnError> {
+    let mut lengths = Vec::with_capacity(schema.nodes.len());
+    for _ in &schema.nodes {
+        lengths.push(usize::try_from(take_varint(data, &mut position)?).map_err(|_| ColumnError::Short)?);
+    }
+    let offset = |at: usize| u32::try_from(at).map_err(|_| ColumnError::TooLarge);
+    let mut columns = Vec::with_capacity(lengths.len());
+    for (kind, length) in schema.nodes.iter().zip(lengths) {
+        let end = position.checked_add(length).filter(|end| *end <= data.len()).ok_or(ColumnError::Short)?;
+        let (at, end_at) = (offset(position)?, offset(end)?);
+        columns.push(Column { kind: *kind, at, end: end_at, repeated: (at, at), previous: 0 });
+        position = end;
+    }
+    Ok(columns)
 }
 
 /// One position of one row.
@@ -151,7 +212,7 @@ impl<'a> Cell<'a> {
     fn enter(&mut self) -> Result<Kind, ColumnError> {
         let fuel = self.assembler.fuel.checked_sub(1).filter(|_| self.depth < MAX_DEPTH);
         self.assembler.fuel = fuel.ok_or(ColumnError::TooLarge)?;
-        Ok(self.assembler.schema.nodes[self.node as usize])
+        Ok(self.assembler.columns[self.node as usize].kind)
     }
 
     fn at(self, node: NodeId) -> Cell<'a> {
@@ -162,8 +223,18 @@ impl<'a> Cell<'a> {
         Elements { assembler: self.assembler, depth: self.depth + 1, next: first, step, left }
     }
 
+    #[inline]
     fn fields(self, shape: ShapeId) -> Fields<'a> {
-        Fields { assembler: self.assembler, depth: self.depth + 1, shape, at: 0 }
+        let next = self.assembler.first[shape as usize];
+        let end = self.assembler.first.get(shape as usize + 1).copied();
+        let end = end.unwrap_or(self.assembler.members.len() as u32);
+        Fields { assembler: self.assembler, depth: self.depth + 1, shape, next, end }
+    }
+
+    /// A value of a kind that its reader did not expect, or that is rare.
+    #[inline(never)]
+    fn other<'de, V: Visitor<'de>>(self, kind: Kind, visitor: V) -> Result<V::Value, ColumnError> {
+        self.visit(kind, visitor)
     }
 
     fn visit<'de, V: Visitor<'de>>(self, kind: Kind, visitor: V) -> Result<V::Value, ColumnError> {
@@ -176,7 +247,7 @@ impl<'a> Cell<'a> {
             Kind::Bytes => visitor.visit_bytes(self.assembler.bytes(self.node)?),
             Kind::Text => match str::from_utf8(self.assembler.bytes(self.node)?) {
                 Ok(text) => visitor.visit_str(text),
-                Err(_) => Err(ColumnError::Malformed("a text is not UTF-8")),
+                Err(_) => Err(ColumnError::Malformed(&"a text is not UTF-8")),
             },
             Kind::Option(inner) => match self.assembler.flag(self.node)? {
                 true => visitor.visit_some(self.at(inner)),
@@ -191,10 +262,24 @@ impl<'a> Cell<'a> {
             Kind::Struct(shape) => visitor.visit_map(self.fields(shape)),
             Kind::Enum(shape) => {
                 let index = usize::try_from(self.assembler.varint(self.node)?).unwrap_or(usize::MAX);
-                visitor.visit_enum(Variant { assembler: self.assembler, depth: self.depth, shape, index })
+                let (assembler, depth) = (self.assembler, self.depth);
+                visitor.visit_enum(Variant { assembler, depth, shape, index, place: None })
             }
         }
     }
+}
+
+/// The commonest values without a look at all kinds.
+macro_rules! unsigned {
+    ($($method:ident)+) => {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
+            match self.enter()? {
+                Kind::Unsigned => visitor.visit_u64(self.assembler.integer(self.node)?),
+                kind => self.other(kind, visitor),
+            }
+        })+
+    };
 }
 
 impl<'de> Deserializer<'de> for Cell<'_> {
@@ -209,15 +294,36 @@ impl<'de> Deserializer<'de> for Cell<'_> {
         self.visit(kind, visitor)
     }
 
+    #[inline]
+    fn deserialize_bool<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
+        match self.enter()? {
+            Kind::Bool => visitor.visit_bool(self.assembler.flag(self.node)?),
+            kind => self.other(kind, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_byte_buf<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
+        match self.enter()? {
+            Kind::Bytes => visitor.visit_bytes(self.assembler.bytes(self.node)?),
+            kind => self.other(kind, visitor),
+        }
+    }
+
     /// A value that was mandatory when it was written may be optional by now.
+    #[inline]
     fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
         match self.enter()? {
-            kind @ Kind::Option(_) => self.visit(kind, visitor),
+            Kind::Option(inner) => match self.assembler.flag(self.node)? {
+                true => visitor.visit_some(self.at(inner)),
+                false => visitor.visit_none(),
+            },
             Kind::Unit | Kind::Unseen => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
+    #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -226,6 +332,7 @@ impl<'de> Deserializer<'de> for Cell<'_> {
         visitor.visit_newtype_struct(self)
     }
 
+    #[inline]
     fn deserialize_struct<V: Visitor<'de>>(
         mut self,
         _: &'static str,
@@ -240,9 +347,30 @@ impl<'de> Deserializer<'de> for Cell<'_> {
         }
     }
 
+    /// By a variant's place in this version's list, which serde numbers alike as long as no variant has an alias.
+    #[inline]
+    fn deserialize_enum<V: Visitor<'de>>(
+        mut self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ColumnError> {
+        match self.enter()? {
+            Kind::Enum(shape) => {
+                let index = usize::try_from(self.assembler.varint(self.node)?).unwrap_or(usize::MAX);
+                let place = self.assembler.place(shape, index, variants);
+                let (assembler, depth) = (self.assembler, self.depth);
+                visitor.visit_enum(Variant { assembler, depth, shape, index, place })
+            }
+            kind => self.other(kind, visitor),
+        }
+    }
+
+    unsigned! { deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map enum identifier ignored_any
+        i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes unit unit_struct seq tuple tuple_struct map
+        identifier ignored_any
     }
 }
 
@@ -282,17 +410,19 @@ struct Fields<'a> {
     assembler: &'a mut Assembler,
     depth: u8,
     shape: ShapeId,
-    at: usize,
+    /// Index of the next field in [`Assembler::members`], and of the first beyond the last.
+    next: u32,
+    end: u32,
 }
 
 impl Fields<'_> {
-    fn node(&self, at: usize) -> Option<NodeId> {
-        Some(self.assembler.schema.shapes[self.shape as usize].members.get(at)?.1)
-    }
-
+    #[inline]
     fn value<'de, T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ColumnError> {
-        let Some(node) = self.node(self.at) else { return Ok(None) };
-        self.at += 1;
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let node = self.assembler.members[self.next as usize];
+        self.next += 1;
         seed.deserialize(Cell { assembler: self.assembler, node, depth: self.depth }).map(Some)
     }
 }
@@ -301,7 +431,8 @@ impl<'de> de::MapAccess<'de> for Fields<'_> {
     type Error = ColumnError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ColumnError> {
-        let Some((name, _)) = self.assembler.schema.shapes[self.shape as usize].members.get(self.at) else {
+        let at = (self.next - self.assembler.first[self.shape as usize]) as usize;
+        let Some((name, _)) = self.assembler.schema.shapes[self.shape as usize].members.get(at) else {
             return Ok(None);
         };
         let name: StrDeserializer<'_, ColumnError> = name.as_ref().into_deserializer();
@@ -334,6 +465,8 @@ struct Variant<'a> {
     depth: u8,
     shape: ShapeId,
     index: usize,
+    /// In the reader's list of variants, where it is known.
+    place: Option<u32>,
 }
 
 impl<'de, 'a> de::EnumAccess<'de> for Variant<'a> {
@@ -343,9 +476,12 @@ impl<'de, 'a> de::EnumAccess<'de> for Variant<'a> {
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Cell<'a>), ColumnError> {
         let members = &self.assembler.schema.shapes[self.shape as usize].members;
         let (name, node) =
-            members.get(self.index).ok_or(ColumnError::Malformed("a variant is not declared"))?;
-        let (node, name) = (*node, StrDeserializer::<ColumnError>::new(name));
-        let variant = seed.deserialize(name)?;
+            members.get(self.index).ok_or(ColumnError::Malformed(&"a variant is not declared"))?;
+        let node = *node;
+        let variant = match self.place {
+            Some(place) => seed.deserialize(U32Deserializer::<ColumnError>::new(place))?,
+            None => seed.deserialize(StrDeserializer::<ColumnError>::new(name))?,
+        };
         Ok((variant, Cell { assembler: self.assembler, node, depth: self.depth + 1 }))
     }
 }

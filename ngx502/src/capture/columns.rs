@@ -107,7 +107,7 @@ impl Schema {
             shapes.push(Shape { name, members });
         }
         let schema = Schema { shapes, nodes };
-        schema.check().then_some(schema).ok_or(ColumnError::Malformed("a reference leads out of the schema"))
+        schema.check().then_some(schema).ok_or(ColumnError::Malformed(&"a reference leads out of the schema"))
     }
 
     fn check(&self) -> bool {
@@ -161,7 +161,7 @@ fn take_kind(data: &[u8], position: &mut usize) -> Result<Kind, ColumnError> {
         10 => Kind::Tuple(id()?, id()?),
         11 => Kind::Struct(id()?),
         12 => Kind::Enum(id()?),
-        _ => return Err(ColumnError::Malformed("a kind of column that this version does not know")),
+        _ => return Err(ColumnError::Malformed(&"a kind of column that this version does not know")),
     })
 }
 
@@ -169,7 +169,7 @@ fn take_kind(data: &[u8], position: &mut usize) -> Result<Kind, ColumnError> {
 fn count(data: &[u8], position: &mut usize, declared: &mut u64) -> Result<u64, ColumnError> {
     let value = take_varint(data, position)?;
     *declared = declared.saturating_add(value);
-    if *declared > MAX_DECLARED { Err(ColumnError::Malformed("the schema is too large")) } else { Ok(value) }
+    if *declared > MAX_DECLARED { Err(ColumnError::Malformed(&"the schema is too large")) } else { Ok(value) }
 }
 
 fn put_name(out: &mut Vec<u8>, name: &str) {
@@ -182,11 +182,11 @@ fn take_name(data: &[u8], position: &mut usize) -> Result<String, ColumnError> {
     let end = position.checked_add(len).ok_or(ColumnError::Short)?;
     let bytes = data.get(*position..end).ok_or(ColumnError::Short)?;
     *position = end;
-    String::from_utf8(bytes.to_vec()).map_err(|_| ColumnError::Malformed("a name is not UTF-8"))
+    String::from_utf8(bytes.to_vec()).map_err(|_| ColumnError::Malformed(&"a name is not UTF-8"))
 }
 
 fn take_id(data: &[u8], position: &mut usize) -> Result<u32, ColumnError> {
-    u32::try_from(take_varint(data, position)?).map_err(|_| ColumnError::Malformed("an index is too large"))
+    u32::try_from(take_varint(data, position)?).map_err(|_| ColumnError::Malformed(&"an index is too large"))
 }
 
 /// Appends a LEB128 number.
@@ -210,7 +210,7 @@ pub(super) fn take_varint(data: &[u8], position: &mut usize) -> Result<u64, Colu
             return Ok(value);
         }
     }
-    Err(ColumnError::Malformed("a number has more than 64 bits"))
+    Err(ColumnError::Malformed(&"a number has more than 64 bits"))
 }
 
 /// Maps small negative differences to small numbers.
@@ -225,7 +225,7 @@ pub(super) fn unzigzag(value: u64) -> u64 {
     (value >> 1) ^ (value & 1).wrapping_neg()
 }
 
-/// Why columns could not be written or read.
+/// Why columns could not be written or read. Two words, so that every value's result comes in registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ColumnError {
     /// A column ends before its values do.
@@ -233,12 +233,21 @@ pub(super) enum ColumnError {
     /// Values expand beyond what a frame may hold.
     TooLarge,
     /// Something that no writer writes.
-    Malformed(&'static str),
+    Malformed(&'static &'static str),
+    /// What serde found.
+    Found(Box<Found>),
+}
+
+/// Where the data and this version's types disagree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
     /// A variant of a later minor version.
     UnknownVariant(String),
     /// serde's own words.
     Mismatch(String),
 }
+
+const _: () = assert!(size_of::<Result<u64, ColumnError>>() == 16);
 
 impl fmt::Display for ColumnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -246,8 +255,10 @@ impl fmt::Display for ColumnError {
             ColumnError::Short => f.write_str("a column ends before its values do"),
             ColumnError::TooLarge => f.write_str("its values expand beyond what a frame may hold"),
             ColumnError::Malformed(what) => f.write_str(what),
-            ColumnError::UnknownVariant(name) => write!(f, "`{}` is not known", name.escape_debug()),
-            ColumnError::Mismatch(text) => f.write_str(text),
+            ColumnError::Found(found) => match &**found {
+                Found::UnknownVariant(name) => write!(f, "`{}` is not known", name.escape_debug()),
+                Found::Mismatch(text) => f.write_str(text),
+            },
         }
     }
 }
@@ -256,16 +267,16 @@ impl std::error::Error for ColumnError {}
 
 impl ser::Error for ColumnError {
     fn custom<T: fmt::Display>(text: T) -> Self {
-        ColumnError::Mismatch(text.to_string())
+        ColumnError::Found(Box::new(Found::Mismatch(text.to_string())))
     }
 }
 
 impl de::Error for ColumnError {
     fn custom<T: fmt::Display>(text: T) -> Self {
-        ColumnError::Mismatch(text.to_string())
+        ColumnError::Found(Box::new(Found::Mismatch(text.to_string())))
     }
 
     fn unknown_variant(variant: &str, _expected: &'static [&'static str]) -> Self {
-        ColumnError::UnknownVariant(variant.to_owned())
+        ColumnError::Found(Box::new(Found::UnknownVariant(variant.to_owned())))
     }
 }

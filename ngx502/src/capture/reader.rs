@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::assemble::{Assembler, Mark};
-use super::columns::ColumnError;
+use super::columns::{ColumnError, Found};
 use super::format::{
     CARRIED, End, FILE_HEADER, FILE_MAGIC, FRAME_HEADER, FrameHeader, FrameKind, MAJOR, MAX_FRAME, Opening,
 };
@@ -271,8 +271,23 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Gives up the rest of the current frame.
-    fn abandon(&mut self, frame: &Frame, error: &ColumnError) {
+    /// A row could not be read: steps over it where that is possible, else gives up the rest of its frame.
+    fn not_read(&mut self, error: ColumnError) {
+        let Some(mut frame) = self.frame.take() else { return };
+        let stepped = match error {
+            ColumnError::Found(found) => match *found {
+                Found::UnknownVariant(name) => {
+                    self.note_unknown(name, 1);
+                    frame.step_over()
+                }
+                other => Err(ColumnError::Found(Box::new(other))),
+            },
+            error => Err(error),
+        };
+        let Err(error) = stepped else {
+            self.frame = Some(frame);
+            return;
+        };
         let reason = format!("{} records of a frame are unreadable: {error}", frame.left);
         self.damage(frame.offset, frame.stored + FRAME_HEADER as u64, reason);
     }
@@ -313,21 +328,10 @@ impl<R: Read> Iterator for Reader<R> {
 
     fn next(&mut self) -> Option<Record> {
         loop {
-            while let Some(mut frame) = self.frame.take_if(|frame| frame.left > 0) {
-                let stepped = match frame.next() {
-                    Ok(record) => {
-                        self.frame = Some(frame);
-                        return Some(record);
-                    }
-                    Err(ColumnError::UnknownVariant(name)) => {
-                        self.note_unknown(name, 1);
-                        frame.step_over()
-                    }
-                    Err(error) => Err(error),
-                };
-                match stepped {
-                    Ok(()) => self.frame = Some(frame),
-                    Err(error) => self.abandon(&frame, &error),
+            while let Some(frame) = self.frame.as_mut().filter(|frame| frame.left > 0) {
+                match frame.next() {
+                    Ok(record) => return Some(record),
+                    Err(error) => self.not_read(error),
                 }
             }
             if let Some(frame) = self.frame.take() {

@@ -87,7 +87,7 @@ impl Shredder {
     fn member(&mut self, shape: ShapeId, at: usize, name: &'static str) -> Result<NodeId, ColumnError> {
         match self.schema.shapes[shape as usize].members.get(at) {
             Some((known, node)) if known == name => Ok(*node),
-            Some(_) => Err(ColumnError::Malformed("two structs share a name")),
+            Some(_) => Err(ColumnError::Malformed(&"two structs share a name")),
             None => {
                 let node = self.allocate(1);
                 self.schema.shapes[shape as usize].members.push((Cow::Borrowed(name), node));
@@ -164,8 +164,8 @@ impl Shredder {
 }
 
 /// A type that serializes itself now one way, now another: records have none.
-const CHANGED: ColumnError = ColumnError::Malformed("a value changed its kind within a frame");
-const NO_MAPS: ColumnError = ColumnError::Malformed("records have no maps");
+const CHANGED: ColumnError = ColumnError::Malformed(&"a value changed its kind within a frame");
+const NO_MAPS: ColumnError = ColumnError::Malformed(&"records have no maps");
 
 /// One position of one row.
 struct Cell<'a> {
@@ -301,7 +301,7 @@ impl<'a> ser::Serializer for Cell<'a> {
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Members<'a>, ColumnError> {
-        let len = len.ok_or(ColumnError::Malformed("a sequence does not know its length"))?;
+        let len = len.ok_or(ColumnError::Malformed(&"a sequence does not know its length"))?;
         let kind = self.shredder.kind(self.node, |shredder| Kind::Sequence(shredder.allocate(1)));
         let Kind::Sequence(inner) = kind else { return Err(CHANGED) };
         self.shredder.put(self.node, len as u64);
