@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Counts and values by key. Twice as many rows as asked for are kept; when they are full, the less frequent half is
 /// dropped and only its sum remembered. So a key that matters is dropped only if it comes back after that, and the sums
@@ -9,7 +10,11 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct Table<V> {
     limit: usize,
-    rows: HashMap<Box<[u8]>, Row<V>>,
+    rows: Vec<(Arc<[u8]>, Row<V>)>,
+    /// Where each key is in `rows`.
+    places: HashMap<Arc<[u8]>, usize>,
+    /// The row that was counted last: mostly the next one, too.
+    last: usize,
     /// Reused, so that counting a known key allocates nothing.
     key: Vec<u8>,
     dropped_rows: u64,
@@ -39,7 +44,15 @@ pub(super) struct Ranking<V> {
 impl<V> Table<V> {
     /// Shows at most `limit` rows.
     pub(super) fn new(limit: usize) -> Self {
-        Table { limit, rows: HashMap::new(), key: Vec::new(), dropped_rows: 0, dropped_count: 0 }
+        Table {
+            limit,
+            rows: Vec::new(),
+            places: HashMap::new(),
+            last: 0,
+            key: Vec::new(),
+            dropped_rows: 0,
+            dropped_count: 0,
+        }
     }
 
     /// Adds `count` (may be 0) to the key that consists of `parts`.
@@ -50,25 +63,41 @@ impl<V> Table<V> {
             self.key.extend_from_slice(&part.len().to_le_bytes());
             self.key.extend_from_slice(part);
         }
-        if !self.rows.contains_key(self.key.as_slice()) {
-            if self.rows.len() >= 2 * self.limit {
-                self.drop_rare();
-            }
-            self.rows.insert(self.key.as_slice().into(), Row { count: 0, value: new() });
+        if self.rows.get(self.last).is_none_or(|(key, _)| **key != *self.key) {
+            self.last = self.place(new);
         }
-        let row = self.rows.get_mut(self.key.as_slice()).expect("the row was there or inserted above");
+        let (_, row) = &mut self.rows[self.last];
         row.count = row.count.saturating_add(count);
         &mut row.value
     }
 
+    /// Where `key` is, or is put.
+    fn place(&mut self, new: impl FnOnce() -> V) -> usize {
+        if let Some(known) = self.places.get(self.key.as_slice()) {
+            return *known;
+        }
+        if self.rows.len() >= 2 * self.limit {
+            self.drop_rare();
+        }
+        let key: Arc<[u8]> = self.key.as_slice().into();
+        self.places.insert(Arc::clone(&key), self.rows.len());
+        self.rows.push((key, Row { count: 0, value: new() }));
+        self.rows.len() - 1
+    }
+
+    /// Keeps the `limit` most frequent rows, in that order.
     fn drop_rare(&mut self) {
-        let mut rows: Vec<_> = self.rows.drain().collect();
-        rows.sort_unstable_by(|a, b| (Reverse(a.1.count), &a.0).cmp(&(Reverse(b.1.count), &b.0)));
-        for (_, row) in rows.drain(self.limit..) {
+        self.sort();
+        for (_, row) in self.rows.drain(self.limit..) {
             self.dropped_rows += 1;
             self.dropped_count = self.dropped_count.saturating_add(row.count);
         }
-        self.rows.extend(rows);
+        self.places =
+            self.rows.iter().enumerate().map(|(place, (key, _))| (Arc::clone(key), place)).collect();
+    }
+
+    fn sort(&mut self) {
+        self.rows.sort_unstable_by(|a, b| (Reverse(a.1.count), &a.0).cmp(&(Reverse(b.1.count), &b.0)));
     }
 
     /// The most frequent rows.
@@ -76,10 +105,9 @@ impl<V> Table<V> {
         if self.rows.len() > self.limit {
             self.drop_rare();
         }
-        let mut rows: Vec<_> = self.rows.into_iter().collect();
-        rows.sort_unstable_by(|a, b| (Reverse(a.1.count), &a.0).cmp(&(Reverse(b.1.count), &b.0)));
+        self.sort();
         Ranking {
-            rows: rows.into_iter().map(|(_, row)| row).collect(),
+            rows: self.rows.into_iter().map(|(_, row)| row).collect(),
             other_rows: self.dropped_rows,
             other_count: self.dropped_count,
         }
