@@ -40,7 +40,7 @@ pub(super) struct Failure {
 
 impl Failure {
     /// The failure that one message reports.
-    pub(super) fn reported(attempt: &Attempt, at: Nanos, symptom: Symptom, mechanism: Symptom) -> Self {
+    pub(super) fn reported(attempt: Attempt, at: Nanos, symptom: Symptom, mechanism: Symptom) -> Self {
         let errno = attempt.errno.or(mechanism.errno_of(attempt.socket.as_deref()));
         Self {
             at,
@@ -49,31 +49,29 @@ impl Failure {
             mechanism,
             // nginx's timer passes ETIMEDOUT although no call returned it; the contract shows it all the same.
             errno: errno.or(attempt.text.starts_with(b"upstream timed out").then_some(ETIMEDOUT)),
-            text: attempt.text.clone(),
-            detail: attempt.detail.clone(),
-            number: attempt.number,
-            action: attempt.action.clone(),
-            peer: peer_name(attempt),
-            socket: attempt.socket.clone(),
-            state: None,
             hidden: attempt.text.is_empty(),
+            peer: peer_name(&attempt).map(ToOwned::to_owned),
+            text: attempt.text,
+            detail: attempt.detail,
+            number: attempt.number,
+            action: attempt.action,
+            socket: attempt.socket,
+            state: None,
             there: OnceCell::new(),
         }
     }
 
     /// Takes over what a second message about the same attempt adds.
-    pub(super) fn complete(&mut self, attempt: &Attempt) {
-        if self.detail.is_none() || attempt.text.starts_with(b"%*s") {
-            self.detail = attempt.detail.clone().or(self.detail.take());
-        }
+    pub(super) fn complete(&mut self, attempt: Attempt) {
         self.there.take();
-        self.peer = self.peer.take().or_else(|| peer_name(attempt));
+        self.peer = self.peer.take().or_else(|| peer_name(&attempt).map(ToOwned::to_owned));
+        if self.detail.is_none() || attempt.text.starts_with(b"%*s") {
+            self.detail = attempt.detail.or(self.detail.take());
+        }
         self.errno = self.errno.or(attempt.errno);
         self.number = self.number.or(attempt.number);
-        self.action = self.action.take().or_else(|| attempt.action.clone());
-        if attempt.socket.is_some() {
-            self.socket = attempt.socket.clone();
-        }
+        self.action = self.action.take().or(attempt.action);
+        self.socket = attempt.socket.or(self.socket.take());
     }
 
     /// Whether the peer is an AF_UNIX socket.
@@ -163,14 +161,14 @@ fn is_any(ip: IpAddr) -> bool {
 }
 
 /// The peer's name: nginx's own, or the argument of `connect() to %V failed`.
-fn peer_name(attempt: &Attempt) -> Option<BString> {
-    let from_text = attempt.text.starts_with(b"connect() to ").then(|| attempt.detail.clone()).flatten();
-    attempt.peer.clone().or(from_text)
+fn peer_name(attempt: &Attempt) -> Option<&BString> {
+    let from_text = attempt.text.starts_with(b"connect() to ").then_some(attempt.detail.as_ref()).flatten();
+    attempt.peer.as_ref().or(from_text)
 }
 
 /// Whether a message concerns an AF_UNIX peer.
 pub(super) fn concerns_unix(attempt: &Attempt) -> bool {
-    is_unix(peer_name(attempt).as_deref().map(BStr::new), attempt.socket.as_deref())
+    is_unix(peer_name(attempt).map(|peer| peer.as_bstr()), attempt.socket.as_deref())
 }
 
 fn is_unix(peer: Option<&BStr>, socket: Option<&Socket>) -> bool {

@@ -25,7 +25,11 @@ impl<K: Ord + Clone, V> Bounded<K, V> {
         let age = self.next;
         self.next += 1;
         if let Some((known, there)) = self.entries.get_mut(&key) {
-            // The commonest case, without a copy of the key: the same peer fails again.
+            // The commonest case: the same peer fails again, and no other has failed since.
+            if *known + 1 == age {
+                (self.next, *there) = (age, value);
+                return None;
+            }
             let key = self.ages.remove(known).unwrap_or(key);
             (*known, *there) = (age, value);
             self.ages.insert(age, key);

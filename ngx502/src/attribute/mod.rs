@@ -72,22 +72,19 @@ impl Attributor {
     }
 
     /// Takes the next record and appends the outcomes that it decides.
-    pub fn feed(&mut self, record: &Record, out: &mut Vec<Outcome>) {
-        let now = self.world.now.max(record.at);
+    pub fn feed(&mut self, record: Record, out: &mut Vec<Outcome>) {
+        let Record { at, body } = record;
+        let now = self.world.now.max(at);
         self.world.now = now;
-        self.world.learn(record);
+        self.world.learn(at, &body);
         let (requests, mut scene) = self.parts(out);
-        match &record.body {
-            Body::Attempt(attempt) => requests.attempt(&mut scene, record.at, attempt),
-            Body::Request(request) => requests.request(&mut scene, record.at, request),
-            Body::Answer(answer) => requests.answer(&mut scene, record.at, answer),
+        match body {
+            Body::Attempt(attempt) => requests.attempt(&mut scene, at, attempt),
+            Body::Request(request) => requests.request(&mut scene, at, request),
+            Body::Answer(answer) => requests.answer(&mut scene, at, answer),
             Body::Exit(exit) => requests.worker_gone(&mut scene, exit.process.pid),
-            Body::Lost { events, reason } => {
-                scene.emit(Outcome::Lost { events: *events, reason: reason.clone() });
-            }
-            Body::Notice { topic, text } => {
-                scene.emit(Outcome::Notice { at: record.at, topic: topic.clone(), text: text.clone() });
-            }
+            Body::Lost { events, reason } => scene.emit(Outcome::Lost { events, reason }),
+            Body::Notice { topic, text } => scene.emit(Outcome::Notice { at, topic, text }),
             _ => {}
         }
         requests.sweep(&mut scene, now);

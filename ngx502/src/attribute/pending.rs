@@ -33,7 +33,7 @@ pub(super) struct Pending {
     pub(super) host: Option<BString>,
     pub(super) client: Option<BString>,
     /// nginx's error page, waiting for the answer.
-    pub(super) page: Option<(Nanos, Request)>,
+    pub(super) page: Option<(Nanos, Box<Request>)>,
     /// The status that auth_request did not know.
     pub(super) auth: Option<u16>,
     /// A subrequest got an error page of its own.
@@ -62,6 +62,8 @@ impl Pending {
             if self.tries.len() == TRIES {
                 self.tries.remove(0);
             }
+            // Most requests are tried once, and tries are large.
+            self.tries.reserve_exact(usize::from(self.tries.is_empty()));
             self.tries.push(Try { index, subrequest, failure: None, diagnosis: None, stderr: false });
             self.tries.len() - 1
         });
@@ -72,29 +74,29 @@ impl Pending {
         &mut self,
         world: &mut World,
         at: Nanos,
-        attempt: &Attempt,
-        symptom: Symptom,
-        mechanism: Symptom,
+        mut attempt: Attempt,
+        (symptom, mechanism): (Symptom, Symptom),
     ) {
-        let first = |known: &mut Option<BString>, told: &Option<BString>| {
+        let first = |known: &mut Option<BString>, told: &mut Option<BString>| {
             if known.is_none() {
-                known.clone_from(told);
+                *known = told.take();
             }
         };
-        first(&mut self.request_line, &attempt.request_line);
-        first(&mut self.host, &attempt.host);
-        first(&mut self.client, &attempt.client);
-        let one = self.find(attempt, at);
+        first(&mut self.request_line, &mut attempt.request_line);
+        first(&mut self.host, &mut attempt.host);
+        first(&mut self.client, &mut attempt.client);
+        if mechanism == Symptom::NoLiveUpstreams {
+            self.remember_group(world, &attempt);
+        }
+        let one = self.find(&attempt, at);
         match &mut one.failure {
             Some(known) => known.complete(attempt),
             None => one.failure = Some(Failure::reported(attempt, at, symptom, mechanism)),
         }
-        if mechanism == Symptom::NoLiveUpstreams {
-            self.remember_group(world, attempt);
-        }
-        self.find(attempt, at).judge(world);
+        one.judge(world);
     }
 
+    /// The peers that were tried before an attempt found none alive.
     fn remember_group(&self, world: &mut World, attempt: &Attempt) {
         let Some(group) = &attempt.peer else { return };
         let tried = self.tries.iter().filter_map(|one| one.failure.as_ref());
@@ -173,8 +175,11 @@ impl Pending {
 
     /// Takes the attempts that explain what the client got: the request's own, or those of its auth_request.
     pub(super) fn deciding(&mut self) -> Vec<Try> {
-        let (own, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.tries).into_iter().partition(Try::is_main);
+        let tries = std::mem::take(&mut self.tries);
+        if tries.iter().all(Try::is_main) && tries.iter().any(|one| one.failure.is_some()) {
+            return tries;
+        }
+        let (own, others): (Vec<_>, Vec<_>) = tries.into_iter().partition(Try::is_main);
         if own.iter().any(|one| one.failure.is_some()) {
             return own;
         }

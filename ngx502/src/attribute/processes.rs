@@ -3,7 +3,7 @@
 //! Pids are reused. A life is known by pid and start time, and since the two sources of start times differ in
 //! resolution (nanoseconds in the kernel, clock ticks in /proc), two times within [`START_TOLERANCE`] are one.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use bstr::ByteSlice;
@@ -42,11 +42,13 @@ pub(super) struct Life {
 pub(super) struct Processes {
     living: Bounded<Pid, Life>,
     dead: Bounded<Pid, Vec<Life>>,
+    /// The process last spoken of that is not in either: mostly the sender of a signal, for verdict after verdict.
+    stranger: RefCell<Option<(ProcessRef, Named)>>,
 }
 
 impl Processes {
     pub(super) fn new() -> Self {
-        Self { living: Bounded::new(LIVING), dead: Bounded::new(DEAD) }
+        Self { living: Bounded::new(LIVING), dead: Bounded::new(DEAD), stranger: RefCell::default() }
     }
 
     /// How many lives were forgotten.
@@ -130,7 +132,7 @@ impl Processes {
 
     /// The names people use for a process.
     pub(super) fn facts(&self, process: &ProcessRef) -> Named {
-        let Some(life) = self.find(process) else { return Named::new(facts(process, None)) };
+        let Some(life) = self.find(process) else { return self.stranger(process) };
         // It may have had another name when it was spoken of.
         let as_ever = process.comm.is_empty() || process.comm == life.process.comm;
         match as_ever {
@@ -144,6 +146,14 @@ impl Processes {
         let mut pools = processes.into_iter().filter_map(|process| self.facts(process).pool.clone());
         let first = pools.next()?;
         pools.all(|other| other == first).then_some(first)
+    }
+
+    fn stranger(&self, process: &ProcessRef) -> Named {
+        let mut last = self.stranger.borrow_mut();
+        match &*last {
+            Some((known, named)) if known == process => named.clone(),
+            _ => last.insert((process.clone(), Named::new(facts(process, None)))).1.clone(),
+        }
     }
 
     fn current(&self, pid: Pid) -> Option<ProcessRef> {

@@ -28,7 +28,8 @@ const TRUNCATION: u64 = 50_000_000;
 /// All requests under way.
 #[derive(Debug)]
 pub(super) struct Requests {
-    pending: BTreeMap<RequestKey, Pending>,
+    /// Boxed, since entries move as others come and go.
+    pending: BTreeMap<RequestKey, Box<Pending>>,
     /// The same, oldest first.
     ages: BTreeSet<(Nanos, RequestKey)>,
     truncated: Option<(RequestKey, u32, Nanos)>,
@@ -52,12 +53,12 @@ impl Requests {
     }
 
     /// nginx reported trouble with an attempt.
-    pub(super) fn attempt(&mut self, scene: &mut Scene<'_>, at: Nanos, attempt: &Attempt) {
+    pub(super) fn attempt(&mut self, scene: &mut Scene<'_>, at: Nanos, attempt: Box<Attempt>) {
         let refuses = scene.world.refuses_http09(attempt.key.worker);
-        let note = classify(attempt, concerns_unix(attempt), refuses);
+        let note = classify(&attempt, concerns_unix(&attempt), refuses);
         let key = self.settle(scene, attempt.key);
         let speaks = !matches!(note, Note::Harmless | Note::MarkedDown | Note::AuthStatus);
-        if speaks && self.pending.get(&key).is_some_and(|pending| pending.is_over(attempt, at)) {
+        if speaks && self.pending.get(&key).is_some_and(|pending| pending.is_over(&attempt, at)) {
             self.release(scene, key);
         }
         match note {
@@ -66,13 +67,13 @@ impl Requests {
                 let status = attempt.number.and_then(|number| u16::try_from(number).ok());
                 self.entry(scene, key, at).auth = Some(status.unwrap_or(0));
             }
-            Note::Stderr => self.entry(scene, key, at).find(attempt, at).stderr = true,
+            Note::Stderr => self.entry(scene, key, at).find(&attempt, at).stderr = true,
             Note::Failed(symptom) => {
                 let pending = self.entry(scene, key, at);
-                pending.fail(scene.world, at, attempt, symptom, symptom);
+                pending.fail(scene.world, at, *attempt, (symptom, symptom));
             }
             Note::Truncated(_) if attempt.subrequest.is_some() => {}
-            Note::Truncated(mechanism) => self.truncate(scene, at, key, attempt, mechanism),
+            Note::Truncated(mechanism) => self.truncate(scene, at, key, *attempt, mechanism),
         }
     }
 
@@ -82,7 +83,7 @@ impl Requests {
         scene: &mut Scene<'_>,
         at: Nanos,
         key: RequestKey,
-        attempt: &Attempt,
+        attempt: Attempt,
         mechanism: Symptom,
     ) {
         let last = self.truncated.replace((key, attempt.index, at));
@@ -91,18 +92,18 @@ impl Requests {
         }) {
             return;
         }
-        let pending = self.entry(scene, key, at);
-        pending.fail(scene.world, at, attempt, Symptom::ResponseTruncated, mechanism);
         let upgraded = attempt.action.as_ref().is_some_and(|action| action == "proxying upgraded connection");
+        let pending = self.entry(scene, key, at);
+        pending.fail(scene.world, at, attempt, (Symptom::ResponseTruncated, mechanism));
         // nginx closes the client's connection next, and tells the status with it where that can be read.
         pending.cut = Some((at, if upgraded { 101 } else { 200 }));
     }
 
     /// nginx answers with its own error page.
-    pub(super) fn request(&mut self, scene: &mut Scene<'_>, at: Nanos, request: &Request) {
+    pub(super) fn request(&mut self, scene: &mut Scene<'_>, at: Nanos, mut request: Box<Request>) {
         let key = self.settle(scene, request.key);
         let another =
-            self.pending.get(&key).is_some_and(|pending| pending.cut.is_some() || pending.is_other(request));
+            self.pending.get(&key).is_some_and(|pending| pending.cut.is_some() || pending.is_other(&request));
         if another {
             self.release(scene, key);
         }
@@ -111,11 +112,10 @@ impl Requests {
             return;
         }
         let pending = self.entry(scene, key, at);
-        let mut request = request.clone();
         if let Some((_, earlier)) = pending.page.take() {
-            request.request_line = request.request_line.or(earlier.request_line);
-            request.host = request.host.or(earlier.host);
-            request.client = request.client.or(earlier.client);
+            request.request_line = request.request_line.take().or(earlier.request_line);
+            request.host = request.host.take().or(earlier.host);
+            request.client = request.client.take().or(earlier.client);
         }
         pending.complete(scene.world, at, &request);
         let follows = request.answer_follows;
@@ -126,37 +126,36 @@ impl Requests {
     }
 
     /// nginx wrote to the client, or gave it up.
-    pub(super) fn answer(&mut self, scene: &mut Scene<'_>, at: Nanos, answer: &Answer) {
+    pub(super) fn answer(&mut self, scene: &mut Scene<'_>, at: Nanos, answer: Answer) {
         let key = self.settle(scene, answer.key);
         let Some(mut pending) = self.take(key) else {
-            return scene.passed_on(key, at, answer);
+            return scene.passed_on(key, at, &answer);
         };
         let said = answer.status.filter(|status| *status >= 100);
-        pending.answered = answer.last_state.clone().map(|state| (answer.states, state));
-        if let Some((at, status)) = pending.cut {
-            let status = said.unwrap_or(status);
-            return scene.conclude(key, pending, &Ended { at, status, rescued: false, cut: true });
-        }
-        match &pending.page {
-            Some((_, page)) if answer.client_gone => {
-                let ended = Ended { at, status: page.status, rescued: false, cut: false };
-                scene.conclude(key, pending, &ended);
+        let ended = match (&pending.cut, &pending.page) {
+            (Some((at, status)), _) => {
+                Ended { at: *at, status: said.unwrap_or(*status), rescued: false, cut: true }
             }
-            Some((_, page)) => {
-                let status = said.unwrap_or_else(|| fallback_status(page, answer));
-                scene.conclude(key, pending, &Ended { at, status, rescued: status < 500, cut: false });
+            (None, Some((_, page))) if answer.client_gone => {
+                Ended { at, status: page.status, rescued: false, cut: false }
             }
-            None if answer.client_gone => {}
-            None => {
+            (None, Some((_, page))) => {
+                let status = said.unwrap_or_else(|| fallback_status(page, &answer));
+                Ended { at, status, rescued: status < 500, cut: false }
+            }
+            (None, None) if answer.client_gone => return,
+            (None, None) => {
                 let last = answer.last_state.as_ref();
                 let status = said.or(last.map(|state| state.status)).unwrap_or(200);
                 let passed = scene.options.passthrough && matches!(status, 502 | 504);
                 if passed && pending.failed_main() {
-                    pending.passed_on(scene.world, key.worker, at, answer);
+                    pending.passed_on(scene.world, key.worker, at, &answer);
                 }
-                scene.conclude(key, pending, &Ended { at, status, rescued: !passed, cut: false });
+                Ended { at, status, rescued: !passed, cut: false }
             }
-        }
+        };
+        pending.answered = answer.last_state.map(|state| (answer.states, state));
+        scene.conclude(key, pending, &ended);
     }
 
     /// Time has moved on: releases what waited too long.
@@ -229,11 +228,11 @@ impl Requests {
         }
         self.pending.entry(key).or_insert_with(|| {
             self.ages.insert((at, key));
-            Pending { first_at: at, ..Pending::default() }
+            Box::new(Pending { first_at: at, ..Pending::default() })
         })
     }
 
-    fn take(&mut self, key: RequestKey) -> Option<Pending> {
+    fn take(&mut self, key: RequestKey) -> Option<Box<Pending>> {
         let pending = self.pending.remove(&key)?;
         self.ages.remove(&(pending.first_at, key));
         Some(pending)

@@ -40,7 +40,7 @@ impl Trace {
 
     fn feed(mut self, body: Body) -> Self {
         self.at += 1_000_000;
-        self.engine.feed(&Record { at: Nanos(self.at), body }, &mut self.out);
+        self.engine.feed(Record { at: Nanos(self.at), body }, &mut self.out);
         self
     }
 

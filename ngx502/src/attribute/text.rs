@@ -23,7 +23,7 @@ pub struct Text(SmallVec<[Part; FEW]>);
 enum Part {
     Fixed(&'static str),
     Shared(Arc<str>),
-    Own(Box<str>),
+    Own(String),
     Number(i64),
     Span(Span),
 }
@@ -88,8 +88,8 @@ impl Text {
             Part::Fixed(text) => out.write_str(text),
             Part::Shared(text) => out.write_str(text),
             Part::Own(text) => out.write_str(text),
-            Part::Number(number) => write!(out, "{number}"),
-            Part::Span(span) => write!(out, "{span}"),
+            Part::Number(number) => out.write_str(itoa::Buffer::new().format(*number)),
+            Part::Span(span) => span.write_to(out),
         })
     }
 }
@@ -106,19 +106,28 @@ impl fmt::Debug for Text {
     }
 }
 
+impl Span {
+    fn write_to(self, out: &mut impl Write) -> fmt::Result {
+        let micros = self.0;
+        let (number, unit) = match micros {
+            0..1_000 => (micros, " µs"),
+            1_000..1_000_000 => (micros / 1_000, " ms"),
+            1_000_000..10_000_000 => {
+                return write!(out, "{}.{} s", micros / 1_000_000, micros / 100_000 % 10);
+            }
+            10_000_000..120_000_000 => (micros / 1_000_000, " s"),
+            120_000_000..7_200_000_000 => (micros / 60_000_000, " min"),
+            7_200_000_000..172_800_000_000 => (micros / 3_600_000_000, " h"),
+            _ => (micros / 86_400_000_000, " days"),
+        };
+        out.write_str(itoa::Buffer::new().format(number))?;
+        out.write_str(unit)
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            micros @ 0..1_000 => write!(f, "{micros} µs"),
-            micros @ 1_000..1_000_000 => write!(f, "{} ms", micros / 1_000),
-            micros @ 1_000_000..10_000_000 => {
-                write!(f, "{}.{} s", micros / 1_000_000, micros / 100_000 % 10)
-            }
-            micros @ 10_000_000..120_000_000 => write!(f, "{} s", micros / 1_000_000),
-            micros @ 120_000_000..7_200_000_000 => write!(f, "{} min", micros / 60_000_000),
-            micros @ 7_200_000_000..172_800_000_000 => write!(f, "{} h", micros / 3_600_000_000),
-            micros => write!(f, "{} days", micros / 86_400_000_000),
-        }
+        self.write_to(f)
     }
 }
 
@@ -150,7 +159,7 @@ impl Piece for &'static str {
 
 impl Piece for String {
     fn append(self, text: &mut Text) {
-        text.0.push(Part::Own(self.into()));
+        text.0.push(Part::Own(self));
     }
 }
 

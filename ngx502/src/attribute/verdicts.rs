@@ -45,7 +45,7 @@ impl Scene<'_> {
     }
 
     /// Says what became of a request.
-    pub(super) fn conclude(&mut self, key: RequestKey, mut pending: Pending, ended: &Ended) {
+    pub(super) fn conclude(&mut self, key: RequestKey, mut pending: Box<Pending>, ended: &Ended) {
         let mut tries = pending.deciding();
         if let (true, Some(status)) = (tries.iter().all(|one| one.failure.is_none()), pending.auth_status()) {
             let state = State { status, ..State::default() };
@@ -58,7 +58,7 @@ impl Scene<'_> {
         tries.iter_mut().filter(doubtful).for_each(|one| one.judge(self.world));
         match tries.iter().rposition(|one| one.failure.is_some()) {
             Some(last) => {
-                let verdict = Box::new(self.verdict(key, &pending, (tries, last), ended));
+                let verdict = Box::new(self.verdict(key, &mut pending, (tries, last), ended));
                 let rescued = ended.rescued && !ended.cut;
                 self.emit(if rescued { Outcome::Rescued(verdict) } else { Outcome::Verdict(verdict) });
             }
@@ -79,7 +79,7 @@ impl Scene<'_> {
             && !answer.client_gone
         {
             let one = Try::upstream_status(hidden::upstream_status(key.worker, at, state), self.world);
-            let pending = Pending::only(one);
+            let pending = Box::new(Pending::only(one));
             self.conclude(key, pending, &Ended { at, status, rescued: false, cut: false });
         }
     }
@@ -87,7 +87,7 @@ impl Scene<'_> {
     fn verdict(
         &self,
         key: RequestKey,
-        pending: &Pending,
+        pending: &mut Pending,
         (mut tries, last): (Vec<Try>, usize),
         ended: &Ended,
     ) -> Verdict {
@@ -96,14 +96,14 @@ impl Scene<'_> {
         let failure = last.failure.expect("the deciding attempt failed");
         let mut found = last.diagnosis.expect("a failed attempt is judged as it is filed");
         found.evidence.truncate(EVIDENCE);
-        let unix = failure.unix();
+        let (unix, latency) = (failure.unix(), failure.times());
         Verdict {
             at: ended.at,
             status: ended.status,
             host: Arc::clone(self.host),
             request: request_facts(pending),
             worker: self.world.worker_facts(key.worker),
-            upstream: failure.peer.clone().map(|address| UpstreamFacts {
+            upstream: failure.peer.map(|address| UpstreamFacts {
                 address,
                 unix,
                 process: found.process.map(Named::into_facts),
@@ -115,7 +115,7 @@ impl Scene<'_> {
             evidence: found.evidence,
             attempts,
             errno: failure.errno,
-            latency: failure.times(),
+            latency,
             fix: found.fix,
         }
     }
@@ -155,15 +155,17 @@ fn worded(one: &Try) -> Option<AttemptFacts> {
     })
 }
 
-fn request_facts(pending: &Pending) -> Option<RequestFacts> {
-    let page = pending.page.as_ref().map(|(_, page)| page);
-    let line = page.and_then(|page| page.request_line.as_ref()).or(pending.request_line.as_ref());
+/// Takes what is known of the request; nobody asks the pending one again.
+fn request_facts(pending: &mut Pending) -> Option<RequestFacts> {
+    let Pending { page, request_line, host, client, .. } = pending;
+    let mut page = page.as_mut().map(|(_, page)| page);
+    let line = page.as_mut().and_then(|page| page.request_line.take()).or(request_line.take());
     let (method, uri) = line.map_or((None, None), split_line);
     let facts = RequestFacts {
         method,
         uri,
-        host: page.and_then(|page| page.host.as_ref()).or(pending.host.as_ref()).cloned(),
-        client: page.and_then(|page| page.client.as_ref()).or(pending.client.as_ref()).cloned(),
+        host: page.as_mut().and_then(|page| page.host.take()).or(host.take()),
+        client: page.and_then(|page| page.client.take()).or(client.take()),
     };
     let known =
         facts.method.is_some() || facts.uri.is_some() || facts.host.is_some() || facts.client.is_some();
@@ -171,8 +173,14 @@ fn request_facts(pending: &Pending) -> Option<RequestFacts> {
 }
 
 /// Method and URI of a request line; HTTP/0.9 lines and cut ones have no protocol.
-fn split_line(line: &BString) -> (Option<BString>, Option<BString>) {
-    let mut words = line.splitn_str(3, " ");
-    let mut next = || words.next().filter(|word| !word.is_empty()).map(BString::from);
-    (next(), next())
+fn split_line(mut line: BString) -> (Option<BString>, Option<BString>) {
+    let end = line.find_byte(b' ');
+    let method = BString::from(&line[..end.unwrap_or(line.len())]);
+    // The URI stays where it is allocated.
+    let begin = end.map_or(line.len(), |end| end + 1);
+    line.drain(..begin);
+    let uri_end = line.find_byte(b' ').unwrap_or(line.len());
+    line.truncate(uri_end);
+    let known = |word: BString| (!word.is_empty()).then_some(word);
+    (known(method), known(line))
 }

@@ -10,7 +10,7 @@ use super::processes::Processes;
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
     Body, Endpoint, EndpointInfo, FailedUnit, Guards, Limits, Nanos, PathWalk, PeerSocket, Pid, Ports,
-    Record, RouteLookup, WorkerInfo,
+    RouteLookup, WorkerInfo,
 };
 use crate::session::Session;
 
@@ -89,9 +89,8 @@ impl World {
     }
 
     /// Takes in what a record says about the host; nginx's own records say nothing here.
-    pub(super) fn learn(&mut self, record: &Record) {
-        let at = record.at;
-        match &record.body {
+    pub(super) fn learn(&mut self, at: Nanos, body: &Body) {
+        match body {
             Body::Listen(event) => self.listeners.listen(at, event),
             Body::Fork { parent, child } => {
                 // A worker runs what its master runs.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bstr::{BString, ByteSlice};
+use bstr::ByteSlice;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -126,8 +126,7 @@ impl Writer {
         if self.off {
             return Ok(());
         }
-        let record =
-            if self.opening.session.with_query { Cow::Borrowed(record) } else { without_query(record) };
+        let record = if self.opening.session.with_query { Cow::Borrowed(record) } else { stripped(record) };
         if let Body::Lost { events, .. } = record.body {
             self.lost_events = self.lost_events.saturating_add(events);
         }
@@ -239,23 +238,31 @@ fn seal(kind: FrameKind, flags: u8, payload: &[u8], rows: Rows) -> io::Result<Ve
     Ok([&header.encode()[..], &stored].concat())
 }
 
-/// The record without query strings; a copy only where there was one.
-pub fn without_query(record: &Record) -> Cow<'_, Record> {
-    let line = |line: &Option<BString>| {
-        let stripped = strip_query(line.as_ref()?.as_bstr());
-        if let Cow::Owned(stripped) = stripped { Some(stripped) } else { None }
+/// The record without its query string; a copy only where it has one.
+fn stripped(record: &Record) -> Cow<'_, Record> {
+    let line = match &record.body {
+        Body::Attempt(attempt) => &attempt.request_line,
+        Body::Request(request) => &request.request_line,
+        _ => &None,
     };
-    let mut body = match &record.body {
-        Body::Attempt(attempt) if line(&attempt.request_line).is_some() => record.body.clone(),
-        Body::Request(request) if line(&request.request_line).is_some() => record.body.clone(),
-        _ => return Cow::Borrowed(record),
-    };
-    match &mut body {
-        Body::Attempt(attempt) => attempt.request_line = line(&attempt.request_line),
-        Body::Request(request) => request.request_line = line(&request.request_line),
-        _ => {}
+    if line.as_ref().is_none_or(|line| !line.contains(&b'?')) {
+        return Cow::Borrowed(record);
     }
-    Cow::Owned(Record { at: record.at, body })
+    let mut record = record.clone();
+    without_query(&mut record);
+    Cow::Owned(record)
+}
+
+/// Takes the query string out of a record.
+pub fn without_query(record: &mut Record) {
+    let line = match &mut record.body {
+        Body::Attempt(attempt) => &mut attempt.request_line,
+        Body::Request(request) => &mut request.request_line,
+        _ => return,
+    };
+    if let Some(Cow::Owned(stripped)) = line.as_ref().map(|line| strip_query(line.as_bstr())) {
+        *line = Some(stripped);
+    }
 }
 
 /// What a rotated file needs of the earlier ones to explain what follows: the latest word on every process, place and

@@ -19,20 +19,20 @@ pub use self::show::{Options, run};
 use crate::attribute::verdict::Outcome;
 use crate::attribute::{self, Attributor};
 use crate::escape;
-use crate::event::Record;
+use crate::event::{Body, Record};
 use crate::session::Session;
 use crate::source::file::{FileReport, Merged};
 
 /// Turns the records of one session into outcomes.
 pub trait Engine {
     /// Takes the next record; appends what it decides.
-    fn feed(&mut self, record: &Record, outcomes: &mut Vec<Outcome>);
+    fn feed(&mut self, record: Record, outcomes: &mut Vec<Outcome>);
     /// The capture is over; appends what was undecided.
     fn finish(&mut self, outcomes: &mut Vec<Outcome>);
 }
 
 impl Engine for Attributor {
-    fn feed(&mut self, record: &Record, outcomes: &mut Vec<Outcome>) {
+    fn feed(&mut self, record: Record, outcomes: &mut Vec<Outcome>) {
         Attributor::feed(self, record, outcomes);
     }
 
@@ -54,11 +54,12 @@ pub trait Watcher {
     /// Ends the replay.
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()>;
 
-    /// A record of a host and a time that the filter lets through, after the outcomes that it decided.
+    /// A record that tells of no failure (latency, the clock) of a host and a time that the filter lets through, after
+    /// the outcomes that it decided.
     ///
     /// # Errors
     /// Ends the replay.
-    fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
+    fn beside(&mut self, session: &Session, record: &Record) -> Result<()> {
         let _ = (session, record);
         Ok(())
     }
@@ -136,10 +137,11 @@ impl<'a> Replay<'a> {
         let mut count = 0u64;
         while let Some((index, record)) = self.merged.next() {
             let session = &self.sessions[index];
-            engines[index].feed(&record, &mut outcomes);
+            let beside = beside(session, filter, &record);
+            engines[index].feed(record, &mut outcomes);
             replayed.show(session, filter, &mut outcomes, watcher)?;
-            if filter.accepts_moment(session, record.at) {
-                watcher.record(session, &record)?;
+            if let Some(record) = beside {
+                watcher.beside(session, &record)?;
             }
             count += 1;
             if count.is_multiple_of(8192) {
@@ -154,6 +156,12 @@ impl<'a> Replay<'a> {
         replayed.files = self.merged.reports().to_vec();
         Ok(replayed)
     }
+}
+
+/// A copy of what watchers are told beside outcomes: attribution takes the record.
+fn beside(session: &Session, filter: &Filter, record: &Record) -> Option<Record> {
+    let told = matches!(record.body, Body::Latency(_) | Body::Tick);
+    (told && filter.accepts_moment(session, record.at)).then(|| record.clone())
 }
 
 impl Replayed {

@@ -97,7 +97,7 @@ impl Watcher for Collecting<'_> {
         Ok(())
     }
 
-    fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
+    fn beside(&mut self, session: &Session, record: &Record) -> Result<()> {
         if let Body::Latency(latency) = &record.body {
             self.collector.latency(session, record.at, &self.filter.narrowed(latency));
         }

@@ -159,7 +159,7 @@ impl Live {
         let mut pipeline = Pipeline::new(session, options)?;
         pipeline.ready()?;
         for record in found.into_iter().chain(snapshot) {
-            pipeline.push(&record)?;
+            pipeline.push(record)?;
         }
         let durations = kernel.take_durations(clock::now())?;
         heap::give_back();
@@ -205,7 +205,7 @@ impl Live {
             Decoded::Exec(process) => {
                 let mut found = self.targets.executed(&process, &mut self.kernel);
                 found.extend(self.targets.catch_up(&mut self.kernel));
-                return found.iter().try_for_each(|record| self.pipeline.push(record));
+                return found.into_iter().try_for_each(|record| self.pipeline.push(record));
             }
         };
         match &mut record.body {
@@ -224,23 +224,23 @@ impl Live {
         }
         let facts = self.enricher.before(&record);
         add_holders(&mut self.kernel, &facts);
-        facts.iter().chain([&record]).try_for_each(|record| self.pipeline.push(record))
+        facts.into_iter().chain([record]).try_for_each(|record| self.pipeline.push(record))
     }
 
     fn tick(&mut self) -> Result<()> {
         let now = clock::now();
         let found = self.targets.catch_up(&mut self.kernel);
         let unread = self.targets.watch_logs(&mut self.kernel, now);
-        found.iter().chain(&unread).try_for_each(|record| self.pipeline.push(record))?;
+        found.into_iter().chain(unread).try_for_each(|record| self.pipeline.push(record))?;
         for (reason, total) in self.kernel.lost().into_iter().enumerate() {
             let events = total - self.lost[reason];
             if events > 0 {
                 self.lost[reason] = total;
                 let reason = ngx502_common::config::loss::NAMES[reason].to_owned();
-                self.pipeline.push(&Record { at: now, body: Body::Lost { events, reason } })?;
+                self.pipeline.push(Record { at: now, body: Body::Lost { events, reason } })?;
             }
         }
-        self.pipeline.push(&Record { at: now, body: Body::Tick })?;
+        self.pipeline.push(Record { at: now, body: Body::Tick })?;
         if self.forgot_at.elapsed() >= FORGET_CLOSED {
             self.forgot_at = Instant::now();
             self.durations.forget_closed(now, sockets_of);
@@ -268,7 +268,7 @@ impl Live {
 
     fn push_latency(&mut self, now: Nanos, latency: Option<Latency>) -> Result<()> {
         match latency {
-            Some(latency) => self.pipeline.push(&Record { at: now, body: Body::Latency(Box::new(latency)) }),
+            Some(latency) => self.pipeline.push(Record { at: now, body: Body::Latency(Box::new(latency)) }),
             None => Ok(()),
         }
     }

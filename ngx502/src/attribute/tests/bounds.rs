@@ -12,7 +12,7 @@ fn forgotten(record: impl Fn(u32) -> Body) -> u64 {
     let mut engine = Attributor::new(&Session::default(), Options::default());
     let mut out = Vec::new();
     for number in 1..=FLOOD {
-        engine.feed(&Record { at: Nanos(1_000_000_000 + u64::from(number)), body: record(number) }, &mut out);
+        engine.feed(Record { at: Nanos(1_000_000_000 + u64::from(number)), body: record(number) }, &mut out);
     }
     engine.evicted()
 }

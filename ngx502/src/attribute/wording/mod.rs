@@ -97,10 +97,14 @@ pub(super) fn bytes(count: u64) -> String {
 
 /// `SIGKILL`, or the number.
 pub(super) fn signal(number: i32) -> Cow<'static, str> {
-    const NAMES: &str = "SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV \
-                         SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN \
-                         SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO SIGPWR SIGSYS";
-    let name = usize::try_from(number - 1).ok().and_then(|index| NAMES.split(' ').nth(index));
+    #[rustfmt::skip]
+    const NAMES: [&str; 31] = [
+        "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1",
+        "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP",
+        "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR",
+        "SIGSYS",
+    ];
+    let name = usize::try_from(number - 1).ok().and_then(|index| NAMES.get(index).copied());
     name.map_or_else(|| format!("signal {number}").into(), Cow::Borrowed)
 }
 

@@ -53,7 +53,7 @@ impl Watcher for Shown {
         self.sink.outcome(session, outcome).context(FAILED)
     }
 
-    fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
+    fn beside(&mut self, session: &Session, record: &Record) -> Result<()> {
         self.tally.record(record);
         if record.body == Body::Tick {
             self.sink.tick(session.wall(record.at)).context(FAILED)?;

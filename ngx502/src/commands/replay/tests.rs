@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use super::*;
 use crate::attribute::verdict::{Cause, Certainty, Symptom, Times, UpstreamFacts, Verdict, WorkerFacts};
 use crate::capture::{Options, Retention, Writer};
-use crate::event::{Body, Nanos, Request};
+use crate::event::{Nanos, Request};
 
 struct EachRequest(String);
 
 impl Engine for EachRequest {
-    fn feed(&mut self, record: &Record, outcomes: &mut Vec<Outcome>) {
+    fn feed(&mut self, record: Record, outcomes: &mut Vec<Outcome>) {
         let Body::Request(request) = &record.body else { return };
         let unix = request.status == 504;
         let address = if unix { "unix:/run/x.sock" } else { "127.0.0.1:9000" };

@@ -1,9 +1,6 @@
 //! From records to what is shown and captured: the one place where the live order is fixed.
 
-use std::{
-    borrow::Cow,
-    io::{self, BufWriter, Write as _},
-};
+use std::io::{self, BufWriter, Write as _};
 
 use anyhow::{Context as _, Result};
 
@@ -54,11 +51,13 @@ impl Pipeline {
 
     /// Takes the next record in live order. Query strings go first: what attribution does not see here a replay of the
     /// capture need not have, and both decide alike.
-    pub(super) fn push(&mut self, record: &Record) -> Result<()> {
-        let record = if self.session.with_query { Cow::Borrowed(record) } else { without_query(record) };
+    pub(super) fn push(&mut self, mut record: Record) -> Result<()> {
+        if !self.session.with_query {
+            without_query(&mut record);
+        }
         self.capture(|capture| capture.record(&record));
         self.tally.record(&record);
-        self.attributor.feed(&record, &mut self.outcomes);
+        self.attributor.feed(record, &mut self.outcomes);
         self.show()
     }
 
