@@ -1,3 +1,4 @@
 //! The parts of xtask that tests share.
 
+pub mod digest;
 pub mod lab;

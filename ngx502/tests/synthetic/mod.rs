@@ -20,9 +20,9 @@ const BEGIN: u64 = 1_000 * SECOND;
 const STEP: u64 = 33_000;
 const NGINX: Pid = Pid(410);
 
-/// Writes a capture of one host with this many verdicts; every hundredth request has a URI of `uri` instead of its own.
-pub(crate) fn incident(path: &Path, host: &str, verdicts: u64, uri: Option<&str>) {
-    let session = Session {
+/// The trace of a host.
+pub(crate) fn session(host: &str) -> Session {
+    Session {
         version: "0.1.0".into(),
         host: host.into(),
         kernel: "6.1.0-31-amd64".into(),
@@ -33,9 +33,23 @@ pub(crate) fn incident(path: &Path, host: &str, verdicts: u64, uri: Option<&str>
         wall_offset: WALL,
         ready_at: Nanos(BEGIN - 5 * SECOND),
         ..Session::default()
+    }
+}
+
+/// Writes a capture of one host with this many verdicts, and shows `each` record; every hundredth request has a URI of
+/// `uri` instead of its own.
+pub(crate) fn incident(
+    path: &Path,
+    host: &str,
+    verdicts: u64,
+    uri: Option<&str>,
+    mut each: impl FnMut(&Record),
+) {
+    let mut writer = Writer::create(path, &session(host), Options::default()).expect("a new file");
+    let mut write = |record: &Record| {
+        writer.record(record).expect("room");
+        each(record);
     };
-    let mut writer = Writer::create(path, &session, Options::default()).expect("a new file");
-    let mut write = |record: &Record| writer.record(record).expect("room");
     snapshot().iter().for_each(&mut write);
     for number in 0..verdicts {
         if number == verdicts / 10 {

@@ -8,6 +8,7 @@ mod endurance;
 mod hooks;
 mod machine;
 mod page;
+mod replay;
 mod rounds;
 mod scenario;
 mod tool;
@@ -30,8 +31,17 @@ use tool::Tool;
 use crate::setup::{self, Task};
 use crate::{build, exec};
 
+/// A measurement of its own.
+#[derive(clap::Subcommand)]
+enum Only {
+    /// Only the speed of `replay` and `report`; needs neither root nor nginx.
+    Replay(replay::Args),
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    only: Option<Only>,
     /// Only these loads; all by default.
     #[arg(long = "scenario", value_enum, value_delimiter = ',')]
     scenarios: Vec<Scenario>,
@@ -59,11 +69,14 @@ pub(crate) struct Args {
     /// Leave out the run time of each BPF program.
     #[arg(long)]
     no_hooks: bool,
-    /// Only print; docs/performance.md stays as it is.
+    /// Leave out the speed of `replay` and `report`.
     #[arg(long)]
+    no_replay: bool,
+    /// Only print; docs/performance.md stays as it is.
+    #[arg(long, global = true)]
     no_write: bool,
     /// This ngx502 in place of the workspace's release build.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", global = true)]
     binary: Option<PathBuf>,
 }
 
@@ -77,20 +90,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(path) => fs::canonicalize(path).with_context(|| format!("{path:?} is not there"))?,
         None => build::release()?,
     };
+    if let Some(Only::Replay(replay)) = args.only {
+        return bench_replay(args, replay, &binary);
+    }
     if !nix::unistd::geteuid().is_root() {
         bail!("tracing needs root; run `sudo --preserve-env cargo xtask bench`");
     }
     mount_tracefs();
     let results = measure(args, &binary)?;
-    let sections = results.sections();
-    sections.iter().for_each(|(_, section)| println!("{section}"));
-    if !args.no_write {
-        let path = exec::workspace().join("docs/performance.md");
-        let mut page = fs::read_to_string(&path).unwrap_or_else(|_| "# Performance\n".to_owned());
-        for (name, section) in sections {
-            page = page::insert(&page, name, &section);
-        }
-        fs::write(&path, page).with_context(|| format!("{path:?} cannot be written"))?;
+    put(args, &results.sections())?;
+    if !args.no_replay {
+        bench_replay(args, replay::Args::default(), &binary)?;
     }
     if let Some(soak) = results.soak.as_ref().filter(|soak| soak.cost.verdicts != soak.failures) {
         bail!("the long run: {} verdicts for {} 502s; each must have one", soak.cost.verdicts, soak.failures);
@@ -103,6 +113,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+fn bench_replay(args: &Args, replay: replay::Args, binary: &Path) -> Result<()> {
+    let machine = machine::describe()?;
+    let figures = replay::measure(replay, binary)?;
+    put(args, &[("bench replay", figures.to_markdown(&machine))])
+}
+
+/// Shows sections and puts them into their page, each in place of what an earlier run left under its name.
+fn put(args: &Args, sections: &[(&str, String)]) -> Result<()> {
+    sections.iter().for_each(|(_, section)| println!("{section}"));
+    if args.no_write {
+        return Ok(());
+    }
+    let path = exec::workspace().join("docs/performance.md");
+    let mut page = fs::read_to_string(&path).unwrap_or_else(|_| "# Performance\n".to_owned());
+    for (name, section) in sections {
+        page = page::insert(&page, name, section);
+    }
+    fs::write(&path, page).with_context(|| format!("{path:?} cannot be written"))
 }
 
 fn measure(args: &Args, binary: &Path) -> Result<Results> {
