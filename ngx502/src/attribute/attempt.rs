@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bstr::{BStr, BString, ByteSlice};
 
@@ -35,7 +35,7 @@ pub(super) struct Failure {
     /// No text told the symptom (`error_log … crit`): it follows from the states and the socket.
     pub(super) hidden: bool,
     /// The place that it was directed to, as sentences name it, once one did.
-    pub(super) there: OnceCell<Arc<str>>,
+    pub(super) there: OnceCell<Rc<str>>,
 }
 
 impl Failure {

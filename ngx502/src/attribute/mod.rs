@@ -24,7 +24,7 @@ mod verdicts;
 mod wording;
 mod world;
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 pub use summary::{FailedLatency, Percentiles, Summary};
 
@@ -57,7 +57,7 @@ pub struct Attributor {
     world: World,
     requests: Requests,
     options: Options,
-    host: Arc<str>,
+    host: Rc<str>,
 }
 
 impl Attributor {

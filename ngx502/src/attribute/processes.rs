@@ -4,7 +4,7 @@
 //! resolution (nanoseconds in the kernel, clock ticks in /proc), two times within [`START_TOLERANCE`] are one.
 
 use std::cell::{OnceCell, RefCell};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bstr::ByteSlice;
 
@@ -204,7 +204,7 @@ fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
     ProcessFacts {
         pid: process.pid,
         comm: process.comm.clone(),
-        unit: info.and_then(|info| info.unit.as_deref().map(Arc::from)),
+        unit: info.and_then(|info| info.unit.as_deref().map(Rc::from)),
         container: info.and_then(|info| info.container.clone()),
         pool: info.and_then(pool),
     }

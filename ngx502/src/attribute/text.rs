@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
@@ -22,7 +22,7 @@ pub struct Text(SmallVec<[Part; FEW]>);
 #[derive(Clone, Debug)]
 enum Part {
     Fixed(&'static str),
-    Shared(Arc<str>),
+    Shared(Rc<str>),
     Own(String),
     Number(i64),
     Span(Span),
@@ -172,15 +172,15 @@ impl Piece for Cow<'static, str> {
     }
 }
 
-impl Piece for Arc<str> {
+impl Piece for Rc<str> {
     fn append(self, text: &mut Text) {
         text.0.push(Part::Shared(self));
     }
 }
 
-impl Piece for &Arc<str> {
+impl Piece for &Rc<str> {
     fn append(self, text: &mut Text) {
-        text.push(Arc::clone(self));
+        text.push(Rc::clone(self));
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn parts_read_as_one_sentence() {
-        let there: Arc<str> = "127.0.0.1:9000".into();
+        let there: Rc<str> = "127.0.0.1:9000".into();
         let subject = text!["php-fpm[", 812, "], the last listener on ", &there, ","];
         let whole = text![&subject, " was killed ", Span(1_625_000), " ago", String::from(" with SIGKILL")];
         assert_eq!(

@@ -2,7 +2,7 @@
 //!
 //! Field names and order here are the JSON schema, version 1. Wording lives in `attribute::wording`.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bstr::BString;
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub struct Verdict {
     /// What the client saw.
     pub status: u16,
     /// Host that was traced.
-    pub host: Arc<str>,
+    pub host: Rc<str>,
     /// The request's own facts; `None` where they could not be read.
     pub request: Option<RequestFacts>,
     /// Which nginx worker.
@@ -107,7 +107,7 @@ pub struct UpstreamFacts {
     /// True for AF_UNIX.
     pub unix: bool,
     /// The process that listens or listened there.
-    pub process: Option<Arc<ProcessFacts>>,
+    pub process: Option<Rc<ProcessFacts>>,
 }
 
 /// A process with the names people use for it.
@@ -118,7 +118,7 @@ pub struct ProcessFacts {
     /// Name.
     pub comm: BString,
     /// systemd unit.
-    pub unit: Option<Arc<str>>,
+    pub unit: Option<Rc<str>>,
     /// Container.
     pub container: Option<String>,
     /// php-fpm's pool, where the process names it in its title.

@@ -1,6 +1,6 @@
 //! From a request that ended to its [`Outcome`].
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bstr::{BString, ByteSlice};
 
@@ -23,7 +23,7 @@ const EVIDENCE: usize = 64;
 pub(super) struct Scene<'a> {
     pub(super) world: &'a mut World,
     pub(super) options: &'a Options,
-    pub(super) host: &'a Arc<str>,
+    pub(super) host: &'a Rc<str>,
     pub(super) out: &'a mut Vec<Outcome>,
 }
 
@@ -100,7 +100,7 @@ impl Scene<'_> {
         Verdict {
             at: ended.at,
             status: ended.status,
-            host: Arc::clone(self.host),
+            host: Rc::clone(self.host),
             request: request_facts(pending),
             worker: self.world.worker_facts(key.worker),
             upstream: failure.peer.map(|address| UpstreamFacts {

@@ -2,7 +2,8 @@
 //!
 //! Where a struct was written with exactly the fields that this version has, they are taken by position; otherwise by
 //! name, and what is missing gets serde's default. The data may be hostile: every visit and every byte of text is
-//! charged to a budget that follows from the frame's size, and depth is limited.
+//! charged to a budget that follows from the frame's size, unless it takes a byte of the frame itself, and depth is
+//! limited.
 
 use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, Visitor};
@@ -207,6 +208,13 @@ struct Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
+    /// The node's kind, without a charge: for kinds of which every value takes a byte that no other value takes, read
+    /// as types that are no deeper than this program's.
+    #[inline]
+    fn kind(&self) -> Kind {
+        self.assembler.columns[self.node as usize].kind
+    }
+
     /// The node's kind; charges the visit.
     #[inline]
     fn enter(&mut self) -> Result<Kind, ColumnError> {
@@ -233,8 +241,8 @@ impl<'a> Cell<'a> {
 
     /// A value of a kind that its reader did not expect, or that is rare.
     #[inline(never)]
-    fn other<'de, V: Visitor<'de>>(self, kind: Kind, visitor: V) -> Result<V::Value, ColumnError> {
-        self.visit(kind, visitor)
+    fn other<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ColumnError> {
+        self.deserialize_any(visitor)
     }
 
     fn visit<'de, V: Visitor<'de>>(self, kind: Kind, visitor: V) -> Result<V::Value, ColumnError> {
@@ -273,10 +281,10 @@ impl<'a> Cell<'a> {
 macro_rules! unsigned {
     ($($method:ident)+) => {
         $(#[inline]
-        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
-            match self.enter()? {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ColumnError> {
+            match self.kind() {
                 Kind::Unsigned => visitor.visit_u64(self.assembler.integer(self.node)?),
-                kind => self.other(kind, visitor),
+                _ => self.other(visitor),
             }
         })+
     };
@@ -295,29 +303,31 @@ impl<'de> Deserializer<'de> for Cell<'_> {
     }
 
     #[inline]
-    fn deserialize_bool<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
-        match self.enter()? {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ColumnError> {
+        match self.kind() {
             Kind::Bool => visitor.visit_bool(self.assembler.flag(self.node)?),
-            kind => self.other(kind, visitor),
+            _ => self.other(visitor),
         }
     }
 
     #[inline]
-    fn deserialize_byte_buf<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
-        match self.enter()? {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ColumnError> {
+        match self.kind() {
             Kind::Bytes => visitor.visit_bytes(self.assembler.bytes(self.node)?),
-            kind => self.other(kind, visitor),
+            _ => self.other(visitor),
         }
     }
 
     /// A value that was mandatory when it was written may be optional by now.
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, ColumnError> {
-        match self.enter()? {
-            Kind::Option(inner) => match self.assembler.flag(self.node)? {
+        if let Kind::Option(inner) = self.kind() {
+            return match self.assembler.flag(self.node)? {
                 true => visitor.visit_some(self.at(inner)),
                 false => visitor.visit_none(),
-            },
+            };
+        }
+        match self.enter()? {
             Kind::Unit | Kind::Unseen => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
@@ -350,19 +360,19 @@ impl<'de> Deserializer<'de> for Cell<'_> {
     /// By a variant's place in this version's list, which serde numbers alike as long as no variant has an alias.
     #[inline]
     fn deserialize_enum<V: Visitor<'de>>(
-        mut self,
+        self,
         _: &'static str,
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ColumnError> {
-        match self.enter()? {
+        match self.kind() {
             Kind::Enum(shape) => {
                 let index = usize::try_from(self.assembler.varint(self.node)?).unwrap_or(usize::MAX);
                 let place = self.assembler.place(shape, index, variants);
                 let (assembler, depth) = (self.assembler, self.depth);
                 visitor.visit_enum(Variant { assembler, depth, shape, index, place })
             }
-            kind => self.other(kind, visitor),
+            _ => self.other(visitor),
         }
     }
 

@@ -1,7 +1,7 @@
 //! How a process ended, and by whose hand.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::Diagnosis;
 use crate::attribute::named::Named;
@@ -39,7 +39,7 @@ pub(super) struct Dead<'a> {
     pub(super) process: &'a ProcessRef,
     pub(super) role: Role,
     /// Where it listened or served.
-    pub(super) there: Arc<str>,
+    pub(super) there: Rc<str>,
     /// When it let go of the socket.
     pub(super) at: Nanos,
     /// The exit code of the dying task, where the socket's end told it.

@@ -1,6 +1,6 @@
 //! Nobody answered at the place: who listened there last, and what became of it.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::death::{self, Dead, Role};
 use super::{Diagnosis, maybe_container, on_this_host};
@@ -22,7 +22,7 @@ struct Place<'a> {
     world: &'a World,
     failure: &'a Failure,
     endpoint: &'a Endpoint,
-    there: Arc<str>,
+    there: Rc<str>,
     asked: Option<(Nanos, &'a EndpointInfo)>,
 }
 

@@ -1,6 +1,6 @@
 //! An established connection ended.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::name_unit;
 use crate::attribute::named::Named;
@@ -19,7 +19,7 @@ fn how(how: CloseKind) -> &'static str {
 }
 
 /// What a moment in a socket's life was, by its kind of evidence.
-pub(in crate::attribute) fn step(event: &str, there: &Arc<str>) -> Text {
+pub(in crate::attribute) fn step(event: &str, there: &Rc<str>) -> Text {
     match event {
         "connect" => text!["nginx began to connect to ", there],
         "established" => text!["the connection to ", there, " was established"],
@@ -57,7 +57,7 @@ pub(in crate::attribute) fn never_accepted(who: &ProcessFacts, there: &str) -> S
 pub(in crate::attribute) fn closed_alive(
     who: &Named,
     closer: &Closer,
-    there: &Arc<str>,
+    there: &Rc<str>,
     socket: &Socket,
 ) -> Text {
     text![who.full(), ", which lives, ", how(closer.how), " to ", there, " ", progress(socket)]

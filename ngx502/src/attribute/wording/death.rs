@@ -1,7 +1,7 @@
 //! How a process ended.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::bytes;
 use crate::attribute::named::Named;
@@ -9,11 +9,11 @@ use crate::attribute::text::{Span, Text, text};
 use crate::attribute::verdict::{Certainty, ProcessFacts};
 use crate::event::Oom;
 
-pub(in crate::attribute) fn last_listener(who: &Named, there: &Arc<str>) -> Text {
+pub(in crate::attribute) fn last_listener(who: &Named, there: &Rc<str>) -> Text {
     text![who.full(), ", the last listener on ", there, ","]
 }
 
-pub(in crate::attribute) fn server(who: &Named, there: &Arc<str>) -> Text {
+pub(in crate::attribute) fn server(who: &Named, there: &Rc<str>) -> Text {
     text![who.full(), ", which served the connection to ", there, ","]
 }
 

@@ -1,6 +1,6 @@
 //! Nobody accepted a connect that the kernel refused.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bstr::ByteSlice;
 
@@ -37,7 +37,7 @@ pub(in crate::attribute) fn bound_aside(there: &str, who: &str) -> String {
     )
 }
 
-pub(in crate::attribute) fn stopped(who: &Named, there: &Arc<str>, ago: Span) -> Text {
+pub(in crate::attribute) fn stopped(who: &Named, there: &Rc<str>, ago: Span) -> Text {
     text![who.full(), " closed its listening socket on ", there, " ", ago, " ago, and lives"]
 }
 
@@ -76,7 +76,7 @@ pub(in crate::attribute) fn other_namespace() -> &'static str {
     " (inferred: it listened in another namespace than nginx's, where the same name can mean another socket)"
 }
 
-pub(in crate::attribute) fn gone(there: &Arc<str>) -> Text {
+pub(in crate::attribute) fn gone(there: &Rc<str>) -> Text {
     text!["the last listening socket on ", there, " was gone"]
 }
 
@@ -131,7 +131,7 @@ pub(in crate::attribute) fn never(
     }
 }
 
-pub(in crate::attribute) fn looked_up(there: &Arc<str>) -> Text {
+pub(in crate::attribute) fn looked_up(there: &Rc<str>) -> Text {
     text!["a look-up found no listener on ", there]
 }
 

@@ -16,7 +16,7 @@ pub(super) mod timeout;
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bstr::{BString, ByteSlice};
 
@@ -72,7 +72,7 @@ pub(super) fn quoted(word: &str) -> String {
 }
 
 /// The upstream of a failure, for a sentence.
-pub(super) fn target(failure: &Failure) -> Arc<str> {
+pub(super) fn target(failure: &Failure) -> Rc<str> {
     failure
         .there
         .get_or_init(|| match failure.endpoint() {

@@ -6,7 +6,7 @@
 //! The clock is that of the verdicts, so that a replay folds as the live trace did.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bstr::BString;
 
@@ -43,7 +43,7 @@ pub(super) struct Key {
     pub(super) cause: Cause,
     pub(super) upstream: Option<BString>,
     pub(super) culprit: Option<Pid>,
-    pub(super) host: Arc<str>,
+    pub(super) host: Rc<str>,
 }
 
 impl Key {

@@ -211,7 +211,7 @@ fn different_culprits_are_not_folded_together() {
             let mut verdict = sample::oom_killed();
             let upstream = verdict.upstream.as_mut().expect("an upstream");
             let process = upstream.process.as_mut().expect("a process");
-            std::sync::Arc::make_mut(process).pid = Pid(pid);
+            std::rc::Rc::make_mut(process).pid = Pid(pid);
             sample::verdict(verdict)
         })
         .collect();
