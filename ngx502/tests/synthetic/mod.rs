@@ -161,33 +161,25 @@ fn failure(number: u64, alive: bool, uri: Option<&str>) -> [Record; 3] {
         detail: peer.clone().filter(|_| !alive),
         action: Some(action.into()),
         peer: peer.clone(),
-        request_line: Some(line.clone()),
-        socket: socket.clone(),
-        log_level: Some(4),
-        ..Attempt::default()
-    };
-    let state = State {
-        status: 502,
-        connect_ms: Some(0),
-        response_ms: Some(1),
-        peer: peer.clone(),
-        ..State::default()
-    };
-    let request = Request {
-        key,
-        status: 502,
         request_line: Some(line),
         host: Some("shop.example".into()),
         client: Some(format!("10.0.0.{}", noise >> 60).into()),
+        socket,
+        log_level: Some(4),
+        ..Attempt::default()
+    };
+    // What the attempt told is not told again.
+    let state = State { status: 502, connect_ms: Some(0), response_ms: Some(1), peer, ..State::default() };
+    let request = Request {
+        key,
+        status: 502,
         log_level: Some(4),
         has_upstream: true,
-        states: Some(vec![state.clone()]),
-        peer,
-        closed: socket,
+        states: Some(vec![state]),
         answer_follows: true,
         ..Request::default()
     };
-    let answer = Answer { key, status: Some(502), states: 1, last_state: Some(state), client_gone: false };
+    let answer = Answer { key, status: Some(502), states: 1, last_state: None, client_gone: false };
     [
         Record { at: Nanos(at), body: Body::Attempt(Box::new(attempt)) },
         Record { at: Nanos(at + 2_000 + (noise >> 53)), body: Body::Request(Box::new(request)) },
