@@ -151,7 +151,7 @@ fn cases(page: &mut String, title: &str, cases: &[Case]) {
         for fact in &case.evidence {
             let _ = writeln!(
                 page,
-                "      {}  {:<8} {}",
+                "      {}  {:<11} {}",
                 fact.time,
                 escape::terminal(fact.event.as_bytes()),
                 escape::terminal(fact.text.as_bytes())
@@ -177,7 +177,10 @@ pub(super) fn request(case: &Case) -> String {
     if let Some(upstream) = &case.upstream {
         let _ = write!(text, " → {upstream}");
     }
-    let _ = write!(text, ", waited {}", narrate::waited(case.total_us));
+    let _ = match case.total_us {
+        Some(_) => write!(text, ", waited {}", narrate::waited(case.total_us)),
+        None => write!(text, ", wait not measured"),
+    };
     text
 }
 

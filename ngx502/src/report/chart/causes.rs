@@ -17,12 +17,19 @@ pub(super) fn describe(report: &Report) -> String {
     told + "."
 }
 
+fn failed_per(seconds: u64) -> String {
+    match seconds {
+        1 => "failed per second".to_owned(),
+        seconds => format!("failed per {seconds} s"),
+    }
+}
+
 pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> Result<(), ChartError> {
     let plot = pen.frame(area, "Failed requests by cause", &cause_legend(report))?;
     let buckets = &report.timeline.buckets;
     let width = report.timeline.bucket_seconds as f64;
     let largest = buckets.iter().map(|bucket| bucket.failed).max().unwrap_or(0);
-    let y = Scale::counts(largest, format!("failed per {width} s"));
+    let y = Scale::counts(largest, failed_per(report.timeline.bucket_seconds));
     let mut chart = pen.axes(&plot, Scale::time(report, plot.narrow), y)?;
     let colours = colours(report);
     for bucket in buckets.iter().filter(|bucket| bucket.failed > 0) {
