@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// Leave out the run time of each BPF program.
     #[arg(long)]
     no_hooks: bool,
+    /// Take it that all programs are installed.
+    #[arg(long)]
+    no_setup: bool,
     /// Leave out the speed of `replay` and `report`.
     #[arg(long)]
     no_replay: bool,
@@ -85,7 +88,9 @@ pub(crate) struct Args {
 /// # Errors
 /// When ngx502 or the load fails, or a verdict is missing; a rival that fails is only noted.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::ensure(Task::Bench)?;
+    if !args.no_setup {
+        setup::ensure(Task::Bench)?;
+    }
     let binary = match &args.binary {
         Some(path) => fs::canonicalize(path).with_context(|| format!("{path:?} is not there"))?,
         None => build::release()?,
@@ -121,17 +126,20 @@ fn bench_replay(args: &Args, replay: replay::Args, binary: &Path) -> Result<()> 
     put(args, &[("bench replay", figures.to_markdown(&machine))])
 }
 
-/// Shows sections and puts them into their page, each in place of what an earlier run left under its name.
+/// Shows sections, and writes them unless that is not wanted.
 fn put(args: &Args, sections: &[(&str, String)]) -> Result<()> {
     sections.iter().for_each(|(_, section)| println!("{section}"));
-    if args.no_write {
-        return Ok(());
-    }
+    if args.no_write { Ok(()) } else { write(sections) }
+}
+
+/// Puts sections into `docs/performance.md`, each in the place of its name.
+///
+/// # Errors
+/// When the page cannot be written.
+pub(crate) fn write(sections: &[(&str, String)]) -> Result<()> {
     let path = exec::workspace().join("docs/performance.md");
-    let mut page = fs::read_to_string(&path).unwrap_or_else(|_| "# Performance\n".to_owned());
-    for (name, section) in sections {
-        page = page::insert(&page, name, section);
-    }
+    let page = fs::read_to_string(&path).unwrap_or_else(|_| "# Performance\n".to_owned());
+    let page = sections.iter().fold(page, |page, (name, section)| page::insert(&page, name, section));
     fs::write(&path, page).with_context(|| format!("{path:?} cannot be written"))
 }
 

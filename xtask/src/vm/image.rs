@@ -41,14 +41,18 @@ pub(crate) struct Image {
     pub(crate) folder: PathBuf,
 }
 
-/// Makes the image of `release` in `folder`, or takes the one that is there unless it has to be `fresh`.
+/// Makes the image of `release` with `packages` in `folder`, or takes the one that is there unless it has to be `fresh`.
 ///
 /// # Errors
 /// If the archive cannot be read or a package not be unpacked.
-pub(crate) fn build(release: Release, folder: &Path, fresh: bool) -> Result<Image> {
+pub(crate) fn build(
+    release: Release,
+    packages: &[&'static str],
+    folder: &Path,
+    fresh: bool,
+) -> Result<Image> {
     let image =
         Image { kernel: folder.join("vmlinuz"), root: folder.join("root.cpio.gz"), folder: folder.into() };
-    let packages = release.packages();
     let key = format!("recipe {RECIPE}, init {INIT:?}, modules {MODULES:?}, packages {packages:?}");
     let key_file = folder.join("key");
     if !fresh && fs::read_to_string(&key_file).is_ok_and(|made_of| made_of == key) {
@@ -61,7 +65,7 @@ pub(crate) fn build(release: Release, folder: &Path, fresh: bool) -> Result<Imag
     let archive = Archive::open(release, archive)?;
     let root = folder.join("root");
     remove(&root)?;
-    let debs = archive.download(&packages)?;
+    let debs = archive.download(packages)?;
     prepare(&root)?;
     eprintln!("{release}: unpacking {} packages", debs.len());
     for deb in &debs {

@@ -10,7 +10,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::image::{self, Image};
-use crate::exec;
+use crate::{build, exec};
+
+/// The line before a benchmark's result.
+pub(crate) const BENCH_BEGIN: &str = "guest bench: begin";
+/// The line after it.
+pub(crate) const BENCH_END: &str = "guest bench: end";
 
 /// A shell script and the files that it needs.
 pub(crate) struct Errand {
@@ -27,7 +32,7 @@ impl Errand {
     /// # Errors
     /// If they do not build.
     pub(crate) fn command(command: &str) -> Result<Self> {
-        let programs = build()?;
+        let programs = build_tests()?;
         let mut script = prologue();
         for program in &programs {
             let name = file_name(program);
@@ -37,6 +42,21 @@ impl Errand {
         }
         script += &format!("{command}\n");
         Ok(Self { script, programs, recorded: false })
+    }
+
+    /// Runs the benchmark with bcc's tools beside ngx502, and puts its result between [`BENCH_BEGIN`] and [`BENCH_END`].
+    ///
+    /// # Errors
+    /// If ngx502 does not build.
+    pub(crate) fn bench() -> Result<Self> {
+        let (xtask, tracer) = (std::env::current_exe()?, build::release()?);
+        let mut script = prologue();
+        let bench = "bench --no-setup --no-write --no-hooks --no-replay --idle 0s --time 5s --rounds 5 --rival-rounds 3 --scenario short \
+                     --tool ngx502,no-latency,tcpconnlat,tcplife,tcpstates";
+        let (program, binary) = (quote(&xtask.to_string_lossy()), quote(&tracer.to_string_lossy()));
+        script += &format!("{program} {bench} --binary {binary} >/tmp/result || exit\n");
+        script += &format!("echo '{BENCH_BEGIN}'; cat /tmp/result; echo '{BENCH_END}'\n");
+        Ok(Self { script, programs: vec![xtask, tracer], recorded: false })
     }
 
     /// Whether what is found belongs into the table of supported kernels.
@@ -49,7 +69,7 @@ impl Errand {
     /// # Errors
     /// If they do not build.
     pub(crate) fn tests(choice: &Choice<'_>, allow_skips: bool) -> Result<Self> {
-        let programs = build()?;
+        let programs = build_tests()?;
         let tests = programs.iter().find(|path| file_name(path).starts_with(TESTS));
         let tests = tests.context("cargo built no test program named live")?;
         let mut script = prologue();
@@ -147,7 +167,7 @@ fn pad(out: &mut File) -> Result<()> {
 }
 
 /// Builds the live tests and the program that they run; both are static.
-fn build() -> Result<Vec<PathBuf>> {
+fn build_tests() -> Result<Vec<PathBuf>> {
     let mut cargo = exec::cargo("test");
     cargo.args([
         "--no-run",

@@ -49,6 +49,10 @@ pub(crate) struct Args {
     /// Run only the live tests whose name contains this.
     #[arg(long, conflicts_with = "run")]
     filter: Option<String>,
+    /// Run the benchmark in the guest instead, with bcc's tools beside ngx502, and write it into docs/performance.md. Under
+    /// emulation only ratios mean something.
+    #[arg(long, conflicts_with_all = ["run", "filter"])]
+    bench: bool,
     /// Fetch the packages anew even if an image exists.
     #[arg(long)]
     fresh: bool,
@@ -63,17 +67,21 @@ pub(crate) struct Args {
 /// Boots every guest named and fails if one of them did.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Task::Guests)?;
+    let how = Conditions {
+        fresh: args.fresh,
+        deadline: Duration::from_secs(args.deadline),
+        options: args.boot_options.clone(),
+    };
+    if args.bench {
+        let errand = live::Errand::bench()?;
+        return args.guests.iter().try_for_each(|guest| bench(*guest, &errand, &how));
+    }
     let errand = match &args.run {
         Some(command) => live::Errand::command(command)?,
         None => {
             let choice = args.filter.as_deref().map_or(Choice::OfTheKernel, Choice::Containing);
             live::Errand::tests(&choice, true)?
         }
-    };
-    let how = Conditions {
-        fresh: args.fresh,
-        deadline: Duration::from_secs(args.deadline),
-        options: args.boot_options.clone(),
     };
     let failed = boot_all(&args.guests, &errand, &how, &mut |_| {});
     if !failed.is_empty() {
@@ -129,6 +137,40 @@ pub(crate) fn test(
     Ok(failed)
 }
 
+/// Boots one guest for the benchmark and takes its result over.
+fn bench(guest: Release, errand: &live::Errand, how: &Conditions) -> Result<()> {
+    let image =
+        image::build(guest, &guest.bench_packages(), &folder().join(format!("{guest}-bench")), how.fresh)?;
+    let (mut result, mut inside) = (String::new(), false);
+    machine(guest, image, errand, how)?.boot(&mut |line| match line {
+        live::BENCH_BEGIN => inside = true,
+        live::BENCH_END => inside = false,
+        _ if inside => result = format!("{result}{line}\n"),
+        _ => {}
+    })?;
+    let emulated = "In a guest whose processors QEMU emulates (TCG): no figure but a ratio means anything, and traps and system \
+                    calls cost other shares than on a processor. Where the untraced runs differ among themselves as much \
+                    as they do from the traced ones, the row says nothing.";
+    crate::bench::write(&[("guest", format!("{guest}. {emulated}\n\n{}", result.trim()))])
+}
+
+fn machine(
+    guest: Release,
+    image: image::Image,
+    errand: &live::Errand,
+    how: &Conditions,
+) -> Result<boot::Machine> {
+    let initrd = errand.pack(&image)?;
+    let name = [&guest.to_string(), how.options.as_str()].join(" ");
+    Ok(boot::Machine {
+        kernel: image.kernel,
+        initrd,
+        log: logs().join(format!("{}.log", name.trim_end().replace([' ', '/'], "-"))),
+        deadline: how.deadline,
+        options: how.options.clone(),
+    })
+}
+
 /// How guests are booted.
 struct Conditions {
     fresh: bool,
@@ -158,16 +200,8 @@ fn boot(
     how: &Conditions,
     each_line: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let image = image::build(guest, &folder().join(guest.to_string()), how.fresh)?;
-    let initrd = errand.pack(&image)?;
-    let name = [&guest.to_string(), how.options.as_str()].join(" ");
-    let machine = boot::Machine {
-        kernel: image.kernel,
-        initrd,
-        log: logs().join(format!("{}.log", name.trim_end().replace([' ', '/'], "-"))),
-        deadline: how.deadline,
-        options: how.options.clone(),
-    };
+    let image = image::build(guest, &guest.packages(), &folder().join(guest.to_string()), how.fresh)?;
+    let machine = machine(guest, image, errand, how)?;
     let mut findings = support::Findings::default();
     let booted = machine.boot(&mut |line| {
         findings.add(line);

@@ -59,6 +59,11 @@ impl Release {
         PACKAGES.into_iter().chain([self.nginx()]).collect()
     }
 
+    /// The same, with a load generator and bcc's tools.
+    pub(crate) fn bench_packages(self) -> Vec<&'static str> {
+        self.packages().into_iter().chain(["libbpf-tools", "wrk"]).collect()
+    }
+
     /// `nginx` is a metapackage up to bullseye, and apt may choose what fulfils it; the binary itself since.
     fn nginx(self) -> &'static str {
         if self == Self::Debian11 { "nginx-core" } else { "nginx" }
