@@ -229,7 +229,13 @@ impl Lab {
         client
             .receive()
             .or_else(|error| sent.and(Err(error)))
-            .with_context(|| format!("no answer to {method} {path}"))
+            .with_context(|| format!("no answer to {method} {path}; nginx's alerts: {:?}", self.alerts()))
+    }
+
+    /// What nginx says of itself, e.g. that a worker crashed.
+    fn alerts(&self) -> Vec<String> {
+        let log = self.read("error.log");
+        log.lines().filter(|line| line.contains("[alert]")).map(str::to_owned).collect()
     }
 
     /// Runs `work` while every worker is stopped; what arrives meanwhile is then handled in the order of arrival.
