@@ -84,6 +84,30 @@ fn a_wrong_byte_costs_one_frame_at_most() {
     }
 }
 
+/// Every byte of a large capture would take too long: cuts and wrong bytes at places without a pattern.
+#[test]
+fn a_large_capture_cut_or_corrupted_anywhere_yields_the_rest() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    let records: Vec<_> = (0..1_000).flat_map(storm).collect();
+    write(&path, &records, Options::default());
+    let bytes = fs::read(&path).expect("the capture");
+    assert!(bytes.len() > 200_000, "{} bytes", bytes.len());
+    let places = noise(4 * 24);
+    for place in places.chunks_exact(4) {
+        let number = u32::from_le_bytes(place.try_into().expect("four bytes"));
+        let at = FILE_HEADER + number as usize % (bytes.len() - FILE_HEADER);
+        let (cut, _, ended) = read(&bytes[..at]).expect("the file header is whole");
+        assert!(records.starts_with(&cut) && !ended, "cut at {at}");
+        // Frames are alike in size: what is read grows with what is there.
+        assert!(cut.len() + 40 >= records.len() * at / bytes.len() * 9 / 10, "cut at {at}: {}", cut.len());
+        let mut wrong = bytes.clone();
+        wrong[at] ^= 1 << (number >> 29);
+        let (rest, damages, _) = read(&wrong).expect("the file header is whole");
+        assert!(damages > 0 && rest.len() + 10 >= records.len(), "byte {at}");
+    }
+}
+
 #[test]
 fn bytes_missing_in_the_middle_cost_the_frames_they_were_in() {
     let (records, bytes) = small_capture();
