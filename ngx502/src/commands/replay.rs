@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::filter::Filter;
 pub use self::show::{Options, run};
+use super::summary::tell_forgotten;
 use crate::attribute::verdict::Outcome;
 use crate::attribute::{self, Attributor};
 use crate::escape;
@@ -29,6 +30,10 @@ pub trait Engine {
     fn feed(&mut self, record: Record, outcomes: &mut Vec<Outcome>);
     /// The capture is over; appends what was undecided.
     fn finish(&mut self, outcomes: &mut Vec<Outcome>);
+    /// How many facts were forgotten for lack of room.
+    fn evicted(&self) -> u64 {
+        0
+    }
 }
 
 impl Engine for Attributor {
@@ -38,6 +43,10 @@ impl Engine for Attributor {
 
     fn finish(&mut self, outcomes: &mut Vec<Outcome>) {
         Attributor::finish(self, outcomes);
+    }
+
+    fn evicted(&self) -> u64 {
+        Attributor::evicted(self)
     }
 }
 
@@ -153,6 +162,7 @@ impl<'a> Replay<'a> {
             replayed.show(session, filter, &mut outcomes, watcher)?;
         }
         progress.finish_and_clear();
+        tell_forgotten(engines.iter().map(Engine::evicted).sum());
         replayed.files = self.merged.reports().to_vec();
         Ok(replayed)
     }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 
 use crate::attribute::verdict::Outcome;
 use crate::attribute::{self, Summary};
@@ -99,4 +100,16 @@ fn descending<K: Copy + Ord>(counts: &BTreeMap<K, u64>) -> Vec<(K, u64)> {
 fn quantiles(percentiles: latency::Percentiles) -> Quantiles {
     let latency::Percentiles { count, p50, p90, p99, max } = percentiles;
     Quantiles { count, p50, p90, p99, max }
+}
+
+/// Says that attribution had too little room to remember everything, if so: the verdicts themselves do not tell.
+pub(super) fn tell_forgotten(evicted: u64) {
+    if evicted > 0 {
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(
+            io::stderr(),
+            "ngx502: {evicted} facts about listeners, processes or look-ups were forgotten for lack of room; causes that \
+             needed them are inferred or unknown"
+        );
+    }
 }

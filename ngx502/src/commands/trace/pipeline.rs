@@ -4,7 +4,10 @@ use std::io::{self, BufWriter, Write as _};
 
 use anyhow::{Context as _, Result};
 
-use super::{super::summary::Tally, Options};
+use super::{
+    super::summary::{Tally, tell_forgotten},
+    Options,
+};
 use crate::{
     attribute::{self, Attributor, verdict::Outcome},
     capture::{Stopped, Writer, without_query},
@@ -101,6 +104,7 @@ impl Pipeline {
         self.close();
         self.attributor.finish(&mut self.outcomes);
         self.show()?;
+        tell_forgotten(self.attributor.evicted());
         let facts = self.tally.facts();
         for sink in &mut self.sinks {
             sink.summary(&self.session, &facts)
