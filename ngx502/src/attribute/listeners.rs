@@ -14,6 +14,8 @@ const PLACES: usize = 8_192;
 const PER_PLACE: usize = 64;
 /// Beyond so many places of one process, those that nobody listens at any more are forgotten.
 const PER_PROCESS: usize = 256;
+/// A process can be so old (nanoseconds) before its descriptors show in /proc, on a busy machine.
+const BIRTH: u64 = 100_000_000;
 /// How old a look-up's list of holders may be that does not say (nanoseconds).
 const STALE: u64 = 10_000_000_000;
 /// Processes whose places are remembered: as many as may share listeners.
@@ -48,7 +50,7 @@ impl Listener {
         let opened_later = self.opened_at.is_some_and(|opened| opened >= listed_at);
         for known in std::mem::take(&mut self.holders) {
             let unlisted = !holders.iter().any(|holder| same(holder, &known));
-            if unlisted && (opened_later || known.start >= listed_at) {
+            if unlisted && (opened_later || known.start.0 + BIRTH >= listed_at.0) {
                 holders.push(known);
             }
         }

@@ -159,6 +159,11 @@ fn reused(failure: &Failure, socket: &Socket, there: &str, who: &str) -> Option<
 fn by_only_server(world: &World, failure: &Failure, there: &str) -> Diagnosis {
     let unseen = || Diagnosis::unknown(words::not_seen(there));
     let Some(endpoint) = failure.endpoint().filter(|_| failure.unix()) else { return unseen() };
+    let mut living = world.listeners.living(failure.netns(), &endpoint);
+    // Where workers have died before, one may have died now and be told too late.
+    if living.any(|one| !one.lost.is_empty()) {
+        return unseen();
+    }
     let mut holders = world.listeners.living(failure.netns(), &endpoint).flat_map(|one| &one.holders);
     let (Some(only), None) = (holders.next(), holders.next()) else { return unseen() };
     let who = world.processes.facts(only);

@@ -119,7 +119,7 @@ fn an_answer_older_than_a_fork_does_not_lose_the_child() {
 #[test]
 fn a_child_that_let_go_of_the_socket_is_no_holder_any_more() {
     // The descriptors were read after the fork: the child closed its copy.
-    let found = after_stale_answer(1_001_900_000);
+    let found = after_stale_answer(1_200_000_000);
     is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
     assert!(found.summary.contains("[12], the last listener"), "{}", found.summary);
 }
@@ -266,6 +266,14 @@ fn an_unread_unix_connection_was_closed_by_the_only_server_there() {
     is(&two.attempt(unread()).page(502).verdict(), Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
     let nobody = Trace::new().attempt(unread()).page(502).verdict();
     is(&nobody, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
+}
+
+#[test]
+fn a_master_whose_workers_die_is_not_blamed_for_what_they_served() {
+    let before = vec![Body::Fork { parent: app(), child: young() }, exit(young(), 9)];
+    let later = Socket { sent_at: Some(Nanos(1_900_000_000)), ..unix_socket(None) };
+    let found = emptied(vec![app()], before).after(1).attempt(unix_closed(later)).page(502).verdict();
+    is(&found, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
 }
 
 #[test]
