@@ -50,6 +50,9 @@ const MAX_PLACES: usize = 8 * 1024;
 /// How often systemd is asked for failed units: each time costs a process.
 const UNITS_EVERY: Duration = Duration::from_secs(10);
 
+/// How often the other listeners of a program are looked for: each time costs a read of /proc a listener.
+const PROGRAMS_EVERY: Duration = Duration::from_secs(2);
+
 /// Asks the machine on behalf of attribution.
 #[derive(Debug)]
 pub struct Enricher {
@@ -63,6 +66,8 @@ pub struct Enricher {
     holders: HashMap<Endpoint, Vec<ProcessRef>>,
     /// When systemd was asked last.
     units_asked: Option<Instant>,
+    /// When a program's other listeners were looked for last.
+    programs_asked: Option<Instant>,
 }
 
 impl Enricher {
@@ -77,6 +82,7 @@ impl Enricher {
             known: HashMap::new(),
             holders: HashMap::new(),
             units_asked: None,
+            programs_asked: None,
         }
     }
 
@@ -161,7 +167,10 @@ impl Enricher {
         match question {
             Question::Listeners(worker, endpoint) => {
                 let former = self.holders.get(endpoint).map_or(&[][..], Vec::as_slice);
-                let mut found = listeners::at(&mut self.index, *worker, endpoint, former)?;
+                // Each listener's holder is asked for its name: not for every place in a storm.
+                let search = !former.is_empty() && due(&mut self.programs_asked, PROGRAMS_EVERY);
+                let program = if search { former } else { &[] };
+                let mut found = listeners::at(&mut self.index, *worker, endpoint, program)?;
                 let empty = |body: &Body| matches!(body, Body::Endpoint(info) if info.listeners.is_empty());
                 if former.is_empty() && found.iter().any(empty) {
                     found.splice(..0, self.failed_units());
@@ -185,10 +194,9 @@ impl Enricher {
 
     /// Asks systemd, at most every few seconds.
     fn failed_units(&mut self) -> Option<Body> {
-        if self.units_asked.is_some_and(|asked| asked.elapsed() < UNITS_EVERY) {
+        if !due(&mut self.units_asked, UNITS_EVERY) {
             return None;
         }
-        self.units_asked = Some(Instant::now());
         let units =
             units::failed().inspect_err(|error| log::debug!("systemd names no failed unit: {error}")).ok()?;
         (!units.is_empty()).then_some(Body::FailedUnits(units))
@@ -261,6 +269,15 @@ impl Enricher {
             }
         }
     }
+}
+
+/// Whether `every` has passed since `last`; it begins anew then.
+fn due(last: &mut Option<Instant>, every: Duration) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= every);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
 }
 
 /// What /proc knows of a process, if it still runs.

@@ -77,7 +77,8 @@ pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
         Some(false) => not_accepted(world, failure, &there),
         None => Diagnosis::unknown(words::accepted_unknown(&there)),
     };
-    match asked {
+    // An end that was accepted may be in nobody's hands again by the time of the look-up: that would mislead.
+    match asked.filter(|(_, peer)| peer.accepted == accepted) {
         Some((at, peer)) => found.seen(*at, "accept", words::other_end(peer)),
         None => found,
     }
