@@ -14,6 +14,8 @@ const PLACES: usize = 8_192;
 const PER_PLACE: usize = 64;
 /// Beyond so many places of one process, those that nobody listens at any more are forgotten.
 const PER_PROCESS: usize = 256;
+/// A dying process closes its files within this time (nanoseconds) of its last record.
+const ENDING: u64 = 1_000_000_000;
 /// A process can be so old (nanoseconds) before its descriptors show in /proc, on a busy machine.
 const BIRTH: u64 = 100_000_000;
 /// How old a look-up's list of holders may be that does not say (nanoseconds).
@@ -275,6 +277,9 @@ impl Listeners {
         for found in &info.listeners {
             let place = place(&found.bound);
             let holders: Vec<_> = found.holders.iter().filter(|holder| !died(holder)).cloned().collect();
+            if holders.is_empty() && self.ending(at, &found.bound) {
+                continue;
+            }
             holders.iter().for_each(|holder| self.hold(holder, &place));
             let there = self.live_at(&found.bound);
             let known = there.iter_mut().find(|known| {
@@ -299,6 +304,15 @@ impl Listeners {
                 ),
             }
         }
+    }
+
+    /// Whether a socket that a look-up found in nobody's hands is one that is known already, or has ended just now: the
+    /// kernel shows it until the last holder's files are closed.
+    fn ending(&self, at: Nanos, bound: &Endpoint) -> bool {
+        let place = place(bound);
+        let known = self.live.get(&place).into_iter().flatten().any(|one| one.bound == *bound);
+        let ended = |gone: &Gone| gone.bound == *bound && gone.at.0 + ENDING >= at.0;
+        known || self.gone.get(&place).into_iter().flatten().any(ended)
     }
 
     fn found_empty(&mut self, at: Nanos, info: &EndpointInfo) {

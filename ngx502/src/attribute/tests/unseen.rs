@@ -152,6 +152,17 @@ fn a_unit_that_failed_before_the_trace_is_in_the_fix_and_proves_nothing() {
 }
 
 #[test]
+fn a_socket_that_outlives_its_last_holder_for_a_moment_is_no_new_listener() {
+    for listed in [vec![app()], vec![]] {
+        let info = ListenerInfo { bound: unix(), inode: 5, queue: None, holders: listed, all_busy: None };
+        let closing = endpoint_info(unix(), vec![info], true);
+        let trace = emptied(vec![app()], vec![exit(app(), 3 << 8), closing]);
+        let found = found_empty(trace).attempt(socket_refused()).page(502).verdict();
+        is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
+    }
+}
+
+#[test]
 fn a_program_that_came_back_elsewhere_is_in_the_fix() {
     let Body::Endpoint(empty) = listening(tcp(PEER), vec![], true) else { unreachable!() };
     let near = NearListener {
