@@ -21,8 +21,12 @@ pub struct Connection {
     pub peer: u64,
     /// When the last byte of the current response arrived; 0 once the request is counted.
     pub last_byte_at: u64,
-    /// Where its durations are counted.
+    /// The upstream that its durations are counted for.
     pub series: Series,
+    /// The place of that upstream among all, once a response came; 0 before, and where there is no room for more.
+    pub place: u32,
+    /// 1: the current request is an attempt that nginx called failed.
+    pub failed: u32,
 }
 
 /// The durations of one request, in microseconds.

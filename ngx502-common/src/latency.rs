@@ -6,7 +6,7 @@ pub const BUCKETS: usize = 512;
 /// Sub-buckets of an octave, as a power of two.
 const SUB_BITS: u32 = 4;
 
-/// One upstream and outcome.
+/// An upstream whose requests are counted together.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
@@ -17,11 +17,23 @@ pub struct Series {
     pub family: u16,
     /// Port in host byte order; 0 for AF_UNIX.
     pub port: u16,
-    /// 1: an attempt that nginx called failed.
-    pub failed: u32,
+    /// Padding, 0.
+    pub reserved: u32,
 }
 
-/// The durations of one series.
+impl Series {
+    /// Those for which there was no room.
+    pub const OTHERS: Self = Self { address: [0; 16], family: 0, port: 0, reserved: 0 };
+}
+
+/// Where a place among the series keeps its durations: those of requests that went well, then those of attempts that
+/// nginx called failed.
+#[inline(always)]
+pub fn durations_at(place: u32, failed: bool) -> u32 {
+    place * 2 + failed as u32
+}
+
+/// The durations of one series and outcome.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Durations {

@@ -48,34 +48,50 @@ pub fn inode(sk: u64) -> u64 {
     kernel::read_or(socket_of(sk), offset!(socket_inode), 0)
 }
 
-/// Starts to observe an upstream socket of the current worker.
+/// Starts to observe a TCP socket that the current worker connects to an upstream.
 #[inline(never)]
-pub fn begin<'a>(sk: u64) -> Option<&'a mut Connection> {
-    // The initial value comes from a map, since it would fill most of the stack.
-    let blank = BLANK_CONNECTION.get(0)?;
-    if let Some(earlier) = get(sk) {
-        // Where no hook tells of an AF_UNIX socket's end, the next one at its address takes its place.
-        kernel::copy_struct(earlier, blank);
-    } else {
-        filter::socket_added(sk);
-        if CONNECTIONS.insert(&sk, blank, u64::from(BPF_NOEXIST)).is_err() {
-            filter::socket_removed(sk);
-            emit::count_loss(loss::CONNECTIONS_FULL);
-            return None;
-        }
-    }
-    let connection = get(sk)?;
-    connection.worker = task::tgid();
-    connection.facts.id = sk;
+pub fn begin(sk: u64) {
+    let Some(connection) = blank(sk) else { return };
     connection.facts.connect_at = emit::now();
     let mut head = Head::EMPTY;
     head.load(sk);
     connection.facts.family = head.family();
-    if connection.facts.family == AF_UNIX {
-        filter::unix_added();
-        connection.inode = inode(sk);
+    latency::identify(connection, &head);
+}
+
+/// Starts to observe an AF_UNIX socket that the current worker has connected to an upstream; when it did, the caller
+/// may know.
+#[inline(never)]
+pub fn begin_unix<'a>(sk: u64) -> Option<&'a mut Connection> {
+    let connection = blank(sk)?;
+    connection.facts.family = AF_UNIX;
+    connection.inode = inode(sk);
+    filter::unix_added();
+    latency::identify_path(connection, sk);
+    Some(connection)
+}
+
+/// A new entry for a socket. Where no hook tells of an AF_UNIX socket's end, the next one at its address takes its
+/// entry over.
+#[inline(always)]
+fn blank<'a>(sk: u64) -> Option<&'a mut Connection> {
+    // The initial value comes from a map, since it would fill most of the stack.
+    let blank = BLANK_CONNECTION.get(0)?;
+    if let Some(earlier) = get(sk) {
+        kernel::copy_struct(earlier, blank);
+        earlier.worker = task::tgid();
+        earlier.facts.id = sk;
+        return Some(earlier);
     }
-    latency::identify(connection, sk, &head);
+    filter::socket_added(sk);
+    if CONNECTIONS.insert(&sk, blank, u64::from(BPF_NOEXIST)).is_err() {
+        filter::socket_removed(sk);
+        emit::count_loss(loss::CONNECTIONS_FULL);
+        return None;
+    }
+    let connection = get(sk)?;
+    connection.worker = task::tgid();
+    connection.facts.id = sk;
     Some(connection)
 }
 
@@ -89,18 +105,26 @@ pub fn get<'a>(sk: u64) -> Option<&'a mut Connection> {
     CONNECTIONS.get_ptr_mut(&sk).map(|connection| unsafe { &mut *connection })
 }
 
-/// The observed socket, unless it is an earlier AF_UNIX one at the same address: where no hook tells of their end,
-/// entries outlive their sockets.
+/// The observed socket, unless what is at its address by now is another one.
 #[inline(always)]
 pub fn get_current<'a>(sk: u64) -> Option<&'a mut Connection> {
-    get(sk).filter(|connection| connection.facts.family != AF_UNIX || connection.inode == inode(sk))
+    get(sk).filter(|connection| is_current(connection, sk))
 }
 
-/// Stops to observe a socket.
+/// Whether the socket at an observed one's address is still that one. Where no hook tells of the end of AF_UNIX
+/// sockets, entries outlive them.
+#[inline(always)]
+pub fn is_current(connection: &Connection, sk: u64) -> bool {
+    connection.facts.family != AF_UNIX || connection.inode == inode(sk)
+}
+
+/// Stops to observe a socket; `published` says whether its other end could find it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn end(sk: u64) -> u32 {
-    if let Some(tuple) = tuple(sk).map(reversed) {
+pub extern "C" fn end(sk: u64, published: u32) -> u32 {
+    if published != 0
+        && let Some(tuple) = tuple(sk).map(reversed)
+    {
         let _ = TUPLES.remove(&tuple);
     }
     if CONNECTIONS.remove(&sk).is_ok() {

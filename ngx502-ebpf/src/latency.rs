@@ -1,39 +1,40 @@
 //! Durations of upstream requests, counted in the kernel: no record a request.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use ngx502_common::{
     connection::Connection,
-    latency::{BUCKETS, Durations, Series, bucket},
+    latency::{BUCKETS, Series, bucket, durations_at},
 };
 
 use crate::{
     connection::{self, AF_INET, AF_INET6, AF_UNIX, Head},
     kernel::{self, offset},
-    maps::{DURATIONS, NO_DURATIONS, PATHS},
+    maps::{DURATIONS, PATHS, SERIES},
 };
 
-/// Upstreams for which the map has no room.
-const OTHERS: Series = Series { address: [0; 16], family: 0, port: 0, failed: 0 };
+/// How many places there are for series, a power of two; the loader sizes the maps to it.
+#[unsafe(no_mangle)]
+static SERIES_PLACES: u32 = 0;
 
-/// Fills in where a new connection's durations are counted.
+/// How many places are tried for a series before it counts among the others.
+const TRIES: u32 = 8;
+
+/// Fills in for whom a new connection's durations are counted.
 #[inline(always)]
-pub fn identify(connection: &mut Connection, sk: u64, head: &Head) {
-    let family = connection.facts.family;
-    connection.series.family = family;
-    match family {
-        AF_INET | AF_INET6 => {
-            if let Some((_, remote)) = head.addresses() {
-                connection.series.address = remote;
-            }
-            connection.series.port = u16::from_be(head.get(offset!(skc_dport)).unwrap_or(0));
+pub fn identify(connection: &mut Connection, head: &Head) {
+    connection.series.family = connection.facts.family;
+    if let AF_INET | AF_INET6 = connection.facts.family {
+        if let Some((_, remote)) = head.addresses() {
+            connection.series.address = remote;
         }
-        AF_UNIX => identify_path(connection, sk),
-        _ => {}
+        connection.series.port = u16::from_be(head.get(offset!(skc_dport)).unwrap_or(0));
     }
 }
 
-/// Names an AF_UNIX series by a hash of its path, and keeps the path beside it.
+/// Names an AF_UNIX series by a hash of its path.
 #[inline(never)]
-fn identify_path(connection: &mut Connection, sk: u64) {
+pub fn identify_path(connection: &mut Connection, sk: u64) {
+    connection.series.family = AF_UNIX;
     let peer = kernel::read_or(sk, offset!(unix_peer), 0u64);
     if peer == 0 {
         return;
@@ -48,9 +49,6 @@ fn identify_path(connection: &mut Connection, sk: u64) {
         hash ^= hash >> 32;
     }
     connection.series.address[..8].copy_from_slice(&hash.to_ne_bytes());
-    if PATHS.get_ptr(&hash).is_none() {
-        let _ = PATHS.insert(&hash, &connection.facts.path, 0);
-    }
 }
 
 /// As FNV-1a, but by words of 64 bits: a path is zero-padded.
@@ -62,12 +60,54 @@ const FNV_PRIME: u64 = 0x100_0000_01b3;
 pub fn count(connection: &mut Connection) {
     let Some(phases) = connection.uncounted() else { return };
     connection.last_byte_at = 0;
-    let Some(durations) = durations(&connection.series) else { return };
+    let Some(durations) = DURATIONS.get_ptr_mut(durations_at(connection.place, connection.failed != 0)) else {
+        return;
+    };
+    // SAFETY: per-CPU map memory; a nested program on this CPU may lose one count against another's.
+    let durations = unsafe { &mut *durations };
     if let Some(connect) = phases.connect {
         add(&mut durations.connect, connect);
     }
     add(&mut durations.first_byte, phases.first_byte);
     add(&mut durations.total, phases.total);
+}
+
+/// Finds the place of a connection's series, or takes one: 0 when the nearest are all taken by others.
+#[inline(never)]
+pub fn place_of(connection: &Connection) -> u32 {
+    // SAFETY: read-only data, which the loader filled in; volatile, lest the compiler folds the placeholder in.
+    let places = unsafe { core::ptr::read_volatile(&raw const SERIES_PLACES) };
+    let first = hash_of(&connection.series);
+    for step in 0..TRIES {
+        let place = first.wrapping_add(step) & places.wrapping_sub(1);
+        if place == 0 {
+            continue;
+        }
+        if SERIES.get_ptr(&place).is_none()
+            && SERIES.insert(&place, &connection.series, u64::from(BPF_NOEXIST)).is_ok()
+            && connection.facts.family == AF_UNIX
+        {
+            let _ = PATHS.insert(&place, &connection.facts.path, 0);
+        }
+        // Another CPU may have taken it meanwhile, for the same series or another one.
+        // SAFETY: entries never change; only compared.
+        if unsafe { SERIES.get(&place) }.is_some_and(|known| *known == connection.series) {
+            return place;
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn hash_of(series: &Series) -> u32 {
+    let mut halves = [0; 2];
+    for (half, bytes) in halves.iter_mut().zip(series.address.chunks_exact(8)) {
+        let mut word = [0; 8];
+        word.copy_from_slice(bytes);
+        *half = u64::from_ne_bytes(word);
+    }
+    let hash = (halves[0] ^ halves[1].rotate_left(29) ^ u64::from(series.port) << 40).wrapping_mul(FNV_PRIME);
+    (hash ^ hash >> 32) as u32
 }
 
 /// [`bucket`], verified once.
@@ -85,21 +125,4 @@ fn add(histogram: &mut [u32; BUCKETS], micros: u64) {
     // SAFETY: a local variable.
     let index = unsafe { core::ptr::read_volatile(&raw const index) } & (BUCKETS - 1);
     histogram[index] += 1;
-}
-
-#[inline(always)]
-fn durations<'a>(series: &Series) -> Option<&'a mut Durations> {
-    let found = match DURATIONS.get_ptr_mut(series) {
-        Some(found) => Some(found),
-        None => {
-            let blank = NO_DURATIONS.get(0)?;
-            let key = if DURATIONS.insert(series, blank, 0).is_ok() { series } else { &OTHERS };
-            if DURATIONS.get_ptr(key).is_none() {
-                let _ = DURATIONS.insert(key, blank, 0);
-            }
-            DURATIONS.get_ptr_mut(key)
-        }
-    };
-    // SAFETY: per-CPU map memory; a nested program on this CPU may lose one count against another's.
-    found.map(|found| unsafe { &mut *found })
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use ngx502_common::{
     config::{FileKey, KnownBinary, SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss},
@@ -87,18 +87,20 @@ pub static BLANK: Array<Scratch> = Array::with_max_entries(1, 0);
 #[map]
 pub static BLANK_CONNECTION: Array<Connection> = Array::with_max_entries(1, 0);
 
-/// Durations of upstream requests. User space reads and never empties it; how many series there is room for depends
-/// on the number of CPUs (see `kernel::load`).
+/// The upstreams whose durations are counted, by their place; place 0 stands for those that found none. Only ever
+/// filled, by the first response of each; how many there is room for depends on the number of CPUs (see
+/// `kernel::load`).
 #[map]
-pub static DURATIONS: PerCpuHashMap<Series, Durations> = PerCpuHashMap::with_max_entries(256, 0);
+pub static SERIES: HashMap<u32, Series> = HashMap::with_max_entries(256, 0);
 
-/// One all-zero entry: the initial value for `DURATIONS`.
+/// The paths of AF_UNIX series, by their place. Lives with `SERIES`.
 #[map]
-pub static NO_DURATIONS: Array<Durations> = Array::with_max_entries(1, 0);
+pub static PATHS: HashMap<u32, [u8; 112]> = HashMap::with_max_entries(256, 0);
 
-/// The paths of AF_UNIX series by their hash. Only ever filled; the least recently used go first.
+/// Durations of upstream requests, two entries a place of `SERIES`: see `latency::durations_at`. User space reads and
+/// never empties it.
 #[map]
-pub static PATHS: LruHashMap<u64, [u8; 112]> = LruHashMap::with_max_entries(1_024, 0);
+pub static DURATIONS: PerCpuArray<Durations> = PerCpuArray::with_max_entries(512, 0);
 
 /// When the reader was last woken, in one entry.
 #[map]

@@ -155,7 +155,7 @@ fn describe_socket(record: &mut Attempt, sk: u64) {
     }
     let mut peer = 0;
     if let Some(connection) = connection::get_current(sk) {
-        connection.series.failed = 1;
+        connection.failed = 1;
         connection.told = 1;
         kernel::copy_struct(&mut record.socket, &connection.facts);
         peer = connection.peer;

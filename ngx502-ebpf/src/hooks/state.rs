@@ -7,7 +7,7 @@ use ngx502_common::{
 };
 
 use crate::{
-    answer, connection, emit,
+    answer, connection, emit, filter,
     hooks::listen,
     kernel::{self, offset},
     latency,
@@ -51,19 +51,29 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
 /// `TRACE_EVENT(tcp_destroy_sock, TP_PROTO(struct sock *sk))`: the end of every TCP socket that was ever hashed.
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
-    let sk: u64 = ctx.arg(0);
-    if connection::get(sk).is_some() {
-        upstream_released(sk);
-    } else {
-        answer::client_ended(sk);
-    }
+    released(ctx.arg(0));
     0
+}
+
+/// A socket is gone: an upstream's, or perhaps that of a client that waits for its answer.
+#[inline(always)]
+pub fn released(sk: u64) {
+    if !filter::may_know_socket(sk) {
+        return;
+    }
+    match connection::get(sk) {
+        Some(connection) => {
+            keep(connection, sk);
+            connection::end(sk, u32::from(connection.facts.established_at != 0));
+        }
+        None => answer::client_ended(sk),
+    }
 }
 
 #[inline(always)]
 fn connecting(sk: u64) {
     if task::is_traced() {
-        let _ = connection::begin(sk);
+        connection::begin(sk);
     }
 }
 
@@ -152,13 +162,4 @@ pub fn keep(connection: &mut Connection, sk: u64) {
 fn log_hides() -> bool {
     // SAFETY: read at once.
     unsafe { TRACED.get(&task::tgid()) }.is_some_and(|traced| traced.log_hides != 0)
-}
-
-/// An upstream socket of any family is gone.
-#[inline(always)]
-pub fn upstream_released(sk: u64) {
-    if let Some(connection) = connection::get(sk) {
-        keep(connection, sk);
-        connection::end(sk);
-    }
 }

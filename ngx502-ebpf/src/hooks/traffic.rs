@@ -82,38 +82,51 @@ pub fn unix_stream_sendmsg(ctx: ProbeContext) -> u32 {
 /// A traced worker sends: to an upstream, or to a client that waits for its answer.
 #[inline(always)]
 fn sent(sk: u64) {
-    if let Some(connection) = observed(sk) {
-        if connection.worker == task::tgid() {
-            request_sent(connection);
+    if filter::may_know_socket(sk) {
+        known_sent(sk);
+    } else if connection::family(sk) == AF_UNIX && task::is_traced() && is_unix_client(sk) {
+        unix_connected(sk);
+    }
+}
+
+#[inline(always)]
+fn known_sent(sk: u64) {
+    match connection::get(sk) {
+        Some(connection) if connection::is_current(connection, sk) => {
+            if connection.worker == task::tgid() {
+                request_sent(connection);
+            }
         }
-    } else if task::is_traced() {
-        if is_unix_client(sk) {
+        earlier => {
+            if !task::is_traced() {
+                return;
+            }
+            if connection::family(sk) != AF_UNIX || !is_unix_client(sk) {
+                return answer::sent(sk);
+            }
+            if let Some(earlier) = earlier {
+                latency::count(earlier);
+            }
             unix_connected(sk);
-        } else if filter::may_know_socket(sk) {
-            answer::sent(sk);
         }
     }
 }
 
-/// The first bytes that a worker sends on an AF_UNIX socket of which no hook told before.
+/// The first bytes that a worker sends on an AF_UNIX socket of which no hook told before: when connect(2) was called is
+/// not known.
 #[inline(always)]
 fn unix_connected(sk: u64) {
-    if let Some(earlier) = connection::get(sk) {
-        latency::count(earlier);
-    }
-    if let Some(connection) = connection::begin(sk) {
-        // When connect(2) was called is not known here.
-        connection.facts.connect_at = 0;
+    if let Some(connection) = connection::begin_unix(sk) {
         connection.peer = kernel::read_or(sk, offset!(unix_peer), 0);
         request_sent(connection);
     }
 }
 
-/// A unix socket that nginx connected: its peer is bound to a path, it itself is not. A client of nginx is the other
-/// way round.
+/// Of an AF_UNIX socket: whether nginx connected it. Its peer is bound to a path, it itself is not; a client of nginx
+/// is the other way round.
 #[inline(always)]
 fn is_unix_client(sk: u64) -> bool {
-    connection::family(sk) == AF_UNIX && kernel::read_or(sk, offset!(unix_addr), 0u64) == 0
+    kernel::read_or(sk, offset!(unix_addr), 0u64) == 0
 }
 
 /// A request begins with the first bytes sent after a response, or with the first ones at all. What is sent on top of
@@ -125,36 +138,31 @@ fn request_sent(connection: &mut Connection) {
         connection.facts.sent_at = emit::now();
         connection.facts.first_byte_at = 0;
         connection.facts.requests += 1;
-        connection.series.failed = 0;
+        connection.failed = 0;
         connection.told = 0;
     }
-}
-
-/// The upstream socket at an address, unless what is there now is a later AF_UNIX socket of anybody: without kprobes
-/// nothing tells of the earlier one's end.
-#[inline(always)]
-fn observed<'a>(sk: u64) -> Option<&'a mut Connection> {
-    let connection = connection::get(sk)?;
-    (connection.facts.family != AF_UNIX || connection.inode == connection::inode(sk)).then_some(connection)
 }
 
 /// A worker receives from its upstream; or the upstream receives from nginx by AF_UNIX, where nothing else tells
 /// which process serves the connection.
 #[inline(always)]
 fn received(sk: u64, result: i32) {
-    if let Some(connection) = observed(sk) {
+    if let Some(connection) = connection::get_current(sk) {
         if result <= 0 {
             return ended(connection, sk, result);
         }
         let now = emit::now();
         if connection.facts.first_byte_at == 0 {
             connection.facts.first_byte_at = now;
+            if connection.facts.requests <= 1 {
+                connection.place = latency::place_of(connection);
+            }
         }
         connection.last_byte_at = now;
     } else if result > 0
         && filter::unix_seen()
         && connection::family(sk) == AF_UNIX
-        && let Some(connection) = observed(kernel::read_or(sk, offset!(unix_peer), 0))
+        && let Some(connection) = connection::get_current(kernel::read_or(sk, offset!(unix_peer), 0))
     {
         if connection.facts.owner.pid != task::tgid() {
             connection.facts.owner = task::process(task::current());

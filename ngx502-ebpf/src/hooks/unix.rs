@@ -7,9 +7,9 @@ use aya_ebpf::{
 use ngx502_common::event::{CLOSE_ABORT, CLOSE_FIN, CLOSE_NEVER_ACCEPTED};
 
 use crate::{
-    answer,
     connection::{self, AF_UNIX},
     emit,
+    hooks::state,
     kernel::{self, offset},
     maps::THREADS,
     request, task, thread,
@@ -43,7 +43,7 @@ pub fn sys_connect_exit(ctx: RetProbeContext) -> u32 {
     let sk = request::sock_of_fd(thread.connect_fd);
     if sk != 0
         && connection::family(sk) == AF_UNIX
-        && let Some(connection) = connection::begin(sk)
+        && let Some(connection) = connection::begin_unix(sk)
     {
         connection.facts.connect_at = began;
         if result == 0 {
@@ -73,10 +73,6 @@ pub fn unix_release_sock(ctx: ProbeContext) -> u32 {
         };
         connection::peer_closed(connection, how);
     }
-    if connection::get(sk).is_some() {
-        crate::hooks::state::upstream_released(sk);
-    } else {
-        answer::client_ended(sk);
-    }
+    state::released(sk);
     0
 }

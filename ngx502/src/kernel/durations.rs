@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use aya::maps::{self, MapData, PerCpuHashMap};
+use aya::maps::{self, MapData, PerCpuArray};
 use bstr::BString;
 use ngx502_common::{
     connection::{Connection, Phases},
-    latency::{BUCKETS, Durations, Series, bucket, upper_bound},
+    latency::{BUCKETS, Durations, Series, bucket, durations_at, upper_bound},
 };
 
 use crate::event::{Latency, LatencySeries, Nanos, Pid};
@@ -26,6 +26,14 @@ struct Counts([[u64; BUCKETS]; 3]);
 impl Counts {
     const ZERO: Self = Self([[0; BUCKETS]; 3]);
 
+    fn add_cpu(&mut self, cpu: &Durations) {
+        for (sums, counts) in self.0.iter_mut().zip([&cpu.connect, &cpu.first_byte, &cpu.total]) {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += u64::from(*count);
+            }
+        }
+    }
+
     fn add(&mut self, phases: Phases) {
         let durations = [phases.connect, Some(phases.first_byte), Some(phases.total)];
         for (histogram, micros) in self.0.iter_mut().zip(durations) {
@@ -36,10 +44,24 @@ impl Counts {
     }
 }
 
+/// What is counted apart: an upstream, by its place in the kernel's table, and whether the attempts failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    place: u32,
+    failed: bool,
+}
+
+impl Key {
+    fn of(connection: &Connection) -> Self {
+        Self { place: connection.place, failed: connection.failed != 0 }
+    }
+}
+
 /// The maps that latency is read from.
 pub(super) struct Maps {
-    pub(super) durations: PerCpuHashMap<MapData, Series, Durations>,
-    pub(super) paths: maps::HashMap<MapData, u64, [u8; 112]>,
+    pub(super) series: maps::HashMap<MapData, u32, Series>,
+    pub(super) paths: maps::HashMap<MapData, u32, [u8; 112]>,
+    pub(super) durations: PerCpuArray<MapData, Durations>,
     pub(super) connections: maps::HashMap<MapData, u64, Connection>,
 }
 
@@ -47,9 +69,9 @@ pub(super) struct Maps {
 pub struct DurationReader {
     maps: Maps,
     /// Counts at the last reading; boxed, since a series takes 12 KiB.
-    before: HashMap<Series, Box<Counts>>,
+    before: HashMap<Key, Box<Counts>>,
     /// What [`DurationReader::forget_closed`] counted in place of the kernel.
-    counted_here: HashMap<Series, Box<Counts>>,
+    counted_here: HashMap<Key, Box<Counts>>,
     since: Nanos,
 }
 
@@ -79,10 +101,10 @@ impl DurationReader {
     /// connection shows no earlier than its socket's memory is used again. Whatever is told here is counted later: it
     /// is no part of any [`DurationReader::read`] before.
     pub fn uncounted(&self, now: Nanos) -> Option<Latency> {
-        let mut pending: HashMap<Series, Box<Counts>> = HashMap::new();
+        let mut pending: HashMap<Key, Box<Counts>> = HashMap::new();
         for (_, connection) in self.maps.connections.iter().filter_map(Result::ok) {
             let Some(phases) = connection.uncounted() else { continue };
-            let counts = pending.entry(connection.series).or_insert_with(|| Box::new(Counts::ZERO));
+            let counts = pending.entry(Key::of(&connection)).or_insert_with(|| Box::new(Counts::ZERO));
             counts.add(phases);
         }
         let series = pending.iter().map(|(key, counts)| {
@@ -116,46 +138,40 @@ impl DurationReader {
             if self.maps.connections.remove(&sk).is_ok()
                 && let Some(phases) = seen.uncounted()
             {
-                self.counted_here.entry(seen.series).or_insert_with(|| Box::new(Counts::ZERO)).add(phases);
+                self.counted_here.entry(Key::of(&seen)).or_insert_with(|| Box::new(Counts::ZERO)).add(phases);
             }
         }
     }
 
-    fn series(&self, key: &Series, [connect, first_byte, total]: [Vec<(u64, u64)>; 3]) -> LatencySeries {
-        LatencySeries { upstream: self.name(key), ok: key.failed == 0, connect, first_byte, total }
+    fn series(&self, key: &Key, [connect, first_byte, total]: [Vec<(u64, u64)>; 3]) -> LatencySeries {
+        LatencySeries { upstream: self.name(key.place), ok: !key.failed, connect, first_byte, total }
     }
 
-    fn counted(&self) -> HashMap<Series, Box<Counts>> {
-        let add = |sums: &mut Counts, cpu: &Durations| {
-            for (sum, part) in sums.0.iter_mut().zip([&cpu.connect, &cpu.first_byte, &cpu.total]) {
-                for (sum, count) in sum.iter_mut().zip(part) {
-                    *sum += u64::from(*count);
-                }
-            }
-        };
+    fn counted(&self) -> HashMap<Key, Box<Counts>> {
         let mut totals = self.counted_here.clone();
-        for (key, cpus) in self.maps.durations.iter().filter_map(Result::ok) {
-            let sums = totals.entry(key).or_insert_with(|| Box::new(Counts::ZERO));
-            cpus.iter().for_each(|cpu| add(sums, cpu));
+        for place in self.maps.series.keys().filter_map(Result::ok).chain([0]) {
+            for failed in [false, true] {
+                let Ok(cpus) = self.maps.durations.get(&durations_at(place, failed), 0) else { continue };
+                let sums = totals.entry(Key { place, failed }).or_insert_with(|| Box::new(Counts::ZERO));
+                cpus.iter().for_each(|cpu| sums.add_cpu(cpu));
+            }
         }
         totals
     }
 
     /// As nginx names it.
-    fn name(&self, series: &Series) -> BString {
+    fn name(&self, place: u32) -> BString {
+        let series = self.maps.series.get(&place, 0).unwrap_or(Series::OTHERS);
         match series.family {
             0 => BString::from("other upstreams"),
             AF_UNIX => {
-                let [a, b, c, d, e, f, g, h, ..] = series.address;
-                let path =
-                    self.maps.paths.get(&u64::from_ne_bytes([a, b, c, d, e, f, g, h]), 0).unwrap_or([0; 112]);
-                let text = match path {
+                let text = match self.maps.paths.get(&place, 0).unwrap_or([0; 112]) {
                     [0, rest @ ..] => [b"@", until_nul(&rest)].concat(),
                     path => until_nul(&path).to_vec(),
                 };
                 BString::from([b"unix:".as_slice(), &text].concat())
             }
-            family => BString::from(address(family, series).to_string()),
+            family => BString::from(address(family, &series).to_string()),
         }
     }
 }

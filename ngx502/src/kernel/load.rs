@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{
         KProbe, Program, ProgramError, RawTracePoint, UProbe, uprobe::UProbeLinkId, uprobe::UProbeScope,
     },
 };
 use ngx502_common::{
     config::{FileKey, KnownBinary, Traced, loss, worker_slot},
+    latency::{Durations, durations_at},
     layout::NginxLayout,
 };
 
@@ -74,14 +75,17 @@ impl Kernel {
     /// When the object itself, its maps or the required uprobe program are refused.
     pub fn load(types: KernelTypes, verbose: bool) -> Result<Self> {
         raise_memlock_limit();
-        let layout = offsets::resolve(&types);
+        let (layout, places) = (offsets::resolve(&types), series_places());
         drop(types);
         let level = u8::from(verbose) * LOG_LEVEL_DEBUG;
         // The loader has read all of the kernel's types by now, for relocations that Rust's objects do not have.
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("KERNEL", &layout, true)
-            .map_max_entries("DURATIONS", series_limit())
+            .override_global("SERIES_PLACES", &places, true)
+            .map_max_entries("SERIES", places)
+            .map_max_entries("PATHS", places)
+            .map_max_entries("DURATIONS", durations_at(places, false))
             .override_global("AYA_LOG_LEVEL", &level, false)
             .load(OBJECT)
             .context("the kernel refused the BPF maps; ngx502 cannot trace")?;
@@ -140,7 +144,8 @@ impl Kernel {
     /// When they were taken before.
     pub fn take_durations(&mut self, now: Nanos) -> Result<DurationReader> {
         let maps = durations::Maps {
-            durations: PerCpuHashMap::try_from(take(&mut self.ebpf, "DURATIONS")?)?,
+            series: HashMap::try_from(take(&mut self.ebpf, "SERIES")?)?,
+            durations: PerCpuArray::try_from(take(&mut self.ebpf, "DURATIONS")?)?,
             paths: HashMap::try_from(take(&mut self.ebpf, "PATHS")?)?,
             connections: HashMap::try_from(take(&mut self.ebpf, "CONNECTIONS")?)?,
         };
@@ -257,11 +262,12 @@ impl Kernel {
 /// Memory for histograms, all CPUs together.
 const DURATIONS_BYTES: usize = 16 << 20;
 
-/// How many series (upstream and outcome) there is room for: a histogram takes 6 KiB a CPU.
-fn series_limit() -> u32 {
+/// How many upstreams there is room for, a power of two: each takes 12 KiB a CPU.
+fn series_places() -> u32 {
     let cpus = aya::util::nr_cpus().unwrap_or(1).max(1);
-    let series = DURATIONS_BYTES / (cpus * size_of::<ngx502_common::latency::Durations>());
-    u32::try_from(series.clamp(32, 1024)).unwrap_or(32)
+    let places = DURATIONS_BYTES / (cpus * 2 * size_of::<Durations>());
+    let places = u32::try_from(places.clamp(32, 512)).unwrap_or(32);
+    1 << places.ilog2()
 }
 
 /// aya-log's number for debug.
