@@ -167,10 +167,23 @@ pub struct Traced {
     pub layout: u32,
     /// 1: the error log of this process hides the text of failures, so that more has to be kept.
     pub log_hides: u32,
+    /// Where the process has the read-only part of its executable: texts there need not be copied, since user space
+    /// knows them from the file. Both 0 when that is not known.
+    pub texts_from: u64,
+    /// The address behind its last byte.
+    pub texts_to: u64,
+}
+
+impl Traced {
+    /// Whether user space can read what stands at an address from the executable's file.
+    #[inline(always)]
+    pub fn knows_text(&self, address: u64) -> bool {
+        self.texts_from <= address && address < self.texts_to
+    }
 }
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)`, two u32 fields, hence no padding; any bytes are a valid value.
+// SAFETY: `repr(C)`, two u32 and two u64 fields, hence no padding; any bytes are a valid value.
 unsafe impl aya::Pod for Traced {}
 
 /// A file as the kernel knows it: the key of the map `BINARIES`.
@@ -207,7 +220,7 @@ pub struct KnownBinary {
 }
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)`, four u32 in all, hence no padding; any bytes are a valid value.
+// SAFETY: `repr(C)`, a `Traced` and two u32, hence no padding; any bytes are a valid value.
 unsafe impl aya::Pod for KnownBinary {}
 
 /// Slots that say which sockets may be of interest; a power of two.
@@ -229,7 +242,7 @@ pub mod loss {
     pub const CONNECTIONS_FULL: u32 = 1;
     /// nginx spoke of a request, and the memory that leads to it could not be read at that moment.
     pub const UNREADABLE: u32 = 2;
-    /// There was no buffer to build a record in.
+    /// There was no buffer for a worker's thread to build a record in.
     pub const NO_BUFFER: u32 = 3;
     /// How many reasons there are.
     pub const COUNT: u32 = 4;

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const KIND_ATTEMPT: u16 = 1;
 /// [`Request`] follows.
 pub const KIND_REQUEST: u16 = 2;
-/// [`Answer`] follows.
+/// [`Answered`] or [`Answer`] follows.
 pub const KIND_ANSWER: u16 = 3;
 /// [`Listen`] follows.
 pub const KIND_LISTEN: u16 = 4;
@@ -326,11 +326,11 @@ pub struct Request {
     pub line: [u8; LINE_MAX],
 }
 
-/// nginx wrote to the client, or gave it up.
+/// nginx wrote to the client, or gave it up. Sent alone where `has_last` is 0, else as the beginning of [`Answer`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-pub struct Answer {
+pub struct Answered {
     /// Common part.
     pub header: Header,
     /// The main request's address.
@@ -343,8 +343,17 @@ pub struct Answer {
     pub status: u16,
     /// 1 when the client's connection closed before anything was written.
     pub client_gone: u8,
-    /// 1 when `last` is filled; 0 when there is no state, or none but those that the [`Request`] told.
+    /// 1 when a state follows; 0 when there is none, or none but those that the [`Request`] told.
     pub has_last: u8,
+}
+
+/// The same with the last upstream state.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+pub struct Answer {
+    /// What became of the request.
+    pub answered: Answered,
     /// The last upstream state.
     pub last: State,
 }

@@ -2,90 +2,136 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ngx502_common::{
-    event::{Answer, KIND_ANSWER, State},
+    event::{Answer, Answered, KIND_ANSWER},
     layout::NginxLayout,
 };
 
 use crate::{
     emit, filter,
-    maps::{WATCHED, Watch},
-    request::{self, Found},
+    maps::WATCHED,
+    request::{self, Identity},
+    states::{self, StateBlock},
     task, thread,
 };
 
-/// Whose answer is waited for.
-pub struct Client {
-    /// The main request, or the subrequest where the layout is not known.
-    pub request: u64,
-    /// Its connection's number.
-    pub connection: u64,
-    /// How many upstream states user space was told of.
-    pub states: u32,
+/// Where a long answer is built.
+#[repr(C)]
+pub struct Scratch {
+    record: Answer,
+    block: StateBlock,
 }
 
-/// Waits for the answer to a client; false when its socket is not to be had.
-#[inline(always)]
-pub fn watch(found: &Found, client: &Client, layout_index: u32, layout: &NginxLayout) -> bool {
-    let sk = found.client_sock(layout);
+/// A client that waits for an answer after a failed attempt.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Watch {
+    /// Its socket; 0 for none.
+    pub sk: u64,
+    /// The main request, or the subrequest where the layout is not known.
+    pub request: u64,
+    /// The client's `ngx_connection_t`, its log, and its number.
+    pub client: u64,
+    pub log: u64,
+    pub connection: u64,
+    pub worker: u32,
+    pub layout: u32,
+    /// How many upstream states user space was told of.
+    pub states: u32,
+    pub reserved: u32,
+}
+
+impl Watch {
+    #[inline(always)]
+    pub fn is_of(&self, who: &Identity) -> bool {
+        self.request == who.main_or_self() && self.connection == who.connection
+    }
+}
+
+/// Waits for the answer to the client of a request by its socket; false when that is not to be had. `states` is how many
+/// upstream states user space was told of, `layout` where its nginx has its layout.
+///
+/// The latest client of a thread waits in the thread's own entry, where a storm, which answers each request before it
+/// turns to the next, needs no table at all.
+#[inline(never)]
+pub fn watch(place: &mut Watch, sk: u64, who: &Identity, states: u32, layout: u32) -> bool {
     if sk == 0 {
         return false;
     }
-    let watch = Watch {
-        request: client.request,
-        connection: client.connection,
-        worker: task::tgid(),
-        layout: layout_index,
-        states: client.states,
-        reserved: 0,
-    };
-    if let Some(earlier) = WATCHED.get_ptr_mut(&sk) {
-        // SAFETY: map memory that only this worker's thread changes.
-        let earlier = unsafe { &mut *earlier };
-        if earlier.request != watch.request || earlier.connection != watch.connection {
+    if place.sk == sk {
+        if !place.is_of(who) {
             // Another stream of the same HTTP/2 connection: its fate is what it is by now.
-            answered(earlier, false);
+            answered(place, false);
         }
-        *earlier = watch;
-        return true;
+    } else {
+        if place.sk != 0 && WATCHED.insert(&place.sk, &*place, u64::from(BPF_NOEXIST)).is_err() {
+            filter::socket_removed(place.sk);
+        }
+        if filter::may_know_socket(sk)
+            && let Some(earlier) = spilled(sk)
+        {
+            if !earlier.is_of(who) {
+                answered(earlier, false);
+            }
+            forget(sk);
+        }
+        filter::socket_added(sk);
     }
-    filter::socket_added(sk);
-    let inserted = WATCHED.insert(&sk, &watch, u64::from(BPF_NOEXIST)).is_ok();
-    if !inserted {
-        filter::socket_removed(sk);
-    }
-    inserted
+    // Field by field: a value of its own would take too much of the stack.
+    place.sk = sk;
+    place.request = who.main_or_self();
+    place.client = who.client;
+    place.log = who.log;
+    place.connection = who.connection;
+    place.worker = task::tgid();
+    place.layout = layout;
+    place.states = states;
+    true
 }
 
 /// nginx wrote to a socket that is no upstream's.
 #[inline(always)]
 pub fn sent(sk: u64) {
-    // SAFETY: copied at once.
-    if let Some(watch) = unsafe { WATCHED.get(&sk) } {
-        let watch = *watch;
-        if watch.worker == task::tgid() {
-            answered(&watch, false);
-            forget(sk);
-        }
-    }
+    over(sk, false);
 }
 
 /// The client's socket ends in the worker's context without an answer. In another context it is already known that
 /// the worker will find out.
 #[inline(always)]
 pub fn client_ended(sk: u64) {
-    if !filter::may_know_socket(sk) {
+    over(sk, true);
+}
+
+/// The wait of a client is over, if it is one that waits and this is its worker.
+#[inline(never)]
+fn over(sk: u64, client_gone: bool) {
+    if let Some(thread) = thread::existing()
+        && thread.watch.sk == sk
+    {
+        answered(&thread.watch, client_gone);
+        thread.watch.sk = 0;
+        thread.told.request = 0;
+        filter::socket_removed(sk);
         return;
     }
-    // SAFETY: copied at once.
-    if let Some(watch) = unsafe { WATCHED.get(&sk) } {
-        let watch = *watch;
-        if watch.worker == task::tgid() {
-            answered(&watch, true);
-            forget(sk);
+    if let Some(watch) = spilled(sk)
+        && watch.worker == task::tgid()
+    {
+        answered(watch, client_gone);
+        forget(sk);
+        if let Some(thread) = thread::existing() {
+            thread.told.request = 0;
         }
     }
 }
 
+/// A client in the table. It is not copied, since five calls deep there is no room for it on the stack.
+#[inline(always)]
+fn spilled<'a>(sk: u64) -> Option<&'a Watch> {
+    // SAFETY: map memory stays valid while a program runs; only this client's worker changes the entry.
+    unsafe { WATCHED.get(&sk) }
+}
+
+/// Removes a client from the table.
 #[inline(always)]
 fn forget(sk: u64) {
     if WATCHED.remove(&sk).is_ok() {
@@ -96,9 +142,7 @@ fn forget(sk: u64) {
 /// Sends the answer; reads nginx's memory, hence only in the worker's context.
 #[inline(never)]
 fn answered(watch: &Watch, client_gone: bool) {
-    // SAFETY: integers and byte arrays, for which zero is valid.
-    let last: State = unsafe { core::mem::zeroed() };
-    let mut answer = Answer {
+    let mut answer = Answered {
         header: emit::header(KIND_ANSWER),
         main: watch.request,
         connection: watch.connection,
@@ -106,20 +150,29 @@ fn answered(watch: &Watch, client_gone: bool) {
         status: 0,
         client_gone: u8::from(client_gone),
         has_last: 0,
-        last,
     };
     if let Some(layout) = request::layout(watch.layout)
-        && request::is_of_connection(watch.request, watch.connection, layout)
+        && request::is_still(watch.request, watch.client, watch.log, watch.connection)
     {
         answer.status = request::status(watch.request, layout.request_line, layout);
-        if let Some((elements, count, size)) = request::states(watch.request, layout) {
+        if let Some((elements, count, size)) = states::of_request(watch.request, layout) {
             answer.states_total = count as u32;
             if count as u32 > watch.states {
                 answer.has_last = 1;
-                request::copy_state(&mut answer.last, elements + (count - 1) * size, layout);
+                return answered_by_another(&answer, elements + (count - 1) * size, size, layout);
             }
         }
     }
     emit::send(&answer);
-    thread::forget_told();
+}
+
+/// Sends an answer with the attempt that came after the last one that user space was told of. It is built in the
+/// thread's entry: on the stack there would be no room below a uprobe.
+#[inline(never)]
+fn answered_by_another(answered: &Answered, at: u64, size: u64, layout: &NginxLayout) {
+    let Some(thread) = thread::current() else { return };
+    let Scratch { record, block } = &mut thread.answer;
+    record.answered = *answered;
+    states::copy(&mut record.last, at, size, block, layout);
+    emit::send(record);
 }

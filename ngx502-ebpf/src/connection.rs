@@ -9,6 +9,7 @@ use ngx502_common::{
 
 use crate::{
     emit, filter,
+    head::Head,
     kernel::{self, offset},
     latency,
     maps::{BLANK_CONNECTION, CONNECTIONS, TUPLES, Tuple},
@@ -187,87 +188,15 @@ pub fn addresses(sk: u64) -> Option<([u8; 16], [u8; 16])> {
     if head.load(sk) { head.addresses() } else { None }
 }
 
-/// The beginning of a socket, where `struct sock_common` holds its addresses: one read costs as much as each of seven.
-#[repr(C, align(8))]
-pub struct Head([u8; HEAD]);
-
-/// Up to `skc_v6_rcv_saddr`, the last of what is wanted, which ends at 88 in Linux 5.10 to 7.2.
-const HEAD: usize = 96;
-
-impl Head {
-    pub const EMPTY: Self = Self([0; HEAD]);
-
-    /// Reads it in place, since a returned one would take its room on the stack twice; whether it worked.
-    #[inline(always)]
-    pub fn load(&mut self, sk: u64) -> bool {
-        sk != 0 && kernel::copy(&mut self.0, sk)
-    }
-
-    /// A member; `None` where the kernel has none, or has it farther behind.
-    #[inline(always)]
-    pub fn get<T: Copy>(&self, offset: u16) -> Option<T> {
-        if offset as usize > HEAD - size_of::<T>() {
-            return None;
-        }
-        // SAFETY: within the array; the kernel aligns its members, the array is aligned as `struct sock` is.
-        Some(unsafe { self.0.as_ptr().add(offset as usize).cast::<T>().read() })
-    }
-
-    #[inline(always)]
-    pub fn family(&self) -> u16 {
-        self.get(offset!(skc_family)).unwrap_or(0)
-    }
-
-    /// (local, remote); IPv4 in the first four bytes.
-    #[inline(always)]
-    pub fn addresses(&self) -> Option<([u8; 16], [u8; 16])> {
-        match self.family() {
-            AF_INET => {
-                let local: u32 = self.get(offset!(skc_rcv_saddr))?;
-                let remote: u32 = self.get(offset!(skc_daddr))?;
-                Some((widen(local.to_ne_bytes()), widen(remote.to_ne_bytes())))
-            }
-            AF_INET6 => {
-                let local: [u32; 4] = self.get(offset!(skc_v6_rcv_saddr))?;
-                let remote: [u32; 4] = self.get(offset!(skc_v6_daddr))?;
-                Some((unmapped(bytes(local)), unmapped(bytes(remote))))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The kernel aligns `struct in6_addr` to four bytes; wider loads may be refused.
-#[inline(always)]
-fn bytes([a, b, c, d]: [u32; 4]) -> [u8; 16] {
-    let mut all = [0; 16];
-    all[..4].copy_from_slice(&a.to_ne_bytes());
-    all[4..8].copy_from_slice(&b.to_ne_bytes());
-    all[8..12].copy_from_slice(&c.to_ne_bytes());
-    all[12..].copy_from_slice(&d.to_ne_bytes());
-    all
-}
-
-#[inline(always)]
-fn widen(address: [u8; 4]) -> [u8; 16] {
-    let mut wide = [0; 16];
-    (wide[0], wide[1], wide[2], wide[3]) = (address[0], address[1], address[2], address[3]);
-    wide
-}
-
-#[inline(always)]
-fn unmapped(address: [u8; 16]) -> [u8; 16] {
-    let mapped = address[..10] == [0; 10] && address[10] == 0xff && address[11] == 0xff;
-    if mapped { widen([address[12], address[13], address[14], address[15]]) } else { address }
-}
-
-/// Completes facts with what is read from the socket itself at this moment.
+/// Completes facts with what is read from the socket itself at this moment. `head` is room for its addresses, which is
+/// not to be had on the stack below a uprobe.
 #[inline(never)]
-pub fn complete(facts: &mut SocketFacts, sk: u64, peer: u64) {
+pub fn complete(facts: &mut SocketFacts, head: &mut Head, sk: u64, peer: u64) {
+    head.load(sk);
     facts.id = sk;
-    facts.family = family(sk);
-    facts.state = kernel::read_or(sk, offset!(skc_state), 0u8);
-    facts.netns = netns(sk);
+    facts.family = head.family();
+    facts.state = head.get(offset!(skc_state)).unwrap_or(0);
+    facts.netns = kernel::read_or(head.get(offset!(skc_net)).unwrap_or(0), offset!(net_inum), 0);
     if facts.errno == 0 {
         facts.errno = kernel::read_or(sk, offset!(sk_err), 0i32);
     }
@@ -276,9 +205,9 @@ pub fn complete(facts: &mut SocketFacts, sk: u64, peer: u64) {
         return;
     }
     let local_port = kernel::read_or(sk, offset!(inet_sport), 0u16);
-    copy_addresses(facts, sk);
+    head.copy_addresses(&mut facts.local, &mut facts.remote);
     facts.local_port = u16::from_be(local_port);
-    facts.remote_port = u16::from_be(kernel::read_or(sk, offset!(skc_dport), 0));
+    facts.remote_port = u16::from_be(head.get(offset!(skc_dport)).unwrap_or(0));
     facts.bytes_received = kernel::read_or(sk, offset!(tcp_bytes_received), u64::MAX);
     facts.bytes_acked = kernel::read_or(sk, offset!(tcp_bytes_acked), u64::MAX);
     // The peer's memory is only looked at while it is still the other end of this socket.
@@ -286,18 +215,6 @@ pub fn complete(facts: &mut SocketFacts, sk: u64, peer: u64) {
     let open = matches!(kernel::read_or(peer, offset!(skc_state), 0u8), ESTABLISHED | CLOSE_WAIT);
     if open && kernel::read(peer, offset!(skc_dport)) == Some(local_port) {
         facts.accepted = if socket_of(peer) == 0 { ACCEPTED_NO } else { ACCEPTED_YES };
-    }
-}
-
-/// Reads a socket's addresses straight into the record: a [`Head`] does not fit on the stack below the uprobes.
-#[inline(always)]
-fn copy_addresses(facts: &mut SocketFacts, sk: u64) {
-    if facts.family == AF_INET {
-        facts.local = widen(kernel::read_or(sk, offset!(skc_rcv_saddr), [0; 4]));
-        facts.remote = widen(kernel::read_or(sk, offset!(skc_daddr), [0; 4]));
-    } else if facts.family == AF_INET6 {
-        facts.local = unmapped(kernel::read_or(sk, offset!(skc_v6_rcv_saddr), [0; 16]));
-        facts.remote = unmapped(kernel::read_or(sk, offset!(skc_v6_daddr), [0; 16]));
     }
 }
 

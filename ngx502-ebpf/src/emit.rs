@@ -32,16 +32,16 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn send<T>(record: &T) {
     // SAFETY: `record` is `size_of::<T>()` readable bytes.
-    unsafe { output(core::ptr::from_ref(record).cast(), size_of::<T>() as u64, wakeup_flags()) };
+    unsafe { output(core::ptr::from_ref(record).cast(), size_of::<T>() as u64, wakeup_flags(now())) };
 }
 
-/// Sends `len` bytes at `record`, at most `MAX`; whether there was room.
+/// Sends `len` bytes at `record`, at most `MAX`, that were made at `at`; whether there was room.
 ///
 /// # Safety
 /// `MAX` bytes must be readable; the verifier checks it.
 #[inline(always)]
-pub unsafe fn send_bytes<const MAX: usize>(record: *const u8, len: u64) -> bool {
-    let flags = wakeup_flags();
+pub unsafe fn send_bytes<const MAX: usize>(record: *const u8, len: u64, at: u64) -> bool {
+    let flags = wakeup_flags(at);
     let len = bound::at_most::<MAX>(len);
     // SAFETY: as the caller vouches.
     unsafe { output(record, len, flags) }
@@ -71,9 +71,8 @@ pub fn count_loss(reason: u32) {
 }
 
 #[inline(always)]
-fn wakeup_flags() -> u64 {
+fn wakeup_flags(now: u64) -> u64 {
     let Some(last) = WAKEUP.get_ptr_mut(0) else { return 0 };
-    let now = now();
     // SAFETY: an array slot; racing CPUs only wake the reader once more or less.
     unsafe {
         if now.wrapping_sub(core::ptr::read_volatile(last)) < WAKEUP_INTERVAL_NS {

@@ -7,7 +7,8 @@ use ngx502_common::{
 };
 
 use crate::{
-    connection::{self, AF_INET, AF_INET6, AF_UNIX, Head},
+    connection::{self, AF_INET, AF_INET6, AF_UNIX},
+    head::Head,
     kernel::{self, offset},
     maps::{DURATIONS, PATHS, SERIES},
 };
@@ -60,7 +61,8 @@ const FNV_PRIME: u64 = 0x100_0000_01b3;
 pub fn count(connection: &mut Connection) {
     let Some(phases) = connection.uncounted() else { return };
     connection.last_byte_at = 0;
-    let Some(durations) = DURATIONS.get_ptr_mut(durations_at(connection.place, connection.failed != 0)) else {
+    let Some(durations) = DURATIONS.get_ptr_mut(durations_at(connection.place, connection.failed != 0))
+    else {
         return;
     };
     // SAFETY: per-CPU map memory; a nested program on this CPU may lose one count against another's.

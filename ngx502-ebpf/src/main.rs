@@ -9,18 +9,23 @@
 #![feature(asm_experimental_arch)]
 
 mod answer;
+mod block;
 mod bound;
 mod chatter;
 mod connection;
+mod descriptor;
 mod emit;
 mod filter;
+mod head;
 mod hooks;
 mod kernel;
 mod latency;
 mod maps;
 mod report;
 mod request;
+mod request_line;
 mod stack;
+mod states;
 mod task;
 mod thread;
 mod user;

@@ -7,10 +7,11 @@ use aya_ebpf::{
 use ngx502_common::{
     config::{FileKey, KnownBinary, SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss},
     connection::Connection,
-    event::{Request, SocketFacts},
     latency::{Durations, Series},
     layout::NginxLayout,
 };
+
+use crate::{answer::Watch, thread::Thread};
 
 /// Every record. 8 MiB hold a storm of some 30,000 failed requests a second for about 100 ms.
 #[map]
@@ -42,8 +43,9 @@ pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(32_
 #[map]
 pub static TUPLES: HashMap<Tuple, u64> = HashMap::with_max_entries(32_768, 0);
 
-/// Client sockets of requests with a failed attempt, until nginx writes to them. Inserted by the error-path uprobes,
-/// removed by the first write or the socket's end; a storm's excess evicts the oldest.
+/// Client sockets of requests with a failed attempt, until nginx writes to them: all but each thread's latest, which is
+/// in `THREADS`. Inserted when a later one takes that place, removed by the first write or the socket's end; a storm's
+/// excess evicts the oldest.
 #[map]
 pub static WATCHED: LruHashMap<u64, Watch> = LruHashMap::with_max_entries(16_384, 0);
 
@@ -59,29 +61,19 @@ pub static WORKER_SLOTS: Array<u64> = Array::with_max_entries(WORKER_SLOTS_LEN, 
 #[map]
 pub static UNIX_SEEN: Array<u64> = Array::with_max_entries(1, 0);
 
-/// What the current thread is in the middle of. Inserted by uprobes, evicted by age; an entry is only ever used by
-/// its own thread.
+/// What the threads of traced workers are in the middle of. Inserted by uprobes and at the close of an upstream socket,
+/// removed at the thread's end; an entry is only ever used by its own thread.
 #[map]
-pub static THREADS: LruHashMap<u32, Thread> = LruHashMap::with_max_entries(4_096, 0);
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(1_024, 0);
 
-/// The upstream socket that a thread closed last, unless an attempt has told of it. The state hook inserts, the error
-/// page that follows takes it away.
+/// One all-zero entry: the initial value for `THREADS`, too large for the stack.
 #[map]
-pub static CLOSED: LruHashMap<u32, SocketFacts> = LruHashMap::with_max_entries(1_024, 0);
+pub static BLANK: Array<Thread> = Array::with_max_entries(1, 0);
 
 /// Processes that may hold a listening socket. User space inserts the start snapshot, listen and fork add, exit
 /// removes.
 #[map]
 pub static HOLDERS: LruHashMap<u32, u8> = LruHashMap::with_max_entries(65_536, 0);
-
-/// Where a thread builds a record that is too large for the 512 bytes of stack. Per thread and not per CPU, since a
-/// uprobe's program can be preempted by another worker's on the same CPU.
-#[map]
-pub static SCRATCH: LruHashMap<u32, Scratch> = LruHashMap::with_max_entries(1_024, 0);
-
-/// One all-zero entry: the initial value for `SCRATCH`, too large for the stack.
-#[map]
-pub static BLANK: Array<Scratch> = Array::with_max_entries(1, 0);
 
 /// One all-zero entry: the initial value for `CONNECTIONS`.
 #[map]
@@ -106,12 +98,6 @@ pub static DURATIONS: PerCpuArray<Durations> = PerCpuArray::with_max_entries(512
 #[map]
 pub static WAKEUP: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Room for the largest record.
-#[repr(C, align(8))]
-pub struct Scratch {
-    pub bytes: [u8; size_of::<Request>()],
-}
-
 /// The addresses of a TCP connection as one end sees them, ports in network byte order. `netns` is only set for
 /// loopback addresses: those exist once a namespace, while a veth pair joins two.
 #[repr(C)]
@@ -122,54 +108,4 @@ pub struct Tuple {
     pub local_port: u16,
     pub remote_port: u16,
     pub netns: u32,
-}
-
-/// A client that waits for an answer after a failed attempt.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Watch {
-    /// The main request, or the subrequest where the layout is not known.
-    pub request: u64,
-    pub connection: u64,
-    pub worker: u32,
-    pub layout: u32,
-    /// How many upstream states user space was told of.
-    pub states: u32,
-    pub reserved: u32,
-}
-
-/// See [`THREADS`].
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Thread {
-    /// Text of the `ngx_connection_error` call that is under way: its own `ngx_log_error_core` call says nothing new.
-    pub reported_text: u64,
-    pub reported_errno: i32,
-    /// errno of this thread's last connect(2), positive, where a provider tells.
-    pub connect_errno: i32,
-    /// The arguments of the connect(2) that is under way.
-    pub connect_fd: u32,
-    pub reserved: u32,
-    /// When it began; 0 outside of connect(2).
-    pub connect_at: u64,
-    /// The request that got an error page of nginx's own last.
-    pub error_page: u64,
-    /// The request of which an attempt was sent last, and its connection's number.
-    pub told_request: u64,
-    pub told_connection: u64,
-}
-
-impl Thread {
-    /// In the middle of nothing.
-    pub const NEW: Self = Self {
-        reported_text: 0,
-        reported_errno: 0,
-        connect_errno: 0,
-        connect_fd: 0,
-        reserved: 0,
-        connect_at: 0,
-        error_page: 0,
-        told_request: 0,
-        told_connection: 0,
-    };
 }

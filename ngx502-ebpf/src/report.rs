@@ -1,18 +1,18 @@
 //! Builds the two large records: a failed attempt, and an error page of nginx's own.
 
-use ngx502_common::{
-    config::loss,
-    event::{Attempt, KIND_ATTEMPT, KIND_REQUEST, LINE_MAX, Request, State},
-    layout::NginxLayout,
-};
+use ngx502_common::event::{Attempt, KIND_ATTEMPT, KIND_REQUEST, LINE_MAX, Request, State};
 
 use crate::{
-    answer::{self, Client},
+    answer::{self, Watch},
     connection::{self, AF_UNIX},
-    emit, kernel,
-    maps::{BLANK, BLANK_CONNECTION, CLOSED, SCRATCH},
-    request::{self, Found},
-    task, thread, user,
+    descriptor::sock_of_connection,
+    emit,
+    head::Head,
+    kernel,
+    maps::BLANK_CONNECTION,
+    request::{Build, Found, Identity},
+    thread::{Rest, Thread},
+    user,
 };
 
 /// What an error call says, before it is known whose it is.
@@ -30,13 +30,65 @@ const SAME_CALLBACK_NS: u64 = 2_000_000;
 
 /// Sends an error page of nginx's own, or an upstream's 502 that nginx passes on.
 #[inline(always)]
-pub fn error_page(status: u16, found: &Found, layout: &NginxLayout, layout_index: u32) -> Option<()> {
-    let record: &mut Request = scratch()?;
-    describe_request(record, status, found, layout);
-    let main = if record.main == 0 { record.request } else { record.main };
-    let told_states = if main == record.request { record.states_total } else { 0 };
-    let client = Client { request: main, connection: record.connection, states: told_states };
-    record.answer_follows = u8::from(answer::watch(found, &client, layout_index, layout));
+pub fn error_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<'_>) {
+    let layout = build.layout;
+    let record: &mut Request = as_record(rest.record);
+    record.told = 0;
+    record.peer_len = found.peer(&mut record.peer, layout);
+    record.host_len = found.host(&mut record.host, layout);
+    record.client_len = found.address(&mut record.client, layout);
+    record.line_len = found.line(&mut record.line);
+    finish_page(status, found, rest, build);
+}
+
+/// Sends the error page of a request of which this thread has just told an attempt, with the rest of what it is to say;
+/// false where that is not so.
+#[inline(always)]
+pub fn told_error_page(status: u16, request: u64, thread: &mut Thread, build: &Build<'_>) -> bool {
+    let (found, rest) = thread.parts();
+    if rest.told.request != request || !found.find_again(rest.told) {
+        return false;
+    }
+    let record: &mut Request = as_record(rest.record);
+    record.told = 1;
+    (record.peer_len, record.host_len, record.client_len, record.line_len) = (0, 0, 0, 0);
+    finish_page(status, found, rest, build);
+    true
+}
+
+/// Completes and sends a page's record, but for its texts.
+#[inline(always)]
+fn finish_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<'_>) {
+    let record: &mut Request = as_record(rest.record);
+    record.header = emit::header(KIND_REQUEST);
+    record.request = found.who.request;
+    record.main = found.who.main;
+    record.connection = found.who.connection;
+    record.log_level = found.who.log_level;
+    record.status = status;
+    record.has_upstream = u8::from(found.has_upstream(build.layout));
+    record.has_cache = u8::from(found.has_cache(build.layout));
+    record.reserved = [0; 2];
+    record.reserved2 = [0; 4];
+    found.copy_states(record, build.layout);
+    record.closed.id = 0;
+    if rest.closed.id != 0 {
+        // An error page follows the close in the same callback; an AF_UNIX close that was seen earlier is another's.
+        let at = record.header.at;
+        if rest.closed.family != AF_UNIX || at.wrapping_sub(rest.closed.fin_at) <= SAME_CALLBACK_NS {
+            kernel::copy_struct(&mut record.closed, rest.closed);
+        }
+        rest.closed.id = 0;
+    }
+    let is_main = found.who.main_or_self() == found.who.request;
+    let told_states = if is_main { record.states_total } else { 0 };
+    record.answer_follows = u8::from(wait(&found.who, told_states, rest.watch, build));
+    send_page(record);
+}
+
+/// Sends a page's record as far as it says anything.
+#[inline(always)]
+fn send_page(record: &Request) {
     let end = if record.told != 0 && record.closed.id == 0 {
         core::mem::offset_of!(Request, states) as u64
             + u64::from(record.states_len) * size_of::<State>() as u64
@@ -48,86 +100,67 @@ pub fn error_page(status: u16, found: &Found, layout: &NginxLayout, layout_index
         emit::send_bytes::<{ core::mem::offset_of!(Request, line) + LINE_MAX }>(
             core::ptr::from_ref(record).cast(),
             end,
+            record.header.at,
         )
     };
-    Some(())
 }
 
+/// Waits for the answer to the client of a request; whether it can be waited for. `states` is how many upstream states
+/// user space knows by then.
 #[inline(always)]
-fn describe_request(record: &mut Request, status: u16, found: &Found, layout: &NginxLayout) {
-    record.header = emit::header(KIND_REQUEST);
-    record.request = found.request;
-    record.main = found.main(layout);
-    record.connection = found.connection_number();
-    record.log_level = found.log_level();
-    record.status = status;
-    record.has_upstream = u8::from(found.upstream != 0);
-    record.has_cache =
-        u8::from(layout.cache != u16::MAX && user::word(found.request + u64::from(layout.cache)) != 0);
-    record.reserved = [0; 2];
-    record.reserved2 = [0; 4];
-    let told = thread::was_told(record.request, record.connection);
-    record.told = u8::from(told);
-    (record.peer_len, record.host_len, record.client_len, record.line_len) = (0, 0, 0, 0);
-    if !told {
-        record.peer_len = found.peer(&mut record.peer, layout);
-        record.host_len = found.host(&mut record.host, layout);
-        record.client_len = found.address(&mut record.client, layout);
-        record.line_len = found.line(&mut record.line);
+fn wait(who: &Identity, states: u32, place: &mut Watch, build: &Build<'_>) -> bool {
+    // Since the attempt that was told a moment ago, nothing has changed but the count.
+    if place.sk != 0 && place.is_of(who) {
+        place.states = states;
+        return true;
     }
-    request::copy_states(record, found.request, layout);
-    let tid = task::tid();
-    record.closed.id = 0;
-    // SAFETY: the entry belongs to this thread.
-    if let Some(closed) = unsafe { CLOSED.get(&tid) } {
-        // An error page follows the close in the same callback; an AF_UNIX close that was seen earlier is another's.
-        let stale = closed.family == AF_UNIX && record.header.at - closed.fin_at > SAME_CALLBACK_NS;
-        if !stale {
-            kernel::copy_struct(&mut record.closed, closed);
-        }
-        let _ = CLOSED.remove(&tid);
-    }
+    let sk = sock_of_connection(who.client, build.layout);
+    answer::watch(place, sk, who, states, build.traced.layout)
 }
 
 /// Sends an attempt that nginx complains about.
 #[inline(always)]
-pub fn attempt(call: &Call, found: &Found, sk: u64, layout: &NginxLayout, layout_index: u32) -> Option<()> {
-    let record: &mut Attempt = scratch()?;
+pub fn attempt(call: &Call, found: &Found, sk: u64, rest: Rest<'_>, build: &Build<'_>) {
+    let layout = build.layout;
+    let record: &mut Attempt = as_record(rest.record);
     record.header = emit::header(KIND_ATTEMPT);
-    record.request = found.request;
-    record.main = found.main(layout);
-    record.connection = found.connection_number();
-    record.log_level = found.log_level();
+    record.request = found.who.request;
+    record.main = found.who.main;
+    record.connection = found.who.connection;
+    record.log_level = found.who.log_level;
     record.via = call.via;
     record.level = call.level;
     record.errno = call.errno;
     record.text = call.text;
-    record.text_len = user::copy_str(&mut record.text_copy, call.text);
-    record.action = user::word(found.log + u64::from(layout.log_action));
-    record.action_len = user::copy_str(&mut record.action_copy, record.action);
-    record.index = request::states(found.request, layout).map_or(0, |(_, count, _)| count as u32);
+    record.action = found.action(layout);
+    (record.text_len, record.action_len) = (0, 0);
+    if !build.traced.knows_text(call.text) {
+        record.text_len = user::copy_str(&mut record.text_copy, call.text);
+    }
+    if !build.traced.knows_text(record.action) {
+        record.action_len = user::copy_str(&mut record.action_copy, record.action);
+    }
+    record.index = found.state_count(layout);
     record.reserved = [0; 4];
     describe_arguments(record, call.arguments);
     record.peer_len = found.peer(&mut record.peer, layout);
     record.host_len = found.host(&mut record.host, layout);
     record.client_len = found.address(&mut record.client, layout);
     record.line_len = found.line(&mut record.line);
-    describe_socket(record, sk);
-    let main = if record.main == 0 { record.request } else { record.main };
-    let client = Client { request: main, connection: record.connection, states: 0 };
-    answer::watch(found, &client, layout_index, layout);
+    describe_socket(record, rest.head, sk);
+    wait(&found.who, 0, rest.watch, build);
     let end = core::mem::offset_of!(Attempt, line) as u64 + u64::from(record.line_len);
     // SAFETY: `end` is at most the struct's size.
     let sent = unsafe {
         emit::send_bytes::<{ core::mem::offset_of!(Attempt, line) + LINE_MAX }>(
             core::ptr::from_ref(record).cast(),
             end,
+            record.header.at,
         )
     };
     if sent {
-        thread::remember_told(record.request, record.connection);
+        *rest.told = found.who;
     }
-    Some(())
 }
 
 /// The formats of interest begin with `%V` (a pointer to a string), with `%*s` (a length, then a pointer), or with a
@@ -146,35 +179,27 @@ fn describe_arguments(record: &mut Attempt, [first, second]: [u64; 2]) {
 }
 
 #[inline(always)]
-fn describe_socket(record: &mut Attempt, sk: u64) {
-    if let Some(blank) = BLANK_CONNECTION.get(0) {
-        kernel::copy_struct(&mut record.socket, &blank.facts);
-    }
-    if sk == 0 {
+fn describe_socket(record: &mut Attempt, head: &mut Head, sk: u64) {
+    let connection = if sk == 0 { None } else { connection::get_current(sk) };
+    let Some(connection) = connection else {
+        if let Some(blank) = BLANK_CONNECTION.get(0) {
+            kernel::copy_struct(&mut record.socket, &blank.facts);
+        }
+        if sk != 0 {
+            connection::complete(&mut record.socket, head, sk, 0);
+        }
         return;
-    }
-    let mut peer = 0;
-    if let Some(connection) = connection::get_current(sk) {
-        connection.failed = 1;
-        connection.told = 1;
-        kernel::copy_struct(&mut record.socket, &connection.facts);
-        peer = connection.peer;
-    }
-    connection::complete(&mut record.socket, sk, peer);
+    };
+    connection.failed = 1;
+    connection.told = 1;
+    kernel::copy_struct(&mut record.socket, &connection.facts);
+    connection::complete(&mut record.socket, head, sk, connection.peer);
 }
 
-/// This thread's buffer, as a record of type `T`.
+/// A buffer as a record of type `T`.
 #[inline(always)]
-fn scratch<'a, T>() -> Option<&'a mut T> {
+fn as_record<T>(bytes: &mut [u8; size_of::<Request>()]) -> &mut T {
     const { assert!(size_of::<T>() <= size_of::<Request>()) };
-    let tid = task::tid();
-    if SCRATCH.get_ptr(&tid).is_none() {
-        let _ = SCRATCH.insert(&tid, BLANK.get(0)?, 0);
-    }
-    let buffer = SCRATCH.get_ptr_mut(&tid);
-    if buffer.is_none() {
-        emit::count_loss(loss::NO_BUFFER);
-    }
-    // SAFETY: map memory, large and aligned enough, that only this thread uses; any bytes are a valid record.
-    buffer.map(|buffer| unsafe { &mut *buffer.cast::<T>() })
+    // SAFETY: large enough, and aligned as the thread's entry, in which it follows words; any bytes are a valid record.
+    unsafe { &mut *bytes.as_mut_ptr().cast::<T>() }
 }

@@ -48,7 +48,21 @@ pub fn copy_bytes<const N: usize>(to: &mut [u8; N], from: u64, len: u64) -> u16 
 #[inline(always)]
 pub fn copy_ngx_str<const N: usize>(to: &mut [u8; N], address: u64) -> u16 {
     match read::<[u64; 2]>(address) {
-        Some([len, data]) if len < 1 << 16 => copy_bytes(to, data, len),
-        _ => 0,
+        Some([len, data]) => copy_text(to, len, data),
+        None => 0,
     }
+}
+
+/// Copies the text of an `ngx_str_t` whose members are known.
+#[inline(always)]
+pub fn copy_text<const N: usize>(to: &mut [u8; N], len: u64, data: u64) -> u16 {
+    if len < 1 << 16 { copy_bytes(to, data, len) } else { 0 }
+}
+
+/// Copies `N` bytes; whether all of them could be read.
+#[inline(always)]
+pub fn copy<const N: usize>(to: &mut [u8; N], from: u64) -> bool {
+    // SAFETY: `to` is N writable bytes, the helper checks `from`.
+    from != 0
+        && unsafe { generated::bpf_probe_read_user(to.as_mut_ptr().cast(), N as u32, from as *const _) == 0 }
 }

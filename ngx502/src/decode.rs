@@ -67,7 +67,7 @@ pub fn decode(bytes: &[u8], texts: &impl Texts) -> Result<Decoded, DecodeError> 
         wire::KIND_REQUEST => {
             Body::Request(Box::new(request(&*cut(bytes, std::mem::offset_of!(wire::Request, states))?)))
         }
-        wire::KIND_ANSWER => Body::Answer(answer(&whole(bytes)?)),
+        wire::KIND_ANSWER => Body::Answer(answer(&*cut(bytes, size_of::<wire::Answered>())?)),
         wire::KIND_LISTEN => Body::Listen(listen(&whole(bytes)?)),
         wire::KIND_FORK => {
             let fork: wire::Fork = whole(bytes)?;
@@ -158,12 +158,13 @@ fn request(wire: &wire::Request) -> Request {
 }
 
 fn answer(wire: &wire::Answer) -> Answer {
+    let wire::Answer { answered, last } = wire;
     Answer {
-        key: key(Pid(wire.header.pid), wire.main, wire.main, wire.connection),
-        status: (wire.status != 0).then_some(wire.status),
-        states: wire.states_total,
-        last_state: (wire.has_last != 0).then(|| state(&wire.last)),
-        client_gone: wire.client_gone != 0,
+        key: key(Pid(answered.header.pid), answered.main, answered.main, answered.connection),
+        status: (answered.status != 0).then_some(answered.status),
+        states: answered.states_total,
+        last_state: (answered.has_last != 0).then(|| state(last)),
+        client_gone: answered.client_gone != 0,
     }
 }
 

@@ -8,10 +8,14 @@ use ngx502_common::{
 };
 
 use crate::{
-    chatter, emit,
-    maps::TRACED,
+    chatter,
+    descriptor::sock_of_connection,
+    emit,
     report::{self, Call},
-    request, stack, task, thread, user,
+    request::{self, Build},
+    stack,
+    thread::{self, Thread},
+    user,
 };
 
 /// NGX_LOG_ERR: what is less severe than this is no failure.
@@ -67,51 +71,57 @@ fn try_special_response(ctx: &ProbeContext) -> Option<()> {
     if !(500..600).contains(&status) {
         return None;
     }
-    // SAFETY: copied at once.
-    let traced = *unsafe { TRACED.get(&task::tgid()) }?;
-    let layout = request::layout(traced.layout)?;
+    let build = request::build()?;
     let argument: u64 = ctx.arg(0)?;
-    let Some(found) = request::find(argument, layout) else {
+    let thread = thread::current()?;
+    thread.remember_error_page(argument);
+    if report::told_error_page(status as u16, argument, thread, &build) {
+        return Some(());
+    }
+    let (found, rest) = thread.parts();
+    if !found.find(argument, build.layout) {
         warn!(
             ctx,
             "an error page for {:x}, which is no request: this nginx is not laid out as expected", argument
         );
         emit::count_loss(loss::UNREADABLE);
         return None;
-    };
-    if found.line == u16::MAX {
+    }
+    if !found.has_line() {
         debug!(
             ctx,
             "the request line of {:x} was not found: method, URI and main request stay unknown", argument
         );
     }
-    thread::remember_error_page(argument);
-    report::error_page(status as u16, &found, layout, traced.layout)
+    report::error_page(status as u16, found, rest, &build);
+    Some(())
 }
 
 /// An upstream's own 502 or 504 that nginx passes on. What nginx answers itself has been reported by now.
 #[inline(always)]
 fn try_send_header(ctx: &ProbeContext) -> Option<()> {
     let argument: u64 = ctx.arg(0)?;
-    // SAFETY: copied at once.
-    let traced = *unsafe { TRACED.get(&task::tgid()) }?;
+    let build = request::build()?;
+    let thread = thread::current()?;
     // Asked first, since it also forgets: the next request may stand at the same address.
-    if thread::was_error_page(argument) {
+    if thread.was_error_page(argument) {
         return None;
     }
-    let layout = request::layout(traced.layout)?;
-    let found = request::find(argument, layout)?;
-    let status = found.status(layout);
-    if found.upstream == 0 || !(status == BAD_GATEWAY || status == GATEWAY_TIMEOUT) {
+    let (found, rest) = thread.parts();
+    if !found.find(argument, build.layout) {
         return None;
     }
-    report::error_page(status, &found, layout, traced.layout)
+    let status = found.status(build.layout);
+    if !found.has_upstream(build.layout) || !(status == BAD_GATEWAY || status == GATEWAY_TIMEOUT) {
+        return None;
+    }
+    report::error_page(status, found, rest, &build);
+    Some(())
 }
 
 #[inline(always)]
 fn try_connection_error(ctx: &ProbeContext) -> Option<()> {
-    // SAFETY: copied at once.
-    let traced = *unsafe { TRACED.get(&task::tgid()) }?;
+    let build = request::build()?;
     let connection: u64 = ctx.arg(0)?;
     let call = Call {
         via: VIA_CONNECTION_ERROR,
@@ -120,14 +130,19 @@ fn try_connection_error(ctx: &ProbeContext) -> Option<()> {
         text: ctx.arg(2)?,
         arguments: [0; 2],
     };
-    let layout = request::layout(traced.layout)?;
+    let thread = thread::current()?;
     // `c->data` is the request for a connection to an upstream, new or taken from the pool.
-    let found = request::find(user::word(connection), layout)?;
-    if found.client == connection || found.upstream == 0 {
+    let request = user::word(connection);
+    let (found, rest) = thread.parts();
+    if !found.find(request, build.layout)
+        || found.who.client == connection
+        || !found.has_upstream(build.layout)
+    {
         return None;
     }
-    thread::remember_report(call.text, call.errno);
-    report::attempt(&call, &found, request::sock_of_connection(connection, layout), layout, traced.layout)
+    report::attempt(&call, found, sock_of_connection(connection, build.layout), rest, &build);
+    thread.remember_report(call.text, call.errno);
+    Some(())
 }
 
 #[inline(always)]
@@ -144,7 +159,7 @@ fn try_ssl_error(ctx: &ProbeContext) -> Option<()> {
         text: ctx.arg(3)?,
         arguments: [0; 2],
     };
-    report_log(&call, log)
+    report_log(&call, log, thread::current()?, &request::build()?)
 }
 
 #[inline(always)]
@@ -158,27 +173,24 @@ fn try_log_error_core(ctx: &ProbeContext) -> Option<()> {
     // was chosen by a branch.
     let (log, a2, a3, a4, a5): (u64, u64, u64, u64, u64) =
         (ctx.arg(1)?, ctx.arg(2)?, ctx.arg(3)?, ctx.arg(4)?, ctx.arg(5)?);
-    // SAFETY: copied at once.
-    let traced = *unsafe { TRACED.get(&task::tgid()) }?;
-    let layout = request::layout(traced.layout)?;
+    let build = request::build()?;
     let (errno, text, arguments) =
-        if layout.log_core_has_file == 0 { (a2, a3, [a4, a5]) } else { (a3, a4, [a5, 0]) };
+        if build.layout.log_core_has_file == 0 { (a2, a3, [a4, a5]) } else { (a3, a4, [a5, 0]) };
     let call = Call { via: VIA_LOG, level: level as u8, errno: errno as i32, text, arguments };
-    if thread::was_reported(call.text, call.errno) {
+    let thread = thread::current()?;
+    if thread.was_reported(call.text, call.errno) {
         return None;
     }
-    report_log(&call, log)
+    report_log(&call, log, thread, &build)
 }
 
 #[inline(always)]
-fn report_log(call: &Call, log: u64) -> Option<()> {
-    // SAFETY: copied at once.
-    let traced = *unsafe { TRACED.get(&task::tgid()) }?;
-    let layout = request::layout(traced.layout)?;
-    let found = request::find(request::of_log(log, layout), layout)?;
+fn report_log(call: &Call, log: u64, thread: &mut Thread, build: &Build<'_>) -> Option<()> {
+    let (found, rest) = thread.parts();
     // auth_request's own words come from the main request, which has no upstream of its own yet.
-    if found.upstream == 0 {
+    if !found.find_logged(log, build.layout) || !found.has_upstream(build.layout) {
         return None;
     }
-    report::attempt(call, &found, found.upstream_sock(layout), layout, traced.layout)
+    report::attempt(call, found, found.upstream_sock(build.layout), rest, build);
+    Some(())
 }

@@ -10,7 +10,7 @@ use crate::{
     emit, filter,
     kernel::{self, offset},
     maps::{BINARIES, HOLDERS, TRACED},
-    task,
+    task, thread,
 };
 
 /// The low bits of an exit code: a signal number.
@@ -80,6 +80,9 @@ fn known_binary(binprm: u64) -> Option<KnownBinary> {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let task: u64 = ctx.arg(0);
+    if task::is_traced() {
+        thread::ended();
+    }
     let signal = kernel::read_or(task, offset!(task_signal), 0u64);
     // The last thread need not be the leader.
     if kernel::read_or(signal, offset!(signal_live), 1i32) != 0 {

@@ -11,8 +11,8 @@ use crate::{
     hooks::listen,
     kernel::{self, offset},
     latency,
-    maps::{CLOSED, TRACED},
-    task,
+    maps::TRACED,
+    task, thread,
 };
 
 const ESTABLISHED: i32 = 1;
@@ -146,20 +146,13 @@ pub fn keep(connection: &mut Connection, sk: u64) {
     // An answer came and nothing broke: an error page that is about it all the same (a bad header) has its text in
     // the error log, unless that hides it. And what an attempt has told of needs no second word.
     let well = connection.facts.first_byte_at != 0 && connection.facts.errno == 0;
-    if (well || connection.told != 0) && !log_hides() {
+    // SAFETY: read at once. A worker that is ending is not in the table any more, and answers nobody.
+    let hides = unsafe { TRACED.get(&task::tgid()) }.map(|traced| traced.log_hides != 0);
+    if hides.is_none() || (hides == Some(false) && (well || connection.told != 0)) {
         return;
     }
-    let tid = task::tid();
-    if CLOSED.insert(&tid, &connection.facts, 0).is_ok()
-        && let Some(kept) = CLOSED.get_ptr_mut(&tid)
-    {
-        // SAFETY: the entry belongs to this thread.
-        connection::complete(unsafe { &mut *kept }, sk, connection.peer);
+    if let Some(thread) = thread::current() {
+        kernel::copy_struct(&mut thread.closed, &connection.facts);
+        connection::complete(&mut thread.closed, &mut thread.head, sk, connection.peer);
     }
-}
-
-#[inline(always)]
-fn log_hides() -> bool {
-    // SAFETY: read at once.
-    unsafe { TRACED.get(&task::tgid()) }.is_some_and(|traced| traced.log_hides != 0)
 }

@@ -8,11 +8,10 @@ use ngx502_common::event::{CLOSE_ABORT, CLOSE_FIN, CLOSE_NEVER_ACCEPTED};
 
 use crate::{
     connection::{self, AF_UNIX},
-    emit,
+    descriptor, emit,
     hooks::state,
     kernel::{self, offset},
-    maps::THREADS,
-    request, task, thread,
+    task, thread,
 };
 
 /// `int __sys_connect(int fd, struct sockaddr __user *uservaddr, int addrlen)`
@@ -32,15 +31,13 @@ pub fn sys_connect_enter(ctx: ProbeContext) -> u32 {
 /// The return of `__sys_connect`: an AF_UNIX connect is over by then, whichever way.
 #[kretprobe]
 pub fn sys_connect_exit(ctx: RetProbeContext) -> u32 {
-    let Some(thread) = THREADS.get_ptr_mut(&task::tid()) else { return 0 };
-    // SAFETY: the entry belongs to this thread.
-    let thread = unsafe { &mut *thread };
+    let Some(thread) = thread::existing() else { return 0 };
     if thread.connect_at == 0 {
         return 0;
     }
     let result: i32 = ctx.ret();
     let began = core::mem::replace(&mut thread.connect_at, 0);
-    let sk = request::sock_of_fd(thread.connect_fd);
+    let sk = descriptor::sock_of_fd(thread.connect_fd);
     if sk != 0
         && connection::family(sk) == AF_UNIX
         && let Some(connection) = connection::begin_unix(sk)

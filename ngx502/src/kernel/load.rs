@@ -202,18 +202,16 @@ impl Kernel {
             .context("more different nginx binaries than ngx502 has room for (256)")
     }
 
-    /// Traces a process with the layout at `index`; `log_hides` when its error log hides the text of failures.
+    /// Traces a process.
     ///
     /// # Errors
     /// When the map is full.
-    pub fn trace(&mut self, pid: u32, index: u32, log_hides: bool) -> Result<()> {
+    pub fn trace(&mut self, pid: u32, traced: Traced) -> Result<()> {
         // The slot first: without it the programs do not look at the table.
         self.worker_slots
             .set(worker_slot(pid), 1, 0)
             .context("cannot tell the BPF programs of an nginx process")?;
-        self.traced
-            .insert(pid, Traced { layout: index, log_hides: u32::from(log_hides) }, 0)
-            .context("more nginx processes than ngx502 has room for (16384)")
+        self.traced.insert(pid, traced, 0).context("more nginx processes than ngx502 has room for (16384)")
     }
 
     /// Ceases to trace a process.
@@ -223,8 +221,7 @@ impl Kernel {
     }
 
     /// Traces processes that execute `file`, from then on: those of `anyone`, or only those that were traced before.
-    pub fn know_binary(&mut self, file: FileKey, index: u32, log_hides: bool, anyone: bool) {
-        let traced = Traced { layout: index, log_hides: u32::from(log_hides) };
+    pub fn know_binary(&mut self, file: FileKey, traced: Traced, anyone: bool) {
         let known = KnownBinary { traced, anyone: u32::from(anyone), reserved: 0 };
         if let Err(error) = self.binaries.insert(file, known, 0) {
             log::debug!("file {file:?}: {error}");

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, Metadata},
     io::Read as _,
+    ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -238,6 +239,14 @@ impl Binary {
             None => rest.get(..MAX_TEXT)?,
         };
         (!text.is_empty()).then(|| text.into())
+    }
+
+    /// From the first to the last virtual address of the read-only segments: what lies there [`Binary::text_at`] reads.
+    pub fn texts(&self) -> Range<u64> {
+        let read_only = || self.segments.iter().filter(|segment| !segment.bytes.is_empty());
+        let from = read_only().map(|segment| segment.vaddr).min();
+        let to = read_only().map(|segment| segment.vaddr.saturating_add(segment.bytes.len() as u64)).max();
+        from.unwrap_or(0)..to.unwrap_or(0)
     }
 
     /// The virtual address in the file of the first occurrence of some bytes in the read-only segments.

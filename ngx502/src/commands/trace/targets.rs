@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use aya::programs::uprobe::UProbeLinkId;
 use bstr::BString;
+use ngx502_common::config::Traced;
 
 use self::logs::Chatter;
 pub(in crate::commands) use self::logs::LIMIT as LOG_LIMIT;
@@ -44,9 +45,25 @@ struct Target {
 /// A traced process.
 struct Member {
     id: BinaryId,
-    /// Run-time address minus address in the file.
-    bias: u64,
+    /// Run-time address minus address in the file; `None` where its memory map could not be read.
+    bias: Option<u64>,
     serves: bool,
+}
+
+impl Target {
+    /// What the kernel is told of a process of this binary.
+    fn traced(&self, bias: Option<u64>) -> Traced {
+        let texts = bias.map_or(0..0, |bias| {
+            let texts = self.binary.texts();
+            texts.start.wrapping_add(bias)..texts.end.wrapping_add(bias)
+        });
+        Traced {
+            layout: self.index,
+            log_hides: u32::from(self.log_hides),
+            texts_from: texts.start,
+            texts_to: texts.end,
+        }
+    }
 }
 
 /// See the module.
@@ -185,7 +202,7 @@ impl Targets {
         let Some(Member { id, bias, .. }) = self.members.get(&parent) else { return };
         let member = Member { id: *id, bias: *bias, serves: true };
         let Some(target) = self.binaries.get(id) else { return };
-        if let Err(error) = kernel.trace(child.0, target.index, target.log_hides) {
+        if let Err(error) = kernel.trace(child.0, target.traced(*bias)) {
             log::warn!("nginx {child} is not traced: {error:#}");
         }
         self.members.insert(child, member);
@@ -249,20 +266,20 @@ impl Targets {
             return None;
         }
         let target = self.binaries.get(&nginx.id)?;
-        if let Err(error) = kernel.trace(pid.0, target.index, target.log_hides) {
+        let bias = load_bias(pid, &target.binary);
+        if bias.is_none() {
+            log::warn!(
+                "the memory map of nginx {pid} cannot be read; its log texts come from its memory instead"
+            );
+        }
+        if let Err(error) = kernel.trace(pid.0, target.traced(bias)) {
             log::warn!("nginx {pid} is not traced: {error:#}");
             self.refused += 1;
             return None;
         }
-        let bias = load_bias(pid, &target.binary).unwrap_or_else(|| {
-            log::warn!(
-                "the memory map of nginx {pid} cannot be read; its log texts come from its memory instead"
-            );
-            0
-        });
         self.members.insert(pid, Member { id: nginx.id, bias, serves: nginx.role.serves() });
         let version = target.binary.version.as_ref().map(ToString::to_string);
-        if log_level(pid, &target.binary, bias).is_some_and(hides_failures) {
+        if bias.and_then(|bias| log_level(pid, &target.binary, bias)).is_some_and(hides_failures) {
             self.log_hides(pid, kernel);
         }
         let worker = WorkerInfo {
@@ -316,9 +333,10 @@ impl Targets {
             }
             probes.push(*program);
         }
-        kernel.know_binary(id.key(), index, false, self.selected.is_empty());
         let (log_hides, log_unread) = (false, false);
-        self.binaries.insert(id, Target { binary, index, probes, deferred, log_hides, log, log_unread, exe });
+        let target = Target { binary, index, probes, deferred, log_hides, log, log_unread, exe };
+        kernel.know_binary(id.key(), target.traced(None), self.selected.is_empty());
+        self.binaries.insert(id, target);
         Ok(())
     }
 }
@@ -326,6 +344,6 @@ impl Targets {
 impl Texts for Targets {
     fn text(&self, worker: Pid, address: u64) -> Option<BString> {
         let member = self.members.get(&worker)?;
-        self.binaries.get(&member.id)?.binary.text_at(address.wrapping_sub(member.bias))
+        self.binaries.get(&member.id)?.binary.text_at(address.wrapping_sub(member.bias?))
     }
 }

@@ -94,16 +94,16 @@ impl Targets {
     /// Attaches what tells of failures without their text, and has more kept of each connection.
     fn do_without_text(&mut self, id: BinaryId, kernel: &mut Kernel) {
         let Some(target) = self.binaries.get_mut(&id).filter(|target| !target.log_hides) else { return };
-        let members: Vec<_> =
-            self.members.iter().filter(|(_, member)| member.id == id).map(|(pid, _)| *pid).collect();
-        let Some(first) = members.first() else { return };
+        let members = || self.members.iter().filter(|(_, member)| member.id == id);
+        let Some((first, _)) = members().next() else { return };
         target.log_hides = true;
-        for pid in &members {
-            if let Err(error) = kernel.trace(pid.0, target.index, true) {
+        for (pid, member) in members() {
+            if let Err(error) = kernel.trace(pid.0, target.traced(member.bias)) {
                 log::debug!("nginx {pid}: {error:#}");
             }
         }
-        kernel.know_binary(id.key(), target.index, true, self.selected.is_empty());
+        // Where a process that is yet to come will have the executable is not known.
+        kernel.know_binary(id.key(), target.traced(None), self.selected.is_empty());
         let path = format!("/proc/{first}/exe");
         for (program, offset) in target.deferred.drain(..) {
             if let Err(error) = kernel.attach_uprobe(program, Path::new(&path), offset) {
