@@ -13,6 +13,12 @@ pub enum Refusal {
          Run it with sudo; before Linux 6.16 CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE suffice"
     )]
     Privileges(u64),
+    /// Lockdown that forbids what the probes live on.
+    #[error(
+        "this kernel is in lockdown for confidentiality, which forbids every BPF program to read kernel memory; so \
+         nothing can be explained. Boot it with lockdown=integrity, or without"
+    )]
+    LockedDown,
     /// No BTF.
     #[error(
         "this kernel shows no type information at {path} ({reason}); without it the probes cannot find their way in \
@@ -24,6 +30,9 @@ pub enum Refusal {
         reason: btf_rs::Error,
     },
 }
+
+/// The kernel's lockdown modes, the one in force in brackets.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -70,6 +79,10 @@ pub fn check() -> Result<btf::KernelTypes, Refusal> {
     }
     for shortcoming in shortcomings(capabilities) {
         log::warn!("{shortcoming}");
+    }
+    // Where the file cannot be read, the kernel's own refusal tells.
+    if std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]")) {
+        return Err(Refusal::LockedDown);
     }
     btf::KernelTypes::from_file(Path::new(btf::VMLINUX)).map_err(|reason| Refusal::NoTypes { reason })
 }

@@ -40,21 +40,24 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("degraded::tracing-capabilities-and-ptrace", || told(tracing_capabilities_and_ptrace())),
     ];
     // What cannot be had without booting for it is no test elsewhere.
-    match lockdown().as_deref() {
-        Some("integrity") => trials.push(Trial::test("degraded::lockdown", || told(locked_for_integrity()))),
-        Some("confidentiality") => {
-            trials.push(Trial::test("degraded::lockdown", || told(locked_for_confidentiality())));
-        }
-        _ => {}
+    let booted_with = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if let Some(mode) = booted_with.split_whitespace().find_map(|word| word.strip_prefix("lockdown=")) {
+        let mode = mode.to_owned();
+        trials.push(Trial::test("degraded::lockdown", move || told(locked_down(&mode))));
     }
     trials
 }
 
-/// The kernel's lockdown mode: the word in brackets.
-fn lockdown() -> Option<String> {
-    let text = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
-    let (_, rest) = text.split_once('[')?;
-    Some(rest.split_once(']')?.0.to_owned())
+/// Locked down for integrity, nothing is lost: reading the kernel's memory is allowed. For confidentiality, it is not.
+fn locked_down(mode: &str) -> Result<()> {
+    let modes = fs::read_to_string("/sys/kernel/security/lockdown").context("no lockdown in this kernel")?;
+    ensure!(modes.contains(&format!("[{mode}]")), "the kernel is not locked down for {mode}: {modes}");
+    match mode {
+        "integrity" => locked_for_integrity(),
+        _ => {
+            refuses(Command::new(program()), &["trace", "--duration", "1s"], &["lockdown", "confidentiality"])
+        }
+    }
 }
 
 /// A command of ours that runs with nothing but these capabilities, as the root user all the same.
@@ -214,14 +217,9 @@ fn tracing_capabilities_and_ptrace() -> Result<()> {
     Ok(())
 }
 
-/// Reading the kernel's memory is allowed, so nothing is lost.
 fn locked_for_integrity() -> Result<()> {
     let signals = diagnosis(Command::new(program()))?;
     let lacking: Vec<_> = missing(&signals).filter(|name| *name != "icmp-error").collect();
     ensure!(lacking.is_empty(), "without {lacking:?}");
     explains(|| Ok(Command::new(program())))
-}
-
-fn locked_for_confidentiality() -> Result<()> {
-    refuses(Command::new(program()), &["trace", "--duration", "1s"], &["lockdown", "confidentiality"])
 }
