@@ -83,7 +83,9 @@ impl Errand {
         let tests = quote(&tests.to_string_lossy());
         match choice {
             Choice::OfTheKernel => {
-                script += &tests;
+                // Bullseye's AppArmor compiles profiles for an older kernel, which had no rules for the network.
+                script += "case $(cat /etc/debian_version) in 11*) old='--skip policy::apparmor' ;; esac\n";
+                script += &format!("{tests} $old");
                 SKIPPED.iter().for_each(|name| script += &format!(" --skip {name}"));
                 script.push('\n');
             }
