@@ -58,8 +58,11 @@ const UNBUFFERED: &str =
     "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_request_buffering off;";
 const POOL: &str = "keepalive 8;";
 
+/// nginx 1.29.7 and later keep connections to upstreams unless told otherwise.
+const CLOSED: &str = "proxy_http_version 1.0; proxy_set_header Connection close;";
+
 const SHORT: Route =
-    Route { name: "", peers: &[], upstream: "", location: "", ask: Ask::Get, connections: None };
+    Route { name: "", peers: &[], upstream: "", location: CLOSED, ask: Ask::Get, connections: None };
 const POOLED: Route = Route { upstream: POOL, location: KEPT, connections: Some(1), ..SHORT };
 
 const TCP_SHORT: Route = Route { name: "tcp-short", peers: &[Peer::tcp(Behaviour::SlowAnswer)], ..SHORT };
