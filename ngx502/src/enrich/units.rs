@@ -98,7 +98,7 @@ fn parse(answer: &[u8], asleep: u64) -> Vec<FailedUnit> {
 mod tests {
     use super::*;
 
-    /// As systemd 252 answered.
+    /// In the form of systemd 252's answers; the first block is a recorded one.
     const ANSWER: &[u8] = b"Result=exit-code\nExecMainCode=1\nExecMainStatus=78\nId=php8.2-fpm.service\n\
         InactiveEnterTimestampMonotonic=4401187573\n\nResult=oom-kill\nExecMainCode=2\nExecMainStatus=9\n\
         Id=app.service\nInactiveEnterTimestampMonotonic=0\n";
