@@ -1,0 +1,268 @@
+//! What only the live machine knows, looked up at the start or when a request failed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bstr::BString;
+use serde::{Deserialize, Serialize};
+
+use super::{Endpoint, Nanos, Pid, ProcessRef, Queue};
+
+/// What /proc knew of a living process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// Which.
+    pub process: ProcessRef,
+    /// Parent.
+    pub parent: Pid,
+    /// The executable's path in its own root.
+    pub exe: Option<BString>,
+    /// The command line, arguments joined by spaces, at most 256 bytes; hostile.
+    pub command: BString,
+    /// systemd unit, e.g. `php8.2-fpm.service`.
+    pub unit: Option<String>,
+    /// Container id (64 hexadecimal digits) or name.
+    pub container: Option<String>,
+    /// Cgroup path.
+    pub cgroup: Option<String>,
+    /// Effective uid.
+    pub uid: u32,
+}
+
+/// Who listens at one place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointInfo {
+    /// The place that was asked for.
+    pub endpoint: Endpoint,
+    /// In this network namespace.
+    pub netns: u32,
+    /// The listeners that a connect to it reaches, with every process that holds them. Empty: nobody listens.
+    pub listeners: Vec<ListenerInfo>,
+    /// Listeners a human would compare with; only filled when nobody listens.
+    pub near: Vec<NearListener>,
+    /// AF_UNIX: what is at the path. `None` for TCP.
+    pub path: Option<PathKind>,
+    /// Looked up because an attempt failed (true) or part of the start snapshot (false).
+    pub asked: bool,
+    /// When the descriptors that name the holders were read: who was born later may hold a listener unnamed. 0 when
+    /// unknown.
+    #[serde(default)]
+    pub holders_at: Nanos,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerInfo {
+    /// Where it is bound.
+    pub bound: Endpoint,
+    /// Socket inode; 0 when unknown.
+    pub inode: u64,
+    /// Its accept queue.
+    pub queue: Option<Queue>,
+    /// Every process that has it open.
+    pub holders: Vec<ProcessRef>,
+    /// Whether each holder was asleep in accept/epoll (false) or all were running or blocked elsewhere (true).
+    pub all_busy: Option<bool>,
+}
+
+/// A listener near the place that nobody listens at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NearListener {
+    /// Where it is bound.
+    pub bound: Endpoint,
+    /// In which network namespace.
+    pub netns: u32,
+    /// Who holds it.
+    pub process: ProcessRef,
+    /// Why it is near.
+    pub why: Nearness,
+}
+
+/// Why a listener is worth comparing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nearness {
+    /// The same port on another address.
+    SamePort,
+    /// The same port in another network namespace.
+    OtherNamespace,
+    /// A socket in the same directory.
+    SameDirectory,
+    /// The same program that listened there before, elsewhere.
+    SameProgram,
+}
+
+/// What a socket's path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathKind {
+    /// Nothing there.
+    Missing,
+    /// A socket.
+    Socket,
+    /// Something else.
+    Other,
+    /// It could not be looked at.
+    Unknown,
+}
+
+/// The walk of a path as a worker with its uid, gid and groups, in its mount namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathWalk {
+    /// The worker it was walked for.
+    pub worker: Pid,
+    /// The whole path.
+    pub path: BString,
+    /// The worker's file-system uid, gid and supplementary groups, user name when known.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// The worker's user name.
+    pub user: Option<String>,
+    /// The first component that refuses the worker, if the permission bits refuse at all.
+    pub refused: Option<RefusedAt>,
+    /// The first component that does not exist.
+    pub missing: Option<BString>,
+    /// Active LSMs (`/sys/kernel/security/lsm`), and the worker's own label where it has one.
+    pub lsm: Option<String>,
+}
+
+/// The path component that says no.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusedAt {
+    /// Absolute path up to and including the component.
+    pub path: BString,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Owner's and group's names when known.
+    pub owner: Option<String>,
+    /// Group name.
+    pub group: Option<String>,
+    /// Permission bits, e.g. 0o660.
+    pub mode: u32,
+    /// True: search permission on a directory; false: write permission on the socket.
+    pub search: bool,
+}
+
+/// The kernel's own route look-up (RTM_GETROUTE) towards an upstream, in a worker's network namespace and as its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteLookup {
+    /// The worker.
+    pub worker: Pid,
+    /// Towards.
+    pub to: IpAddr,
+    /// In this network namespace.
+    pub netns: u32,
+    /// What it answered: EACCES is a prohibit route, EHOSTUNREACH an unreachable one, EINVAL a blackhole, ENETUNREACH
+    /// none at all. `None`: there is a route.
+    pub errno: Option<i32>,
+}
+
+/// What may refuse a worker's socket(2) or connect(2): security modules, seccomp, BPF programs of its cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guards {
+    /// The worker.
+    pub worker: Pid,
+    /// `/sys/kernel/security/lsm`: `capability,landlock,apparmor`; `None` where it cannot be read.
+    pub modules: Option<String>,
+    /// The mandatory policy that the worker runs under.
+    pub confinement: Option<Confinement>,
+    /// Whether a seccomp filter is loaded; `None` where the kernel does not say.
+    pub seccomp: Option<bool>,
+    /// BPF programs that decide about TCP connects in its cgroup and those above; `None` where the kernel does not say.
+    pub cgroup_programs: Option<u32>,
+}
+
+/// A security module's hold on a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// `apparmor`, `selinux`, `smack`.
+    pub module: String,
+    /// The process's label (`/proc/PID/attr/current`); hostile.
+    pub label: String,
+    /// Whether the module refuses what the label forbids, or only reports it; `None` where it does not say.
+    pub enforced: Option<bool>,
+}
+
+/// A service that failed and was not started again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedUnit {
+    /// `php8.2-fpm.service`.
+    pub unit: String,
+    /// systemd's word: `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, `watchdog`, `start-limit-hit`, …
+    pub result: String,
+    /// The exit status of its main process; `None` when that did not exit by itself.
+    pub exit_status: Option<i32>,
+    /// When it failed.
+    pub at: Option<Nanos>,
+}
+
+/// Descriptor limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The worker.
+    pub worker: Pid,
+    /// RLIMIT_NOFILE soft limit.
+    pub nofile: u64,
+    /// Open descriptors at that moment.
+    pub open: u64,
+    /// fs.file-max.
+    pub file_max: u64,
+    /// Files open on the system (`fs.file-nr`).
+    pub file_used: u64,
+}
+
+/// Local ports towards one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// Towards.
+    pub remote: SocketAddr,
+    /// In this network namespace.
+    pub netns: u32,
+    /// `net.ipv4.ip_local_port_range`.
+    pub low: u16,
+    /// Its end, inclusive.
+    pub high: u16,
+    /// Sockets towards `remote` with a local port in the range, TIME_WAIT included.
+    pub used: u32,
+}
+
+/// The server's side of a connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerSocket {
+    /// nginx's socket ([`Socket::id`]).
+    pub of: u64,
+    /// False: it waits in the accept queue, or nobody holds it.
+    pub accepted: Option<bool>,
+    /// Who holds it.
+    pub holders: Vec<ProcessRef>,
+    /// Unread bytes in its receive queue.
+    pub unread: Option<u32>,
+}
+
+/// The memory cgroup that limits an OOM victim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLimit {
+    /// The victim.
+    pub victim: ProcessRef,
+    /// The cgroup with the smallest limit on the way up, below the hierarchy's root.
+    pub cgroup: String,
+    /// Its limit in bytes.
+    pub limit_bytes: u64,
+    /// What it uses, after the kill.
+    pub usage_bytes: Option<u64>,
+}
+
+/// An nginx process under trace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Which.
+    pub process: ProcessRef,
+    /// Executable path in its root.
+    pub exe: BString,
+    /// `nginx/1.22.1`.
+    pub version: Option<String>,
+    /// Container id.
+    pub container: Option<String>,
+}

@@ -1,0 +1,165 @@
+//! Sockets and listeners, as the kernel tells of them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bstr::BString;
+use serde::{Deserialize, Serialize};
+
+use super::{Nanos, ProcessRef};
+
+/// One end of a connection on this host, as the kernel saw it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Socket {
+    /// `struct sock *`: an identity, not to be followed.
+    pub id: u64,
+    /// Inode number of the network namespace; 0 when unknown.
+    pub netns: u32,
+    /// Addresses.
+    pub ends: Ends,
+    /// `TCP_*` state number at that moment (1 ESTABLISHED, 2 SYN_SENT, 7 CLOSE, 8 CLOSE_WAIT, 10 LISTEN).
+    pub state: u8,
+    /// When connect(2) began.
+    pub connect_at: Option<Nanos>,
+    /// When the connection was established.
+    pub established_at: Option<Nanos>,
+    /// When nginx last began to send a request on it.
+    pub sent_at: Option<Nanos>,
+    /// When the first byte of the current response arrived.
+    pub first_byte_at: Option<Nanos>,
+    /// When the peer's FIN arrived.
+    pub fin_at: Option<Nanos>,
+    /// When the peer's RST arrived.
+    pub reset_at: Option<Nanos>,
+    /// When the other end sent a RST, where that end is on this host.
+    #[serde(default)]
+    pub reset_sent_at: Option<Nanos>,
+    /// The socket's error or connect(2)'s, as the kernel reported it first; `None` for none.
+    pub errno: Option<i32>,
+    /// ICMP (type, code) that ended the connect, where one did.
+    pub icmp: Option<(u8, u8)>,
+    /// Retransmitted segments seen, SYNs included.
+    pub retransmits: u32,
+    /// Bytes received and acknowledged over its life (`tcp_sock`).
+    pub bytes_received: Option<u64>,
+    /// Bytes that the peer acknowledged.
+    pub bytes_acked: Option<u64>,
+    /// Requests that nginx has sent on it, this one included; more than 1 means that a pooled connection was reused.
+    /// 0 when not counted.
+    pub requests: u32,
+    /// The accept queue of the listener at the moment of a failed AF_UNIX connect.
+    pub queue: Option<Queue>,
+    /// Whether a process had accepted the server's end; `None` when unknown.
+    pub accepted: Option<bool>,
+    /// Who closed or reset the other end, where that end is on this host and was seen.
+    pub closer: Option<Closer>,
+    /// The process that last received on the other end, seen where no hook tells who closes it. That it closed or
+    /// died afterwards is a match in time.
+    #[serde(default)]
+    pub owner: Option<ProcessRef>,
+}
+
+/// The two ends of a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Ends {
+    /// TCP.
+    Tcp {
+        /// nginx's end.
+        local: SocketAddr,
+        /// The upstream's end.
+        remote: SocketAddr,
+    },
+    /// AF_UNIX stream; the path as bound by the server (starts with NUL when abstract, empty when unknown).
+    Unix {
+        /// The server's path.
+        path: BString,
+    },
+}
+
+/// An accept queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Connections waiting for accept(2).
+    pub length: u32,
+    /// The backlog, as listen(2) and somaxconn made it. The queue is full when `length > limit`.
+    pub limit: u32,
+}
+
+/// The process in whose context the other end of a connection was closed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Closer {
+    /// The closing process.
+    pub process: ProcessRef,
+    /// When.
+    pub at: Nanos,
+    /// How.
+    pub how: CloseKind,
+    /// The task was exiting (PF_EXITING): the close is a consequence of its death.
+    pub exiting: bool,
+    /// `task->exit_code` at that moment: signal in the low 7 bits, status in bits 8–15.
+    pub exit_code: i32,
+    /// Cgroup v2 id of the task; 0 or 1 when the host has no unified hierarchy.
+    pub cgroup: u64,
+}
+
+/// How the other end went away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CloseKind {
+    /// FIN: close(2) or shutdown(2).
+    #[default]
+    Closed,
+    /// RST, since data was unread, or by SO_LINGER 0.
+    Aborted,
+    /// It was still in the accept queue when its listener closed.
+    NeverAccepted,
+    /// `ss -K` or another administrator's abort.
+    Destroyed,
+}
+
+/// A listening socket opened or closed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listen {
+    /// True: 7 → 10; false: 10 → 7, the last holder let it go.
+    pub open: bool,
+    /// `struct sock *`.
+    pub id: u64,
+    /// Inode number of its network namespace; 0 when unknown.
+    pub netns: u32,
+    /// Where.
+    pub endpoint: Endpoint,
+    /// In whose context.
+    pub process: ProcessRef,
+    /// That task was exiting, so its death closed the socket.
+    pub exiting: bool,
+    /// Its exit code then.
+    pub exit_code: i32,
+    /// The backlog, for `open`.
+    pub backlog: u32,
+}
+
+/// A place to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// TCP address; unspecified for a wildcard.
+    Tcp(SocketAddr),
+    /// AF_UNIX path; starts with NUL when abstract.
+    Unix(BString),
+}
+
+impl Endpoint {
+    /// Whether a connect to `self` would reach a listener bound to `bound` (wildcards, IPv4-mapped addresses).
+    pub fn reaches(&self, bound: &Endpoint) -> bool {
+        match (self, bound) {
+            (Endpoint::Unix(a), Endpoint::Unix(b)) => a == b,
+            (Endpoint::Tcp(a), Endpoint::Tcp(b)) => {
+                let (want, have) = (a.ip().to_canonical(), b.ip().to_canonical());
+                let wildcard = match b.ip() {
+                    IpAddr::V4(ip) => ip.is_unspecified() && want.is_ipv4(),
+                    // A dual-stack wildcard takes both families unless IPV6_V6ONLY was set, which is rare.
+                    IpAddr::V6(ip) => ip.is_unspecified(),
+                };
+                a.port() == b.port() && (want == have || wildcard)
+            }
+            _ => false,
+        }
+    }
+}
