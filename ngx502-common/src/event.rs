@@ -231,8 +231,8 @@ pub struct Attempt {
     pub action_copy: [u8; 48],
     /// `u->peer.name`.
     pub peer: [u8; PEER_MAX],
-    /// Padding, 0.
-    pub reserved: [u8; 4],
+    /// 1: the probe could not read the name; its address is in the first eight bytes of `peer`.
+    pub peer_unread: u32,
     /// The first string argument.
     pub detail: [u8; DETAIL_MAX],
     /// Host header.
@@ -262,12 +262,12 @@ pub struct State {
     pub status: u16,
     /// Length of `peer`; 0 without one.
     pub peer_len: u16,
-    /// Padding, 0.
-    pub reserved: u32,
+    /// 1: the probe could not read the name; its address is in the first eight bytes of `peer`.
+    pub peer_unread: u32,
     /// Name; cut.
     pub peer: [u8; PEER_MAX],
     /// Padding, 0.
-    pub reserved2: [u8; 4],
+    pub reserved: [u8; 4],
 }
 
 /// nginx answers with its own error page.
@@ -316,8 +316,8 @@ pub struct Request {
     pub closed: SocketFacts,
     /// `u->peer.name`.
     pub peer: [u8; PEER_MAX],
-    /// Padding, 0.
-    pub reserved2: [u8; 4],
+    /// 1: the probe could not read the name; its address is in the first eight bytes of `peer`.
+    pub peer_unread: u32,
     /// Host header.
     pub host: [u8; 128],
     /// Client address.

@@ -34,7 +34,7 @@ pub fn error_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<
     let layout = build.layout;
     let record: &mut Request = as_record(rest.record);
     record.told = 0;
-    record.peer_len = found.peer(&mut record.peer, layout);
+    (record.peer_len, record.peer_unread) = found.peer(&mut record.peer, layout);
     record.host_len = found.host(&mut record.host, layout);
     record.client_len = found.address(&mut record.client, layout);
     record.line_len = found.line(&mut record.line);
@@ -51,6 +51,7 @@ pub fn told_error_page(status: u16, request: u64, thread: &mut Thread, build: &B
     }
     let record: &mut Request = as_record(rest.record);
     record.told = 1;
+    record.peer_unread = 0;
     (record.peer_len, record.host_len, record.client_len, record.line_len) = (0, 0, 0, 0);
     finish_page(status, found, rest, build);
     true
@@ -69,7 +70,6 @@ fn finish_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<'_>
     record.has_upstream = u8::from(found.has_upstream(build.layout));
     record.has_cache = u8::from(found.has_cache(build.layout));
     record.reserved = [0; 2];
-    record.reserved2 = [0; 4];
     found.copy_states(record, build.layout);
     record.closed.id = 0;
     if rest.closed.id != 0 {
@@ -141,9 +141,8 @@ pub fn attempt(call: &Call, found: &Found, sk: u64, rest: Rest<'_>, build: &Buil
         record.action_len = user::copy_str(&mut record.action_copy, record.action);
     }
     record.index = found.state_count(layout);
-    record.reserved = [0; 4];
     describe_arguments(record, call.arguments);
-    record.peer_len = found.peer(&mut record.peer, layout);
+    (record.peer_len, record.peer_unread) = found.peer(&mut record.peer, layout);
     record.host_len = found.host(&mut record.host, layout);
     record.client_len = found.address(&mut record.client, layout);
     record.line_len = found.line(&mut record.line);

@@ -218,14 +218,13 @@ impl Found {
         user::copy_text(to, self.line.word(METHOD), self.line.word(METHOD + 8))
     }
 
-    /// Copies `u->peer.name`.
+    /// Copies `u->peer.name`; see [`user::copy_peer_name`].
     #[inline(always)]
-    pub fn peer<const N: usize>(&self, to: &mut [u8; N], layout: &NginxLayout) -> u16 {
+    pub fn peer<const N: usize>(&self, to: &mut [u8; N], layout: &NginxLayout) -> (u16, u32) {
         if self.upstream_at == 0 {
-            return 0;
+            return (0, 0);
         }
-        let name = self.upstream.word(layout.peer_name);
-        if name == 0 { 0 } else { user::copy_ngx_str(to, name) }
+        user::copy_peer_name(to, self.upstream.word(layout.peer_name))
     }
 
     /// `r->headers_out.status`; 0 when the layout is not known.

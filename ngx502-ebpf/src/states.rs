@@ -59,7 +59,6 @@ pub fn copy(state: &mut State, at: u64, size: u64, block: &mut StateBlock, layou
         _ => -1,
     };
     let name = if readable { block.word(layout.state_peer) } else { 0 };
-    state.peer_len = if name == 0 { 0 } else { user::copy_ngx_str(&mut state.peer, name) };
-    state.reserved = 0;
-    state.reserved2 = [0; 4];
+    (state.peer_len, state.peer_unread) = user::copy_peer_name(&mut state.peer, name);
+    state.reserved = [0; 4];
 }

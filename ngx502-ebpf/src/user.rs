@@ -53,6 +53,20 @@ pub fn copy_ngx_str<const N: usize>(to: &mut [u8; N], address: u64) -> u16 {
     }
 }
 
+/// A peer's name: its length, and 1 where only its address could be had. In an upstream with a `zone` names are in
+/// shared memory, of which a worker sees a page only once it has touched it; user space can read it all the same.
+#[inline(always)]
+pub fn copy_peer_name<const N: usize>(to: &mut [u8; N], address: u64) -> (u16, u32) {
+    if address == 0 {
+        return (0, 0);
+    }
+    let len = copy_ngx_str(to, address);
+    if len == 0 {
+        to[..8].copy_from_slice(&address.to_ne_bytes());
+    }
+    (len, u32::from(len == 0))
+}
+
 /// Copies the text of an `ngx_str_t` whose members are known.
 #[inline(always)]
 pub fn copy_text<const N: usize>(to: &mut [u8; N], len: u64, data: u64) -> u16 {

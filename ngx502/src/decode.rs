@@ -48,6 +48,9 @@ pub enum DecodeError {
 pub trait Texts {
     /// The text at `address` in the executable of `worker`; `None` when it is not there.
     fn text(&self, worker: Pid, address: u64) -> Option<BString>;
+
+    /// What the `ngx_str_t` at `address` in the memory of `worker` says; `None` when it cannot be read.
+    fn string(&self, worker: Pid, address: u64) -> Option<BString>;
 }
 
 /// Decodes one record.
@@ -64,10 +67,11 @@ pub fn decode(bytes: &[u8], texts: &impl Texts) -> Result<Decoded, DecodeError> 
         wire::KIND_ATTEMPT => {
             Body::Attempt(Box::new(attempt(&*cut(bytes, std::mem::offset_of!(wire::Attempt, line))?, texts)))
         }
-        wire::KIND_REQUEST => {
-            Body::Request(Box::new(request(&*cut(bytes, std::mem::offset_of!(wire::Request, states))?)))
-        }
-        wire::KIND_ANSWER => Body::Answer(answer(&*cut(bytes, size_of::<wire::Answered>())?)),
+        wire::KIND_REQUEST => Body::Request(Box::new(request(
+            &*cut(bytes, std::mem::offset_of!(wire::Request, states))?,
+            texts,
+        ))),
+        wire::KIND_ANSWER => Body::Answer(answer(&*cut(bytes, size_of::<wire::Answered>())?, texts)),
         wire::KIND_LISTEN => Body::Listen(listen(&whole(bytes)?)),
         wire::KIND_FORK => {
             let fork: wire::Fork = whole(bytes)?;
@@ -128,7 +132,7 @@ fn attempt(wire: &wire::Attempt, texts: &impl Texts) -> Attempt {
         } else {
             resolve(wire.action, &wire.action_copy, wire.action_len)
         },
-        peer: text(&wire.peer, wire.peer_len),
+        peer: name(&wire.peer, wire.peer_len, wire.peer_unread, worker, texts),
         request_line: text(&wire.line, wire.line_len),
         host: text(&wire.host, wire.host_len),
         client: text(&wire.client, wire.client_len),
@@ -137,10 +141,12 @@ fn attempt(wire: &wire::Attempt, texts: &impl Texts) -> Attempt {
     }
 }
 
-fn request(wire: &wire::Request) -> Request {
-    let states = wire.states.iter().take(wire.states_len as usize).map(state).collect();
+fn request(wire: &wire::Request, texts: &impl Texts) -> Request {
+    let worker = Pid(wire.header.pid);
+    let told = wire.states.iter().take(wire.states_len as usize);
+    let states = told.map(|wire| state(wire, worker, texts)).collect();
     Request {
-        key: key(Pid(wire.header.pid), wire.request, wire.main, wire.connection),
+        key: key(worker, wire.request, wire.main, wire.connection),
         subrequest: subrequest(wire.request, wire.main),
         status: wire.status,
         request_line: text(&wire.line, wire.line_len),
@@ -150,20 +156,21 @@ fn request(wire: &wire::Request) -> Request {
         has_upstream: wire.has_upstream != 0,
         has_cache: wire.has_cache != 0,
         states: (wire.states_total > 0).then_some(states),
-        peer: text(&wire.peer, wire.peer_len),
+        peer: name(&wire.peer, wire.peer_len, wire.peer_unread, worker, texts),
         closed: socket(&wire.closed).map(Box::new),
         answer_follows: wire.answer_follows != 0,
         log_unread: false,
     }
 }
 
-fn answer(wire: &wire::Answer) -> Answer {
+fn answer(wire: &wire::Answer, texts: &impl Texts) -> Answer {
     let wire::Answer { answered, last } = wire;
+    let worker = Pid(answered.header.pid);
     Answer {
-        key: key(Pid(answered.header.pid), answered.main, answered.main, answered.connection),
+        key: key(worker, answered.main, answered.main, answered.connection),
         status: (answered.status != 0).then_some(answered.status),
         states: answered.states_total,
-        last_state: (answered.has_last != 0).then(|| state(last)),
+        last_state: (answered.has_last != 0).then(|| state(last, worker, texts)),
         client_gone: answered.client_gone != 0,
     }
 }
@@ -177,7 +184,7 @@ fn subrequest(request: u64, main: u64) -> Option<u64> {
     (main != 0 && main != request).then_some(request)
 }
 
-fn state(wire: &wire::State) -> State {
+fn state(wire: &wire::State, worker: Pid, texts: &impl Texts) -> State {
     let milliseconds = |value: i64| u32::try_from(value).ok();
     let bytes = |value: i64| u64::try_from(value).ok();
     State {
@@ -187,7 +194,7 @@ fn state(wire: &wire::State) -> State {
         response_ms: milliseconds(wire.response_ms),
         bytes_received: bytes(wire.bytes_received),
         bytes_sent: bytes(wire.bytes_sent),
-        peer: text(&wire.peer, wire.peer_len),
+        peer: name(&wire.peer, wire.peer_len, wire.peer_unread, worker, texts),
     }
 }
 
@@ -312,6 +319,14 @@ fn process(wire: &wire::Process) -> ProcessRef {
 fn text(bytes: &[u8], len: u16) -> Option<BString> {
     let len = usize::from(len).min(bytes.len());
     (len > 0).then(|| BString::from(&bytes[..len]))
+}
+
+/// A peer's name, of which the probe may have left no more than the address.
+fn name(bytes: &[u8], len: u16, unread: u32, worker: Pid, texts: &impl Texts) -> Option<BString> {
+    match bytes.first_chunk() {
+        Some(address) if unread == 1 => texts.string(worker, u64::from_ne_bytes(*address)),
+        _ => text(bytes, len),
+    }
 }
 
 /// A path ends at its NUL; an abstract one begins with it and has a length.

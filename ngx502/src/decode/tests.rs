@@ -9,6 +9,20 @@ impl Texts for OneText {
     fn text(&self, _worker: Pid, address: u64) -> Option<BString> {
         (address == 0x1000).then(|| BString::from("connect() failed"))
     }
+
+    fn string(&self, worker: Pid, address: u64) -> Option<BString> {
+        (worker == Pid(42) && address == 0x2000).then(|| BString::from("backend"))
+    }
+}
+
+#[test]
+fn a_name_that_the_probe_could_not_read_is_read_by_its_address() {
+    let mut attempt = wire_attempt();
+    attempt.peer_unread = 1;
+    attempt.peer[..8].copy_from_slice(&0x2000_u64.to_ne_bytes());
+    assert_eq!(decoded_attempt(attempt.as_bytes()).peer, Some("backend".into()));
+    attempt.peer[..8].copy_from_slice(&0x3000_u64.to_ne_bytes());
+    assert_eq!(decoded_attempt(attempt.as_bytes()).peer, None);
 }
 
 fn header(kind: u16) -> wire::Header {

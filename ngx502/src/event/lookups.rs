@@ -231,7 +231,7 @@ pub struct Ports {
 /// The server's side of a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerSocket {
-    /// nginx's socket ([`Socket::id`]).
+    /// nginx's socket ([`super::Socket::id`]).
     pub of: u64,
     /// False: it waits in the accept queue, or nobody holds it.
     pub accepted: Option<bool>,

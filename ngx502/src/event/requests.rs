@@ -101,7 +101,7 @@ pub struct Request {
     pub closed: Option<Box<Socket>>,
     /// Whether an [`Answer`] will follow (the client's socket is watched).
     pub answer_follows: bool,
-    /// Whether the tracer had ceased to read this nginx's log, for it says too much (see [`Body::Notice`]).
+    /// Whether the tracer had ceased to read this nginx's log, for it says too much (see [`super::Body::Notice`]).
     #[serde(default)]
     pub log_unread: bool,
 }

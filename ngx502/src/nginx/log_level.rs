@@ -1,10 +1,8 @@
 //! How talkative a running nginx's error log is.
 
-use std::fs::File;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::FileExt as _;
 
-use super::Binary;
+use super::{Binary, memory::Memory};
 use crate::event::Pid;
 
 /// `cycle->log`, after `conf_ctx` and `pool`: the same in every release and fork (`src/core/ngx_cycle.h`).
@@ -30,13 +28,8 @@ pub fn is_debug(level: u64) -> bool {
 /// The level of the main `error_log`, 1 (emerg) to 8 (debug) or a debug mask beyond, read from the process's memory;
 /// locations may have others. `None` when it cannot be read, or is no level.
 pub fn log_level(pid: Pid, binary: &Binary, bias: u64) -> Option<u64> {
-    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
-    let word = |address: u64| {
-        let mut bytes = [0; 8];
-        memory.read_exact_at(&mut bytes, address).ok()?;
-        Some(u64::from_le_bytes(bytes))
-    };
-    let cycle = word(binary.cycle?.wrapping_add(bias))?;
-    let log = word(cycle.checked_add(CYCLE_LOG)?)?;
-    word(log).filter(|level| (1..=DEBUG).contains(level) || DEBUG_MASKS.contains(level))
+    let memory = Memory::of(pid)?;
+    let cycle = memory.word(binary.cycle?.wrapping_add(bias))?;
+    let log = memory.word(cycle.checked_add(CYCLE_LOG)?)?;
+    memory.word(log).filter(|level| (1..=DEBUG).contains(level) || DEBUG_MASKS.contains(level))
 }

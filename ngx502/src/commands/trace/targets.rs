@@ -20,7 +20,9 @@ use crate::{
         load::Kernel,
         providers::{FOR_HIDDEN_LOGS, LOG, PASSTHROUGH, UPROBES},
     },
-    nginx::{Binary, BinaryId, NginxProcess, discover, hides_failures, layout, load_bias, log_level},
+    nginx::{
+        Binary, BinaryId, NginxProcess, discover, hides_failures, layout, load_bias, log_level, string_at,
+    },
 };
 
 /// An nginx executable with its probes.
@@ -345,5 +347,9 @@ impl Texts for Targets {
     fn text(&self, worker: Pid, address: u64) -> Option<BString> {
         let member = self.members.get(&worker)?;
         self.binaries.get(&member.id)?.binary.text_at(address.wrapping_sub(member.bias?))
+    }
+
+    fn string(&self, worker: Pid, address: u64) -> Option<BString> {
+        string_at(worker, address)
     }
 }
