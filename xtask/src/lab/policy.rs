@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::wait;
 
@@ -73,6 +74,8 @@ impl ConnectBan {
     }
 
     fn attach(&self) -> Result<()> {
+        // Before 5.11 programs count against this limit. Later they do not, and raising it may be forbidden.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let load = Load {
             kind: SOCK_ADDR,
             instructions: SAY_NO.len() as u32,
