@@ -41,6 +41,8 @@ kernel_layout! {
     sk_err,
     /// `sock.sk_socket`.
     sk_socket,
+    /// `sock.sk_type`.
+    sk_type,
     /// `sock.sk_ack_backlog`.
     sk_ack_backlog,
     /// `sock.sk_max_ack_backlog`.

@@ -25,6 +25,8 @@ pub const KIND_SIGNAL: u16 = 7;
 pub const KIND_OOM: u16 = 8;
 /// [`Exec`] follows.
 pub const KIND_EXEC: u16 = 9;
+/// [`ListenUnix`] follows.
+pub const KIND_LISTEN_UNIX: u16 = 10;
 
 /// [`Attempt::via`]: `ngx_log_error_core`.
 pub const VIA_LOG: u8 = 0;
@@ -358,7 +360,7 @@ pub struct Answer {
     pub last: State,
 }
 
-/// A socket began or ceased to listen.
+/// A socket began or ceased to listen; sent alone for TCP, else as the beginning of [`ListenUnix`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
@@ -377,7 +379,7 @@ pub struct Listen {
     pub local: [u8; 16],
     /// Bound port, host byte order.
     pub port: u16,
-    /// AF_INET 2, AF_INET6 10.
+    /// AF_UNIX 1, AF_INET 2, AF_INET6 10.
     pub family: u16,
     /// 1: opened; 0: closed.
     pub open: u8,
@@ -389,6 +391,21 @@ pub struct Listen {
     pub exit_code: i32,
     /// Padding, 0.
     pub reserved2: u32,
+}
+
+/// The same of an AF_UNIX stream socket, with the path that it is bound to.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+pub struct ListenUnix {
+    /// Which socket, in whose context; without an address.
+    pub listen: Listen,
+    /// `sun_path`; begins with NUL when abstract.
+    pub path: [u8; 112],
+    /// Length of `path`.
+    pub path_len: u16,
+    /// Padding, 0.
+    pub reserved: [u8; 6],
 }
 
 /// A process forked.
@@ -500,6 +517,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Request, line) == 72 + 360 + 168 * STATES_MAX + 120 + 176);
     assert!(size_of::<Answer>() == 16 + 16 + 8 + 168);
     assert!(size_of::<Listen>() == 16 + 8 + 32 + 8 + 16 + 8 + 8);
+    assert!(size_of::<ListenUnix>() == size_of::<Listen>() + 112 + 8);
     assert!(size_of::<Exit>() == 16 + 32 + 8 + 16);
     assert!(size_of::<Signal>() == 16 + 64 + 16 + 16);
     assert!(size_of::<Oom>() == 16 + 64 + 16 + 8 + 192);

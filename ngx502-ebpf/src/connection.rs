@@ -231,7 +231,7 @@ fn complete_unix(facts: &mut SocketFacts, sk: u64) {
     if peer == 0 {
         return;
     }
-    unix_path(facts, peer);
+    facts.path_len = unix_path(&mut facts.path, peer);
     let state = kernel::read_or(peer, offset!(skc_state), 0u8);
     // A released peer (TCP_CLOSE) has lost its socket, accepted or not.
     if state == ESTABLISHED {
@@ -239,18 +239,20 @@ fn complete_unix(facts: &mut SocketFacts, sk: u64) {
     }
 }
 
-/// Copies the path that a unix socket is bound to; an accepted one shares its listener's.
+/// Copies the path that a unix socket is bound to, and returns its length, 0 for none; an accepted socket shares its
+/// listener's.
 #[inline(always)]
-pub fn unix_path(facts: &mut SocketFacts, sk: u64) {
+pub fn unix_path(to: &mut [u8; 112], sk: u64) -> u16 {
     let address = kernel::read_or(sk, offset!(unix_addr), 0u64);
     if address == 0 {
-        return;
+        return 0;
     }
     let len = kernel::read_or(address, offset!(unix_address_len), 0u32) as u64;
-    if len > SUN_PATH {
-        let path = address + u64::from(offset!(unix_address_name)) + SUN_PATH;
-        facts.path_len = kernel::copy_bytes::<112, SUN_PATH_MAX>(&mut facts.path, path, len - SUN_PATH);
+    if len <= SUN_PATH {
+        return 0;
     }
+    let path = address + u64::from(offset!(unix_address_name)) + SUN_PATH;
+    kernel::copy_bytes::<112, SUN_PATH_MAX>(to, path, len - SUN_PATH)
 }
 
 /// Notes who closes the other end of a connection, in the closer's own context; the first one counts.

@@ -40,7 +40,7 @@ pub fn identify_path(connection: &mut Connection, sk: u64) {
     if peer == 0 {
         return;
     }
-    connection::unix_path(&mut connection.facts, peer);
+    connection.facts.path_len = connection::unix_path(&mut connection.facts.path, peer);
     let mut hash = FNV_OFFSET;
     for word in connection.facts.path.chunks_exact(8) {
         let mut bytes = [0; 8];

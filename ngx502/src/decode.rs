@@ -73,6 +73,7 @@ pub fn decode(bytes: &[u8], texts: &impl Texts) -> Result<Decoded, DecodeError> 
         ))),
         wire::KIND_ANSWER => Body::Answer(answer(&*cut(bytes, size_of::<wire::Answered>())?, texts)),
         wire::KIND_LISTEN => Body::Listen(listen(&whole(bytes)?)),
+        wire::KIND_LISTEN_UNIX => Body::Listen(listen_unix(&whole(bytes)?)),
         wire::KIND_FORK => {
             let fork: wire::Fork = whole(bytes)?;
             Body::Fork { parent: process(&fork.parent), child: process(&fork.child) }
@@ -268,6 +269,10 @@ fn listen(wire: &wire::Listen) -> Listen {
         exit_code: wire.exit_code,
         backlog: wire.backlog,
     }
+}
+
+fn listen_unix(wire: &wire::ListenUnix) -> Listen {
+    Listen { endpoint: Endpoint::Unix(unix_path(&wire.path, wire.path_len)), ..listen(&wire.listen) }
 }
 
 fn exit(wire: &wire::Exit) -> Exit {

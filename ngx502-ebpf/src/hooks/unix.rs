@@ -1,4 +1,4 @@
-//! AF_UNIX connections, on kernels with kprobes. Elsewhere nginx's own words and enrichment take their place.
+//! AF_UNIX connections and the end of listeners, on kernels with kprobes. Elsewhere nginx's own words and enrichment take their place.
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe},
@@ -9,10 +9,13 @@ use ngx502_common::event::{CLOSE_ABORT, CLOSE_FIN, CLOSE_NEVER_ACCEPTED};
 use crate::{
     connection::{self, AF_UNIX},
     descriptor, emit,
-    hooks::state,
+    hooks::{listen, state},
     kernel::{self, offset},
     task, thread,
 };
+
+/// TCP_LISTEN, also of AF_UNIX.
+const LISTEN: u8 = 10;
 
 /// `int __sys_connect(int fd, struct sockaddr __user *uservaddr, int addrlen)`
 #[kprobe]
@@ -59,9 +62,12 @@ pub fn sys_connect_exit(ctx: RetProbeContext) -> u32 {
 pub fn unix_release_sock(ctx: ProbeContext) -> u32 {
     let (Some(sk), Some(embryo)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
     let peer = kernel::read_or(sk, offset!(unix_peer), 0u64);
-    if peer != 0
-        && let Some(connection) = connection::get(peer)
-    {
+    if peer == 0 {
+        // Still the state that it ends in.
+        if kernel::read_or(sk, offset!(skc_state), 0u8) == LISTEN {
+            listen::unix_changed(sk, 0, 0);
+        }
+    } else if let Some(connection) = connection::get(peer) {
         let unread = kernel::read_or(sk, offset!(sk_receive_qlen), 0u32) > 0;
         let how = match (embryo as u32, unread) {
             (0, true) => CLOSE_ABORT,

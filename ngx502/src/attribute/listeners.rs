@@ -1,11 +1,12 @@
 //! Who listens where, with every process that shares the socket, and how the last listener of a place ended.
 //!
-//! A listener is gone when its last holder is gone; the kernel says so with a `Listen` record for TCP, and the last
-//! holder's exit says so for AF_UNIX.
+//! A listener is gone when its last holder is gone; the kernel says so with a `Listen` record, and where no hook tells of
+//! AF_UNIX sockets, the last holder's exit says so.
 
 use bstr::BString;
 
 use super::bounded::Bounded;
+use super::ended_names::EndedNames;
 use super::processes::same;
 use crate::event::{Endpoint, EndpointInfo, Listen, Nanos, Pid, ProcessRef};
 
@@ -97,6 +98,7 @@ pub(super) struct Listeners {
     gone: Bounded<Place, Vec<Gone>>,
     /// Socket paths that lead through symbolic links, to where they lead.
     aliases: Bounded<BString, Endpoint>,
+    ended_names: EndedNames,
     /// Where each process holds a listener. May name too many places, never too few.
     held: Bounded<Pid, Vec<Place>>,
 }
@@ -107,13 +109,18 @@ impl Listeners {
             live: Bounded::new(PLACES),
             gone: Bounded::new(PLACES),
             aliases: Bounded::new(PLACES),
+            ended_names: EndedNames::new(),
             held: Bounded::new(HOLDERS),
         }
     }
 
     /// How many places were forgotten.
     pub(super) fn evicted(&self) -> u64 {
-        self.live.evicted() + self.gone.evicted() + self.aliases.evicted() + self.held.evicted()
+        self.live.evicted()
+            + self.gone.evicted()
+            + self.aliases.evicted()
+            + self.ended_names.evicted()
+            + self.held.evicted()
     }
 
     /// Living listeners that a connect to `endpoint` reaches.
@@ -147,6 +154,12 @@ impl Listeners {
     /// `path` leads to `resolved` in the worker's root: listeners are known by the latter.
     pub(super) fn alias(&mut self, path: &BString, resolved: &BString) {
         self.aliases.insert(path.clone(), Endpoint::Unix(resolved.clone()));
+    }
+
+    /// The path of a listener that ended and may have been at `endpoint` by another name.
+    pub(super) fn ended_alike(&self, endpoint: &Endpoint) -> Option<&BString> {
+        let names = &self.ended_names;
+        names.alike(endpoint).or_else(|| names.alike(self.resolved(endpoint)))
     }
 
     fn resolved<'a>(&'a self, endpoint: &'a Endpoint) -> &'a Endpoint {
@@ -362,6 +375,7 @@ impl Listeners {
     }
 
     fn bury(&mut self, gone: Gone) {
+        self.ended_names.add(&gone.bound);
         let key = place(&gone.bound);
         let mut there = self.gone.remove(&key).unwrap_or_default();
         push(&mut there, gone);

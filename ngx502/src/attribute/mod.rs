@@ -8,6 +8,7 @@
 mod attempt;
 mod bounded;
 mod cause;
+mod ended_names;
 mod hidden;
 mod listeners;
 mod named;

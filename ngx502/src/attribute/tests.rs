@@ -257,4 +257,5 @@ mod evidence;
 mod flow;
 mod supervisors;
 mod symptoms;
+mod unix_listen;
 mod unseen;

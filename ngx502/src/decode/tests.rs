@@ -102,6 +102,23 @@ fn abstract_and_mapped_addresses_keep_their_meaning() {
 }
 
 #[test]
+fn an_af_unix_listener_is_told_with_its_path() {
+    let mut wire = wire::ListenUnix::new_zeroed();
+    wire.listen.header = header(wire::KIND_LISTEN_UNIX);
+    wire.listen.open = 1;
+    wire.listen.backlog = 128;
+    wire.path[..7].copy_from_slice(b"/run/x\0");
+    wire.path_len = 7;
+    let Ok(Decoded::Record(Record { body: Body::Listen(found), .. })) = decode(wire.as_bytes(), &OneText)
+    else {
+        panic!("not a listener")
+    };
+    assert_eq!((found.endpoint, found.open, found.backlog), (Endpoint::Unix("/run/x".into()), true, 128));
+    let cut = &wire.as_bytes()[..size_of::<wire::Listen>()];
+    assert!(matches!(decode(cut, &OneText), Err(DecodeError::TooShort { .. })));
+}
+
+#[test]
 fn too_few_bytes_and_unknown_kinds_are_errors() {
     assert_eq!(decode(&[1, 2, 3], &OneText), Err(DecodeError::TooShort { kind: 0, got: 3, needs: 16 }));
     assert_eq!(decode(header(99).as_bytes(), &OneText), Err(DecodeError::UnknownKind(99)));

@@ -23,6 +23,7 @@ pub fn resolve(types: &KernelTypes) -> KernelLayout {
         net_inum: at("net", "ns.inum"),
         sk_err: at("sock", "sk_err"),
         sk_socket: at("sock", "sk_socket"),
+        sk_type: at("sock", "sk_type"),
         sk_ack_backlog: at("sock", "sk_ack_backlog"),
         sk_max_ack_backlog: at("sock", "sk_max_ack_backlog"),
         sk_receive_qlen: at("sock", "sk_receive_queue.qlen"),

@@ -125,6 +125,14 @@ pub const SIGNALS: &[Signal] = &[
         without: "times to the first byte come from nginx, in whole milliseconds",
     },
     Signal {
+        name: "unix-listen",
+        providers: &[Provider {
+            name: "kprobe:unix_listen",
+            programs: &[("unix_listen", Hook::Kprobe("unix_listen"))],
+        }],
+        without: "an AF_UNIX listener that came and went between two look-ups is not known: not-listening is inferred",
+    },
+    Signal {
         name: "unix-connect",
         providers: &[Provider {
             name: "kprobe:__sys_connect",
@@ -141,7 +149,8 @@ pub const SIGNALS: &[Signal] = &[
             name: "kprobe:unix_release_sock",
             programs: &[("unix_release_sock", Hook::Kprobe("unix_release_sock"))],
         }],
-        without: "who closed an AF_UNIX connection is inferred from who last received on it",
+        without: "who closed an AF_UNIX connection is inferred from who last received on it, and stopped-listening \
+                  from a look-up",
     },
 ];
 

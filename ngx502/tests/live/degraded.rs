@@ -168,7 +168,7 @@ fn no_kprobes() -> Result<()> {
     let hidden = [Hidden { folder: EVENTS, but: "uprobe" }, TRACEFS, DEBUGFS];
     let signals = diagnosis(without(&hidden, &program())?)?;
     let lacking: Vec<_> = missing(&signals).collect();
-    for name in ["unix-connect", "unix-close"] {
+    for name in ["unix-listen", "unix-connect", "unix-close"] {
         ensure!(lacking.contains(&name), "{name} has a provider: {signals:?}");
     }
     explains(|| without(&hidden, &program()))

@@ -30,6 +30,7 @@ mod policy;
 mod race;
 mod rows;
 mod tracer;
+mod unix_listen;
 mod unusable;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -68,6 +69,7 @@ fn main() {
     trials.extend(race::trials());
     trials.extend(lifecycle::trials());
     trials.extend(life::trials());
+    trials.extend(unix_listen::trials());
     trials.extend(containers::trials());
     trials.extend(degraded::trials());
     trials.extend(latency::trials());

@@ -7,7 +7,8 @@ use super::{Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::Failure;
 use crate::attribute::listeners::{End, Gone};
 use crate::attribute::verdict::{Cause, Certainty, Symptom};
-use crate::attribute::wording::{self, listener as words};
+use crate::attribute::wording;
+use crate::attribute::wording::listener::{self as words, History};
 use crate::attribute::world::World;
 use crate::event::{Endpoint, EndpointInfo, Nanos, Nearness};
 
@@ -166,8 +167,16 @@ impl Place<'_> {
             return Diagnosis::unknown(words::listens_by_now(there));
         }
         let watched = self.world.saw_every_listener(self.endpoint, self.failure.at);
-        let certainty = if watched { Certainty::Proven } else { Certainty::Inferred };
-        let summary = words::never(there, self.failure.mechanism, info.path, watched);
+        let alike = self.world.listeners.ended_alike(self.endpoint);
+        let (certainty, history) = match alike {
+            Some(path) if path.first() != Some(&b'/') => {
+                return Diagnosis::unknown(words::relative(there, path)).fix([words::check(self.endpoint)]);
+            }
+            Some(path) if watched => (Certainty::Inferred, History::Alike(path)),
+            _ if watched => (Certainty::Proven, History::Watched),
+            _ => (Certainty::Inferred, History::Unwatched),
+        };
+        let summary = words::never(there, self.failure.mechanism, info.path, history);
         let found = Diagnosis::new(Cause::NotListening, certainty, summary)
             .seen(at, "listen", words::looked_up(there))
             .fix(info.near.iter().map(words::near));

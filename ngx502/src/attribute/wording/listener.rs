@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
 
 use super::name_unit;
 use crate::attribute::named::Named;
@@ -107,12 +107,31 @@ pub(in crate::attribute) fn listens_by_now(there: &str) -> String {
     )
 }
 
-/// Nobody listens there; `watched` when every listener that came or went would have been seen.
+pub(in crate::attribute) fn relative(there: &str, path: &BString) -> String {
+    format!(
+        "nobody listens on {there}; a listener that was bound to the relative path {} ended, and whether that was this \
+         socket was not observed",
+        path.to_str_lossy()
+    )
+}
+
+/// What is known of a place between the start and the failure.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::attribute) enum History<'a> {
+    /// Every listener that came or went would have been seen.
+    Watched,
+    /// The same, and one ended at this path, which may be another name of the same socket.
+    Alike(&'a BString),
+    /// A listener may have come and gone unseen.
+    Unwatched,
+}
+
+/// Nobody listens there.
 pub(in crate::attribute) fn never(
     there: &str,
     mechanism: Symptom,
     path: Option<PathKind>,
-    watched: bool,
+    history: History<'_>,
 ) -> String {
     let what = match (mechanism, path) {
         (_, Some(PathKind::Other)) => return format!("{there} is not a socket"),
@@ -122,9 +141,14 @@ pub(in crate::attribute) fn never(
         }
         _ => format!("nobody listens on {there}"),
     };
-    match watched {
-        true => format!("{what}, and nobody listened there since tracing began"),
-        false => format!(
+    match history {
+        History::Watched => format!("{what}, and nobody listened there since tracing began"),
+        History::Alike(path) => format!(
+            "{what}, and nobody bound that name since tracing began (inferred: a listener on {} ended, and that this was \
+             not the same socket by another name was not observed)",
+            path.to_str_lossy()
+        ),
+        History::Unwatched => format!(
             "{what}; nobody listened there when tracing began, nor now (inferred: who came and went in between was not \
              observed)"
         ),
