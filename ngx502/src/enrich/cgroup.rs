@@ -5,7 +5,7 @@ use bstr::ByteSlice as _;
 /// What a process's cgroup lines say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Membership {
-    /// The innermost `*.service` or `*.scope` that is not a container's own scope.
+    /// The innermost `*.service` or `*.scope`; in a container only one of its own, not the runtime's outside.
     pub(super) unit: Option<String>,
     /// The container's id.
     pub(super) container: Option<String>,
@@ -60,13 +60,14 @@ pub(super) fn unified(text: &[u8]) -> Option<String> {
     Some(path.to_str_lossy().into_owned())
 }
 
-/// The innermost component that is a systemd service or scope, unless that scope is a container.
+/// The innermost component that is a systemd service or scope, unless a container comes first.
 fn unit(path: &str) -> Option<String> {
-    let component = path.rsplit('/').find(|component| {
-        let named = component.strip_suffix(".service").or_else(|| component.strip_suffix(".scope"));
-        named.is_some_and(|name| !name.is_empty() && container_id(component).is_none())
-    })?;
-    Some(component.to_owned())
+    let inside = path.rsplit('/').take_while(|component| container_id(component).is_none());
+    let named = |component: &&str| {
+        let name = component.strip_suffix(".service").or_else(|| component.strip_suffix(".scope"));
+        name.is_some_and(|name| !name.is_empty())
+    };
+    inside.into_iter().find(named).map(str::to_owned)
 }
 
 /// The innermost component that names a container.
@@ -118,8 +119,11 @@ mod tests {
         ] {
             let found = parse(format!("0::{path}\n").as_bytes());
             assert_eq!(found.container.as_deref(), Some(ID), "{path}");
-            assert!(found.unit.is_none_or(|unit| unit == "containerd.service"), "{path}");
+            assert_eq!(found.unit, None, "{path}");
         }
+        let within =
+            parse(format!("0::/machine.slice/libpod-{ID}.scope/system.slice/app.service\n").as_bytes());
+        assert_eq!((within.unit.as_deref(), within.container.as_deref()), (Some("app.service"), Some(ID)));
     }
 
     #[test]

@@ -11,11 +11,8 @@ use super::path::{self, Walked};
 use super::procnet;
 use super::sockets::{self, Listening, Netns};
 use crate::event::{
-    Body, Endpoint, EndpointInfo, ListenerInfo, NearListener, Nearness, PathKind, Pid, ProcessRef,
+    Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, PathKind, Pid, ProcessRef,
 };
-
-/// Near misses beyond these help nobody.
-const MAX_NEAR: usize = 8;
 
 /// The listeners of a namespace, from sock_diag, else from /proc.
 pub(super) fn table(netns: Netns) -> io::Result<Vec<Listening>> {
@@ -183,7 +180,7 @@ fn near(index: &mut Index, endpoint: &Endpoint, netns: Netns, former: &[ProcessR
         (_, Nearness::SameProgram) => 1,
         _ => 2,
     });
-    near.truncate(MAX_NEAR);
+    near.truncate(NEAR_MAX);
     near
 }
 

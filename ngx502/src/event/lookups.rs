@@ -37,7 +37,7 @@ pub struct EndpointInfo {
     pub netns: u32,
     /// The listeners that a connect to it reaches, with every process that holds them. Empty: nobody listens.
     pub listeners: Vec<ListenerInfo>,
-    /// Listeners a human would compare with; only filled when nobody listens.
+    /// Listeners a human would compare with, the nearest first and at most [`NEAR_MAX`]; only filled when nobody listens.
     pub near: Vec<NearListener>,
     /// AF_UNIX: what is at the path. `None` for TCP.
     pub path: Option<PathKind>,
@@ -63,6 +63,9 @@ pub struct ListenerInfo {
     /// Whether each holder was asleep in accept/epoll (false) or all were running or blocked elsewhere (true).
     pub all_busy: Option<bool>,
 }
+
+/// Near misses that a look-up tells at most: more help nobody.
+pub const NEAR_MAX: usize = 8;
 
 /// A listener near the place that nobody listens at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

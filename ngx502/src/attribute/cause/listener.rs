@@ -10,10 +10,13 @@ use crate::attribute::verdict::{Cause, Certainty, Symptom};
 use crate::attribute::wording;
 use crate::attribute::wording::listener::{self as words, History};
 use crate::attribute::world::World;
-use crate::event::{Endpoint, EndpointInfo, Nanos, Nearness};
+use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, NearListener, Nearness};
 
 /// How much later than the failure a record of its reason may carry its time.
 const DISORDER: u64 = 50_000_000;
+
+/// Near misses that a fix asks for one by one.
+const NEAR_SHOWN: usize = 3;
 
 /// Failed units that a fix asks for.
 const UNITS_NAMED: usize = 3;
@@ -96,7 +99,7 @@ impl Place<'_> {
         }
         let near = self.asked.into_iter().flat_map(|(_, info)| &info.near);
         let elsewhere = near.filter(|near| near.why == Nearness::SameProgram);
-        found.seen(gone.at, "listen", words::gone(&self.there)).fix(elsewhere.map(words::near))
+        found.seen(gone.at, "listen", words::gone(&self.there)).fix(nearest(elsewhere))
     }
 
     /// Whether the last listener had ended when the failure came.
@@ -179,7 +182,7 @@ impl Place<'_> {
         let summary = words::never(there, self.failure.mechanism, info.path, history);
         let found = Diagnosis::new(Cause::NotListening, certainty, summary)
             .seen(at, "listen", words::looked_up(there))
-            .fix(info.near.iter().map(words::near));
+            .fix(nearest(info.near.iter()));
         self.failed_units(found).fix([words::check(self.endpoint)])
     }
 
@@ -195,4 +198,13 @@ impl Place<'_> {
         let asked = named.iter().copied().chain(others).take(UNITS_NAMED);
         found.fix(asked.map(words::failed_unit))
     }
+}
+
+/// The nearest listeners, and how many there are beside them.
+fn nearest<'a>(near: impl Iterator<Item = &'a NearListener>) -> impl Iterator<Item = String> {
+    let near: Vec<_> = near.collect();
+    let shown = near.iter().take(NEAR_SHOWN).map(|near| words::near(near)).collect::<Vec<_>>();
+    let more = near.len().saturating_sub(NEAR_SHOWN);
+    let more = (more > 0).then(|| words::more_near(more, near.len() >= NEAR_MAX));
+    shown.into_iter().chain(more)
 }

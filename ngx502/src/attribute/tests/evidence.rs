@@ -129,3 +129,24 @@ fn an_oom_kill_names_the_last_straw_apart_from_the_victim() {
     let own = after_death(vec![Body::Oom(Oom { trigger: app.clone(), ..oom }), exit(app, 9)]);
     assert_eq!(told(&own, "oom").len(), 1);
 }
+
+#[test]
+fn three_near_misses_are_named_and_the_rest_counted() {
+    let fixes = |count: u16| {
+        let Body::Endpoint(empty) = listening(tcp(PEER), vec![], true) else { unreachable!() };
+        let near = (0..count).map(|n| NearListener {
+            bound: tcp(&format!("127.0.0.1:{}", 9001 + n)),
+            netns: 1,
+            process: process(40, "app"),
+            why: Nearness::SameProgram,
+        });
+        let asked = EndpointInfo { near: near.collect(), ..*empty };
+        let found = Trace::new().feed(Body::Endpoint(Box::new(asked))).attempt(refused()).page(502).verdict();
+        let named = found.fix.iter().filter(|fix| fix.contains("is that the upstream?")).count();
+        (named, found.fix.iter().find(|fix| fix.starts_with("and ")).map(ToString::to_string))
+    };
+    assert_eq!(fixes(3), (3, None));
+    assert_eq!(fixes(5), (3, Some("and 2 more such listeners: ss -lntxp".to_owned())));
+    let most = u16::try_from(NEAR_MAX).expect("a small number");
+    assert_eq!(fixes(most), (3, Some("and at least 5 more such listeners: ss -lntxp".to_owned())));
+}

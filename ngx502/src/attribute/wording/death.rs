@@ -47,10 +47,9 @@ pub(in crate::attribute) fn last_straw(trigger: &Named) -> Text {
 }
 
 pub(in crate::attribute) fn oom_fix(who: &ProcessFacts, memcg: Option<bool>) -> Text {
-    match (&who.unit, memcg) {
-        (_, Some(false)) => "add memory, or limit what uses most of it: ps aux --sort=-rss | head".into(),
-        (Some(unit), _) => text!["systemctl set-property ", unit, " MemoryMax=… (or use less memory)"],
-        (None, _) => "raise the cgroup's or container's memory limit, or run fewer workers".into(),
+    match memcg {
+        Some(false) => "add memory, or limit what uses most of it: ps aux --sort=-rss | head".into(),
+        _ => super::more_memory(who),
     }
 }
 

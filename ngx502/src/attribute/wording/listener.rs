@@ -174,6 +174,12 @@ pub(in crate::attribute) fn near(near: &NearListener) -> String {
     )
 }
 
+/// Near misses beyond those that are named; `cut` when the look-up stopped counting.
+pub(in crate::attribute) fn more_near(count: usize, cut: bool) -> String {
+    let least = if cut { "at least " } else { "" };
+    format!("and {least}{count} more such listeners: ss -lntxp")
+}
+
 /// Whether a unit's name begins with a word that the path contains: `php8.2-fpm.service` and `/run/php/php-fpm.sock`.
 pub(in crate::attribute) fn resembles(unit: &str, endpoint: &Endpoint) -> bool {
     let Endpoint::Unix(path) = endpoint else { return false };

@@ -36,12 +36,10 @@ pub(super) fn name(process: &ProcessFacts) -> String {
 /// `php-fpm[812] (pool www, php8.2-fpm.service)`.
 pub(super) fn name_unit(process: &ProcessFacts) -> String {
     let pool = process.pool.as_ref().map(|pool| format!("pool {pool}"));
-    let home = match (&process.unit, &process.container) {
-        (Some(unit), _) => Some(unit.to_string()),
-        (None, Some(container)) => Some(format!("container {}", container.get(..12).unwrap_or(container))),
-        (None, None) => None,
-    };
-    let known: Vec<_> = pool.into_iter().chain(home).collect();
+    let unit = process.unit.as_ref().map(|unit| unit.to_string());
+    let container = process.container.as_ref();
+    let container = container.map(|id| format!("container {}", id.get(..12).unwrap_or(id)));
+    let known: Vec<_> = pool.into_iter().chain(unit).chain(container).collect();
     match known.is_empty() {
         true => name(process),
         false => format!("{} ({})", name(process), known.join(", ")),
@@ -176,20 +174,75 @@ pub(super) fn queue(queue: &Queue) -> String {
     format!("{} waiting, limit {}", queue.length, queue.limit)
 }
 
+/// What keeps a process: whoever restarts it, and has its words.
+enum Keeper<'a> {
+    /// A systemd service.
+    Service(&'a Rc<str>),
+    /// A unit that systemd did not start, and cannot start again: a session's or `init.scope`.
+    Scope(&'a Rc<str>),
+    /// A container; a unit that is known as well is one inside.
+    Container(&'a str),
+    Nobody,
+}
+
+fn keeper(who: &ProcessFacts) -> Keeper<'_> {
+    match (&who.container, &who.unit) {
+        (Some(container), _) => Keeper::Container(container),
+        (None, Some(unit)) if is_service(unit) => Keeper::Service(unit),
+        (None, Some(unit)) => Keeper::Scope(unit),
+        (None, None) => Keeper::Nobody,
+    }
+}
+
+/// Whether a unit is one that systemctl restarts.
+fn is_service(unit: &str) -> bool {
+    unit.ends_with(".service")
+}
+
+/// A unit as a word of a command: its name comes from a control group's, and those can be anybody's.
+fn unit_word(unit: &Rc<str>) -> Text {
+    match quoted(unit) {
+        plain if *plain == **unit => text![unit],
+        quoted => quoted.into(),
+    }
+}
+
 /// How to restart a process that is gone, and where its own words are.
 pub(super) fn restart(who: &ProcessFacts) -> Vec<Text> {
-    let mut lines = Vec::new();
-    lines.extend(journal(who));
-    lines.extend(who.unit.as_ref().map(|unit| text!["systemctl restart ", unit]));
-    lines
+    let again = match keeper(who) {
+        Keeper::Service(unit) => Some(text!["systemctl restart ", &unit_word(unit)]),
+        Keeper::Scope(unit) => {
+            let comm = who.comm.to_str_lossy().into_owned();
+            Some(text![
+                "start ",
+                comm,
+                " again as it was started: ",
+                unit,
+                " is no service that systemctl restarts"
+            ])
+        }
+        Keeper::Container(_) | Keeper::Nobody => None,
+    };
+    journal(who).into_iter().chain(again).collect()
 }
 
 /// Where a process's own words are.
 pub(super) fn journal(who: &ProcessFacts) -> Option<Text> {
-    match (&who.unit, &who.container) {
-        (Some(unit), _) => Some(text!["journalctl -u ", unit, " -n 50"]),
-        (None, Some(container)) => Some(format!("docker logs --tail 50 {container}").into()),
-        (None, None) => None,
+    match keeper(who) {
+        Keeper::Service(unit) => Some(text!["journalctl -u ", &unit_word(unit), " -n 50"]),
+        Keeper::Scope(_) => Some(format!("journalctl _PID={} -n 50", who.pid).into()),
+        Keeper::Container(id) => Some(format!("docker logs --tail 50 {id}").into()),
+        Keeper::Nobody => None,
+    }
+}
+
+/// How to give a process more memory.
+pub(super) fn more_memory(who: &ProcessFacts) -> Text {
+    match keeper(who) {
+        Keeper::Service(unit) => {
+            text!["systemctl set-property ", &unit_word(unit), " MemoryMax=… (or use less memory)"]
+        }
+        _ => "raise the cgroup's or container's memory limit, or run fewer workers".into(),
     }
 }
 
@@ -238,5 +291,33 @@ mod tests {
         assert_eq!(name_unit(&who), "php-fpm[812] (pool www, php8.2-fpm.service)");
         assert_eq!(name_unit(&ProcessFacts { unit: None, pool: None, ..who }), "php-fpm[812]");
         assert_eq!(name(&ProcessFacts::default()), "process 0");
+    }
+
+    #[test]
+    fn only_a_service_is_restarted_by_systemctl() {
+        let lines = |unit: Option<&str>, container: Option<&str>| {
+            let who = ProcessFacts {
+                pid: crate::event::Pid(812),
+                comm: "app".into(),
+                unit: unit.map(Rc::from),
+                container: container.map(str::to_owned),
+                pool: None,
+            };
+            restart(&who).iter().map(Text::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(Some("app.service"), None),
+            ["journalctl -u app.service -n 50", "systemctl restart app.service"]
+        );
+        let hostile = lines(Some("a;reboot.service"), None);
+        assert_eq!(hostile[1], "systemctl restart 'a;reboot.service'");
+        for scope in ["init.scope", "session-3.scope"] {
+            let found = lines(Some(scope), None);
+            assert_eq!(found[0], "journalctl _PID=812 -n 50");
+            assert!(found.len() == 2 && !found[1].starts_with("systemctl"), "{found:?}");
+        }
+        let inside = lines(Some("app.service"), Some("0123456789abcdef"));
+        assert_eq!(inside, ["docker logs --tail 50 0123456789abcdef"]);
+        assert_eq!(lines(None, None), [""; 0]);
     }
 }
