@@ -39,8 +39,15 @@ pub(super) fn infer(world: &World, at: Nanos, request: &Request, stderr: bool) -
         found.text = "FastCGI sent in stderr what fastcgi_catch_stderr matches".into();
         return Some(found);
     }
-    (state.peer.is_some() || state.status > 0)
-        .then(|| failure(request, at, symptom(world, request, state), state))
+    if state.peer.is_none() && state.status == 0 {
+        return None;
+    }
+    let mut found = failure(request, at, symptom(world, request, state), state);
+    if found.errno.is_none() && matches!(found.symptom, Symptom::ConnectUnreachable | Symptom::ConnectDenied)
+    {
+        found.errno = found.endpoint().and_then(|endpoint| routed(world, found.worker, &endpoint));
+    }
+    Some(found)
 }
 
 /// The request without the socket that its worker closed last, where that was another attempt's.
@@ -72,12 +79,15 @@ pub(super) fn upstream_status(worker: Pid, at: Nanos, state: State) -> Failure {
 fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Failure {
     let peer = state.peer.clone().or_else(|| request.peer.clone());
     let socket = request.closed.clone().filter(|_| symptom != Symptom::NoLiveUpstreams);
+    let observed = symptom.errno_of(socket.as_deref());
+    let reset = socket.as_ref().is_some_and(|socket| socket.reset_at.is_some());
     Failure {
         at,
         worker: request.key.worker,
         symptom,
         mechanism: symptom,
-        errno: symptom.errno_of(socket.as_deref()).or(implied_errno(symptom)),
+        errno: observed.or(implied_errno(symptom)),
+        concluded: observed.is_none() && !reset && is_of_connect(symptom),
         text: Default::default(),
         detail: None,
         number: None,
@@ -88,6 +98,21 @@ fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Fai
         hidden: true,
         there: Default::default(),
     }
+}
+
+/// Whether it is an errno of connect(2) that makes the symptom, rather than nginx's timer or status.
+fn is_of_connect(symptom: Symptom) -> bool {
+    matches!(
+        symptom,
+        Symptom::ConnectRefused
+            | Symptom::ConnectUnreachable
+            | Symptom::ConnectDenied
+            | Symptom::AddressExhausted
+            | Symptom::SocketMissing
+            | Symptom::SocketRefused
+            | Symptom::SocketDenied
+            | Symptom::SocketBacklogFull
+    )
 }
 
 fn implied_errno(symptom: Symptom) -> Option<i32> {
@@ -110,7 +135,7 @@ fn symptom(world: &World, request: &Request, state: &State) -> Symptom {
         (504, None, _) if !established => Symptom::ConnectTimedOut,
         (504, ..) => Symptom::ReadTimedOut,
         (_, None, _) if established => Symptom::TlsFailed,
-        (_, None, _) => refused(world, endpoint.as_ref(), socket),
+        (_, None, _) => unconnected(world, request.key.worker, endpoint.as_ref(), socket),
         (_, Some(_), 0) => ended(socket),
         (_, Some(_), received) => match socket {
             Some(socket) if broke_off(socket) => ended(Some(socket)),
@@ -135,23 +160,39 @@ fn ended(socket: Option<&Socket>) -> Symptom {
     }
 }
 
-fn refused(world: &World, endpoint: Option<&Endpoint>, socket: Option<&Socket>) -> Symptom {
-    let unix = matches!(endpoint, Some(Endpoint::Unix(_)));
-    if let Some(errno) = socket.and_then(|socket| socket.errno) {
+/// No connection came about, and no timer ran out: what the socket or a look-up of this moment tells of it.
+fn unconnected(world: &World, worker: Pid, endpoint: Option<&Endpoint>, socket: Option<&Socket>) -> Symptom {
+    let Some(endpoint) = endpoint else { return Symptom::ConnectFailed };
+    let unix = matches!(endpoint, Endpoint::Unix(_));
+    if let Some(errno) = socket.and_then(|socket| socket.errno).or(routed(world, worker, endpoint)) {
         return connect(errno, unix);
     }
-    let fresh = |at: Nanos| at.0 + LOOKUP >= world.now.0;
-    let asked = endpoint
-        .and_then(|endpoint| world.asked(0, endpoint))
-        .filter(|(at, _)| fresh(*at))
-        .map(|(_, info)| info);
+    if socket.is_some_and(|socket| socket.reset_at.is_some()) {
+        return Symptom::ConnectRefused;
+    }
+    let asked = world.asked(0, endpoint).filter(|(at, _)| is_fresh(world, *at)).map(|(_, info)| info);
     match asked {
-        _ if !unix => Symptom::ConnectRefused,
         Some(info) if info.path == Some(PathKind::Missing) => Symptom::SocketMissing,
         // Only a full backlog keeps a connect from a listener, unless permissions do, which nginx says even then.
-        Some(info) if crowded(info) => Symptom::SocketBacklogFull,
-        _ => Symptom::SocketRefused,
+        Some(info) if unix && crowded(info) => Symptom::SocketBacklogFull,
+        // What cannot be looked at may be anything; elsewhere nobody's place refuses.
+        Some(info) if info.path == Some(PathKind::Unknown) || !info.listeners.is_empty() => {
+            Symptom::ConnectFailed
+        }
+        Some(_) if unix => Symptom::SocketRefused,
+        Some(_) => Symptom::ConnectRefused,
+        None => Symptom::ConnectFailed,
     }
+}
+
+/// The errno of a connect(2) that fails for want of a route, so that no socket is seen to connect.
+fn routed(world: &World, worker: Pid, endpoint: &Endpoint) -> Option<i32> {
+    let Endpoint::Tcp(remote) = endpoint else { return None };
+    world.route(worker, remote.ip()).filter(|(at, _)| is_fresh(world, *at))?.1.errno
+}
+
+fn is_fresh(world: &World, at: Nanos) -> bool {
+    at.0 + LOOKUP >= world.now.0
 }
 
 fn crowded(info: &EndpointInfo) -> bool {

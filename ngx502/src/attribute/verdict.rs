@@ -218,6 +218,8 @@ named_enum! {
         SocketDenied = "socket-denied",
         /// EAGAIN from a unix connect.
         SocketBacklogFull = "socket-backlog-full",
+        /// Connecting or the TLS handshake failed, and with which error is not known: nginx's text is hidden.
+        ConnectFailed = "connect-failed",
         /// EMFILE, ENFILE, or no worker_connections left.
         FdExhausted = "fd-exhausted",
         /// The TLS handshake failed.

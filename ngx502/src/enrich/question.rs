@@ -57,7 +57,14 @@ pub(super) fn of_request(request: &Request) -> Vec<Question> {
     let names = [last, request.peer.as_ref()];
     let named = names.into_iter().flatten().find_map(|name| peer_endpoint(name.as_bstr()));
     let socket = request.closed.as_deref();
-    ask(request.key.worker, named, socket.and_then(|socket| socket.errno), socket, request.status == 504)
+    let worker = request.key.worker;
+    let mut questions =
+        ask(worker, named.clone(), socket.and_then(|socket| socket.errno), socket, request.status == 504);
+    // A connect that fails for want of a route leaves no socket behind.
+    if let (Some(Endpoint::Tcp(remote)), 502, None) = (named, request.status, socket) {
+        questions.push(Question::Route(worker, remote.ip()));
+    }
+    questions
 }
 
 fn ask(

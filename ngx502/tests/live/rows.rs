@@ -16,6 +16,8 @@ const SENTINEL: &str = "refused-nobody";
 /// Rows whose text `error_log … crit` hides, and some whose text it does not.
 const UNDER_CRIT: &[&str] = &[
     "refused-nobody",
+    "unreachable-route",
+    "unreachable-no-route",
     "timed-out-queue-full",
     "socket-missing",
     "socket-stale",

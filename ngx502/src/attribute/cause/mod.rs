@@ -79,6 +79,8 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::ConnectRefused | Symptom::SocketRefused | Symptom::SocketMissing => {
             listener::diagnose(world, failure)
         }
+        Symptom::ConnectFailed => Diagnosis::unknown(wording::connection::untold(failure))
+            .fix([wording::connection::let_nginx_tell()]),
         Symptom::ConnectUnreachable => local::unreachable(world, failure),
         Symptom::ConnectDenied | Symptom::SocketDenied => denied::diagnose(world, failure),
         Symptom::AddressExhausted => local::address_exhausted(world, failure),
@@ -95,6 +97,9 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::UpstreamStatus => protocol::upstream_status(failure),
         Symptom::ResponseTruncated => Diagnosis::unknown(wording::connection::cut()),
     };
+    if failure.concluded && found.certainty == Certainty::Proven {
+        found.doubt(wording::connection::concluded());
+    }
     let text = wording::nginx_said(failure).into();
     found.evidence.push(Evidence { at: failure.at, event: "nginx", text });
     kernel_view(failure, &mut found.evidence);

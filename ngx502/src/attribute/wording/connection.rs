@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::name_unit;
+use super::{name_unit, target};
+use crate::attribute::attempt::Failure;
 use crate::attribute::named::Named;
 use crate::attribute::text::{Span, Text, text};
 use crate::attribute::verdict::{Certainty, ProcessFacts};
@@ -153,4 +154,23 @@ pub(in crate::attribute) fn several_died(there: &str, count: usize) -> String {
         "{count} processes that share the listener on {there} died as the connection ended; which one served it was not \
          observed"
     )
+}
+
+pub(in crate::attribute) fn untold(failure: &Failure) -> String {
+    let there = match failure.endpoint() {
+        Some(_) => target(failure).to_string(),
+        None => "an upstream whose name could not be read".to_owned(),
+    };
+    format!(
+        "nginx got no connection to {there}: its own words are hidden, and neither a socket nor a look-up shows whether \
+         the connect failed or the TLS handshake, and with which error"
+    )
+}
+
+pub(in crate::attribute) fn let_nginx_tell() -> &'static str {
+    "error_log /var/log/nginx/error.log error;"
+}
+
+pub(in crate::attribute) fn concluded() -> &'static str {
+    " (inferred: nginx's words are hidden, and the connect's error follows from a look-up)"
 }
