@@ -21,3 +21,4 @@ pub mod report;
 pub mod session;
 pub mod sink;
 pub mod source;
+pub mod wrap;

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Result, bail};
 
 use crate::explain::{self, Entry, Kind};
-use crate::sink::wrap::{columns, wrap};
+use crate::wrap::{columns, wrap};
 
 /// Columns that the page is laid out in, whatever the terminal: prose reads badly in wider lines.
 const WIDTH: usize = 96;

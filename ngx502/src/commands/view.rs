@@ -7,7 +7,7 @@ use crate::sink::json::JsonSink;
 use crate::sink::terminal::{Detail, TerminalOptions, TerminalSink};
 
 /// Width of text on anything but a terminal.
-const DEFAULT_WIDTH: usize = 100;
+pub(super) const DEFAULT_WIDTH: usize = 100;
 
 /// What the flags about the output amount to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl View {
     }
 }
 
-/// The terminal's columns; `None` when standard output is none.
-fn terminal_width() -> Option<usize> {
-    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+/// The terminal's columns; `None` when standard output is none: a file does not depend on where it was written.
+pub(super) fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }

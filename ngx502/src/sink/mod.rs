@@ -16,7 +16,6 @@ use crate::session::Session;
 pub mod json;
 pub mod terminal;
 pub mod time;
-pub mod wrap;
 
 #[cfg(test)]
 mod sample;

@@ -56,7 +56,7 @@ impl Tracer {
 
     /// Waits for the verdict of the request `uri`: its lines up to the empty one.
     pub(super) fn block_of(&mut self, uri: &str) -> Result<String> {
-        let mut block = self.wait_for(&format!("a verdict on {uri}"), |line| line.contains(uri))?;
+        let mut block = self.wait_for(&format!("a verdict on {uri}"), |line| is_headline(line, uri))?;
         loop {
             let line = self.wait_for("the verdict's end", |_| true)?;
             if line.is_empty() {
@@ -120,6 +120,13 @@ fn show(line: &[u8]) {
     let _ = out.write_all(line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
 }
 
+/// Whether a verdict on the request of `uri` begins with this line, which ends the URI with `…` where it is too narrow.
+fn is_headline(line: &str, uri: &str) -> bool {
+    let Some((_, rest)) = line.split_once(" GET ") else { return false };
+    let shown = rest.split(' ').next().unwrap_or_default();
+    shown == uri || shown.strip_suffix('…').is_some_and(|begin| !begin.is_empty() && uri.starts_with(begin))
+}
+
 /// A line without colours and carriage return.
 fn plain(line: &str) -> String {
     let mut text = String::new();
@@ -132,6 +139,17 @@ fn plain(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_headline_is_known_also_where_it_was_cut() {
+        let uri = "/rescued-by-retry/14";
+        assert!(is_headline("200 rescued  23:40:37.180Z  GET /rescued-by-retr…  host lab.test", uri));
+        assert!(is_headline("200 rescued  23:40:37.180Z  GET /rescued-by-retry/14", uri));
+        assert!(!is_headline("200 rescued  23:40:37.180Z  GET /rescued-by-retry/1  host lab.test", uri));
+        assert!(!is_headline("502  23:40:37.180Z  GET /refused-nob…", uri));
+        assert!(!is_headline("502  23:40:37.180Z  GET …", uri));
+        assert!(!is_headline("     a retry of /rescued-by-retry/14", uri));
+    }
 
     #[test]
     fn colours_are_taken_off() {

@@ -12,8 +12,8 @@ use crate::sink::terminal::fold::Folded;
 use crate::sink::terminal::paint::{Paint, Tone};
 use crate::sink::terminal::{Detail, TerminalOptions};
 use crate::sink::time::{Rfc3339, grouped, span};
-use crate::sink::wrap::{columns, cut, wrap};
 use crate::sink::{ErrnoName, shown_uri};
+use crate::wrap::{columns, cut, wrap};
 
 /// Columns before everything but the headline, as wide as a status and its gap.
 const INDENT: &str = "     ";
@@ -117,17 +117,16 @@ impl Block<'_> {
         if self.options.detail == Detail::Verbose {
             let _ = writeln!(self.out, "{after}");
             self.rows("", None, &format!("{method} {uri}"));
+            return;
+        }
+        let room = self.options.width.saturating_sub(columns(&before) + columns(&method) + "   ".len());
+        if columns(&uri) + columns(&after) <= room {
+            let _ = writeln!(self.out, "  {method} {uri}{after}");
         } else {
-            let taken = columns(&before) + columns(&method) + "   ".len();
-            let room = self.options.width.saturating_sub(taken);
-            match room.checked_sub(columns(&after)).filter(|&room| room >= URI_COLUMNS) {
-                Some(room) => {
-                    let _ = writeln!(self.out, "  {method} {}{after}", cut(&uri, room));
-                }
-                None => {
-                    let _ = writeln!(self.out, "  {method} {}", cut(&uri, room.max(URI_COLUMNS)));
-                    self.rows("", None, after.trim_start());
-                }
+            // The URI tells more than where the request came from.
+            let _ = writeln!(self.out, "  {method} {}", cut(&uri, room.max(URI_COLUMNS)));
+            if !after.is_empty() {
+                self.rows("", None, after.trim_start());
             }
         }
     }

@@ -7,8 +7,8 @@ use crate::session::Session;
 use crate::sink::terminal::TerminalOptions;
 use crate::sink::terminal::paint::{Paint, Tone};
 use crate::sink::time::{Rfc3339, grouped, span};
-use crate::sink::wrap::{columns, wrap};
 use crate::sink::{LatencyFacts, Quantiles, SummaryFacts, UpstreamLatency};
+use crate::wrap::{columns, wrap};
 
 /// Upstreams in the table of latencies; `ngx502 report` has them all.
 const UPSTREAMS_SHOWN: usize = 5;
@@ -74,11 +74,11 @@ fn counts(out: &mut String, title: &str, counts: &[(&str, u64)]) {
     if total == 0 {
         return;
     }
-    let _ = writeln!(out, "  {title:<22}{:>12}{:>9}", "requests", "share");
+    let _ = writeln!(out, "  {title:<20}{:>12}{:>9}", "requests", "share");
     for (name, count) in counts {
         // Per mille in integers: exact enough, and never "100.0 %" for less than all.
         let share = u128::from(*count) * 1_000 / u128::from(total);
-        let _ = writeln!(out, "  {name:<22}{:>12}{:>5}.{} %", grouped(*count), share / 10, share % 10);
+        let _ = writeln!(out, "  {name:<20}{:>12}{:>5}.{} %", grouped(*count), share / 10, share % 10);
     }
 }
 
@@ -125,9 +125,9 @@ fn heading(upstream: &UpstreamLatency) -> String {
 }
 
 fn latency_head(out: &mut String) {
-    let _ = write!(out, "  {:<22}", "latency");
-    for head in ["requests", "p50", "p90", "p99", "max"] {
-        let _ = write!(out, "{head:>12}");
+    let _ = write!(out, "  {:<20}{:>12}", "latency", "requests");
+    for head in ["p50", "p90", "p99", "max"] {
+        let _ = write!(out, "{head:>11}");
     }
     out.push('\n');
 }
@@ -135,10 +135,10 @@ fn latency_head(out: &mut String) {
 /// A row for each phase that was measured.
 fn latency(out: &mut String, latency: LatencyFacts) {
     for (phase, Quantiles { count, p50, p90, p99, max }) in phases(latency) {
-        let _ = write!(out, "    {phase:<20}{:>12}", grouped(count));
+        let _ = write!(out, "    {phase:<18}{:>12}", grouped(count));
         for value in [p50, p90, p99, max] {
             let text = span(value).to_string();
-            let _ = write!(out, "{}{text}", " ".repeat(12_usize.saturating_sub(columns(&text))));
+            let _ = write!(out, "{}{text}", " ".repeat(11_usize.saturating_sub(columns(&text))));
         }
         out.push('\n');
     }

@@ -2,8 +2,8 @@ use super::*;
 use crate::attribute::verdict::Cause;
 use crate::escape::is_deceptive;
 use crate::event::{Nanos, Pid};
-use crate::sink::wrap::columns;
 use crate::sink::{LatencyFacts, Quantiles, sample};
+use crate::wrap::columns;
 
 fn shown(options: TerminalOptions, outcomes: &[Outcome]) -> String {
     let mut out = Vec::new();
@@ -75,8 +75,8 @@ fn a_narrow_terminal_wraps_and_never_cuts_the_summary() {
          attempt 2  127.0.0.1:9000 → connect-refused
                     (ECONNREFUSED) after 85 µs → oom-killed
            -12.3 s  oom         the kernel chose php-fpm8.2 (pid
-                                4711): RSS 498 MiB, limit 512
-                                MiB
+                                4711): RSS 498 MiB, limit
+                                512 MiB
            -12.3 s  exit        php-fpm8.2 (pid 4711) died of
                                 SIGKILL
             -85 µs  connect     127.0.0.1:9000 answered the SYN
@@ -84,6 +84,24 @@ fn a_narrow_terminal_wraps_and_never_cuts_the_summary() {
          fix  systemctl restart php8.2-fpm.service
               raise MemoryMax= of php8.2-fpm.service
     ");
+}
+
+#[test]
+fn a_uri_is_cut_only_where_its_line_is_too_narrow() {
+    let mut verdict = sample::oom_killed();
+    let uri = format!("/{}", "x".repeat(50));
+    verdict.request.as_mut().expect("a request").uri = Some(uri.as_str().into());
+    let outcome = sample::verdict(verdict);
+    let head = |width| {
+        let options = TerminalOptions { width, ..TerminalOptions::default() };
+        let text = shown(options, std::slice::from_ref(&outcome));
+        text.lines().skip(2).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(head(120)[0], format!("502  03:14:15.926Z  GET {uri}  host shop.example  from 203.0.113.9"));
+    let at_80 =
+        [format!("502  03:14:15.926Z  GET {uri}"), "     host shop.example from 203.0.113.9".to_owned()];
+    assert_eq!(head(80), at_80);
+    assert_eq!(head(60)[0], format!("502  03:14:15.926Z  GET /{}…", "x".repeat(34)));
 }
 
 #[test]
@@ -250,16 +268,16 @@ fn first_and_last_lines() {
     this kernel offers no hook for closer; `ngx502 doctor` says what that costs
 
     12,345 failed requests, 12 rescued
-      cause                     requests    share
-      oom-killed                  12,000   97.2 %
-      not-listening                  345    2.7 %
-      symptom                   requests    share
-      connect-refused             12,345  100.0 %
-      latency                   requests         p50         p90         p99         max
+      cause                   requests    share
+      oom-killed                12,000   97.2 %
+      not-listening                345    2.7 %
+      symptom                 requests    share
+      connect-refused           12,345  100.0 %
+      latency                 requests        p50        p90        p99        max
       unix:/run/php/\x1b[31mphp.sock
-        total                     52,000       12 ms       86 ms       1.2 s      60.8 s
+        total                   52,000      12 ms      86 ms      1.2 s     60.8 s
       unix:/run/php/\x1b[31mphp.sock, failed
-        total                          7       12 ms       86 ms       1.2 s      60.8 s
+        total                        7      12 ms      86 ms      1.2 s     60.8 s
       7 answered 503 by nginx itself, without an upstream
       no event was lost
     ");
@@ -295,12 +313,13 @@ fn latencies_are_one_table_of_the_busiest_upstreams() {
     let text = String::from_utf8(out).expect("UTF-8");
     insta::assert_snapshot!(text.lines().take(6).collect::<Vec<_>>().join("\n"), @r"
     0 failed requests, 0 rescued
-      latency                   requests         p50         p90         p99         max
+      latency                 requests        p50        p90        p99        max
       127.0.0.1:14
-        total                         14        1 µs        2 µs        3 µs        4 µs
+        total                       14       1 µs       2 µs       3 µs       4 µs
       127.0.0.1:13, failed
-        total                         13        1 µs        2 µs        3 µs        4 µs
+        total                       13       1 µs       2 µs       3 µs       4 µs
     ");
+    assert!(text.lines().all(|line| columns(line) <= 80), "{text}");
     assert!(text.contains("127.0.0.1:10\n") && !text.contains("127.0.0.1:9\n"), "{text}");
     assert!(text.contains("  … 9 more with fewer requests\n"), "{text}");
 }

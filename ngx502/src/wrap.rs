@@ -9,12 +9,12 @@ pub fn columns(text: &str) -> usize {
 
 /// Breaks a text at its spaces into lines of at most `width` columns; a longer word is broken where it must be.
 ///
-/// Nothing but spaces at breaks is lost. A text without words is one empty line.
+/// Nothing but spaces at breaks is lost. A number stays with its unit. A text without words is one empty line.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = vec![String::new()];
     let mut used = 0;
-    for word in text.split_ascii_whitespace() {
+    for word in words(text, width) {
         let gap = usize::from(used > 0);
         if used + gap + columns(word) > width && used > 0 {
             lines.push(String::new());
@@ -33,6 +33,33 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What follows a number and belongs to it.
+const UNITS: [&str; 11] = ["µs", "ms", "s", "min", "h", "days", "B", "KiB", "MiB", "GiB", "%"];
+
+/// The words of a text; a number and its unit are one, with the space between them, where that fits into a line.
+fn words(text: &str, width: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text.trim_ascii();
+    std::iter::from_fn(move || {
+        let mut end = end_of_word(rest);
+        if rest[..end].ends_with(|last: char| last.is_ascii_digit()) && rest[end..].starts_with(' ') {
+            let unit = &rest[end + 1..][..end_of_word(&rest[end + 1..])];
+            let both = end + 1 + unit.len();
+            if UNITS.contains(&unit.trim_end_matches(['.', ',', ';', ':', ')']))
+                && columns(&rest[..both]) <= width
+            {
+                end = both;
+            }
+        }
+        let word = &rest[..end];
+        rest = rest[end..].trim_ascii_start();
+        (!word.is_empty()).then_some(word)
+    })
+}
+
+fn end_of_word(text: &str) -> usize {
+    text.find(|c: char| c.is_ascii_whitespace()).unwrap_or(text.len())
 }
 
 /// The beginning of a text in at most `width` columns, with `…` at its end where something was cut.
@@ -83,6 +110,15 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("  one   two ", 100), ["one two"]);
         assert_eq!(wrap("", 10), [""]);
+    }
+
+    #[test]
+    fn a_number_stays_with_its_unit() {
+        assert_eq!(wrap("refused after 540 µs, then", 18), ["refused after", "540 µs, then"]);
+        assert_eq!(wrap("rows (7.6 %) of", 9), ["rows", "(7.6 %)", "of"]);
+        assert_eq!(wrap("11 more lines", 7), ["11 more", "lines"]);
+        assert_eq!(wrap("12", 7), ["12"]);
+        assert_eq!(wrap("123456 ms", 4), ["1234", "56", "ms"]);
     }
 
     #[test]
