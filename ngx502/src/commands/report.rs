@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::output::Destination;
 use super::replay::{Captures, Filter, Replay, Watcher, attributor};
+use super::view::{DEFAULT_WIDTH, terminal_width};
 use crate::attribute::verdict::Outcome;
 use crate::event::{Body, Record};
 use crate::report::{Collector, Report, html, json, text};
@@ -108,21 +109,22 @@ impl Watcher for Collecting<'_> {
 fn put(options: &Options, report: &Report) -> Result<()> {
     let Some(to) = &options.output else {
         let mut out = BufWriter::new(io::stdout().lock());
-        return write(options.format(), report, &mut out)
+        let width = terminal_width().unwrap_or(DEFAULT_WIDTH).min(DEFAULT_WIDTH);
+        return write(options.format(), report, width, &mut out)
             .and_then(|()| out.flush())
             .context("the report could not be written to standard output");
     };
     to.write(|file| {
         let mut out = BufWriter::new(file);
-        write(options.format(), report, &mut out)
+        write(options.format(), report, DEFAULT_WIDTH, &mut out)
             .and_then(|()| out.flush())
             .with_context(|| format!("the report `{}` could not be written completely", to.path.display()))
     })
 }
 
-fn write(format: Format, report: &Report, out: impl Write) -> io::Result<()> {
+fn write(format: Format, report: &Report, width: usize, out: impl Write) -> io::Result<()> {
     match format {
-        Format::Text => text::write(report, out),
+        Format::Text => text::write(report, width, out),
         Format::Json => json::write(report, out),
         Format::Html => html::write(report, out),
     }

@@ -40,6 +40,8 @@ pub struct Collector {
     pub(super) upstreams: Table<UpstreamTally>,
     pub(super) processes: Table<ProcessTally>,
     pub(super) latency: Latencies,
+    /// Failed attempts that only nginx's clock of milliseconds saw, and found to take none.
+    pub(super) unmeasured: u64,
     pub(super) first: Vec<Case>,
     pub(super) worst: Vec<Case>,
     pub(super) lost: Table<LostTally>,
@@ -74,6 +76,7 @@ impl Default for Collector {
             upstreams: Table::new(UPSTREAMS),
             processes: Table::new(PROCESSES),
             latency: Latencies::default(),
+            unmeasured: 0,
             first: Vec::new(),
             worst: Vec::new(),
             lost: Table::new(LOSSES),
@@ -204,12 +207,15 @@ impl Collector {
     }
 
     fn attempt(&mut self, session: &Session, address: &[u8], time: Time, times: &Times) {
+        self.unmeasured += u64::from(times.total_us == Some(0));
+        // The kernel measures no zero; it is nginx's clock, and as microseconds would be the shortest time of all.
+        let known = |micros: Option<u64>| micros.filter(|micros| *micros > 0);
+        let (connect, first_byte, total) =
+            (known(times.connect_us), known(times.first_byte_us), known(times.total_us));
         let add = |trio: &mut Trio| {
-            for (micros, distribution) in [
-                (times.connect_us, &mut trio.connect),
-                (times.first_byte_us, &mut trio.first_byte),
-                (times.total_us, &mut trio.total),
-            ] {
+            for (micros, distribution) in
+                [(connect, &mut trio.connect), (first_byte, &mut trio.first_byte), (total, &mut trio.total)]
+            {
                 if let Some(micros) = micros {
                     distribution.add(micros, 1);
                 }
@@ -217,7 +223,7 @@ impl Collector {
         };
         add(&mut self.latency.failed_exact);
         add(&mut self.upstream(session, address, 0).latency.failed_exact);
-        if let Some(micros) = times.total_us {
+        if let Some(micros) = total {
             self.buckets.at(time).failed_attempts.add(micros, 1);
         }
     }

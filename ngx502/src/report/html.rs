@@ -92,7 +92,7 @@ fn tiles(page: &mut String, report: &Report) -> fmt::Result {
     let totals = &report.totals;
     let mut tiles = vec![("failed".to_owned(), totals.failed)];
     if totals.by_status.len() > 1 {
-        tiles.extend(totals.by_status.iter().map(|row| (format!("with {}", row.status), row.count)));
+        tiles.extend(totals.by_status.iter().map(|row| (narrate::with(row.status), row.count)));
     }
     tiles.push(("rescued".to_owned(), totals.rescued));
     tiles.extend(totals.answered.map(|answered| ("upstream answers".to_owned(), answered)));
@@ -268,13 +268,19 @@ fn cases(page: &mut String, title: &str, cases: &[Case]) -> fmt::Result {
 
 fn latency(page: &mut String, report: &Report) -> fmt::Result {
     let all = latency_rows(&report.latency.all.answered, &report.latency.all.failed);
-    if all.is_empty() {
+    let unmeasured = narrate::unmeasured(report);
+    if all.is_empty() && unmeasured.is_none() {
         return Ok(());
     }
     page.write_str("<section>\n<h2>Latency</h2>\n")?;
-    figure(page, report, Kind::Latency)?;
-    figure(page, report, Kind::Percentiles)?;
+    if !report.latency.bins.is_empty() {
+        figure(page, report, Kind::Latency)?;
+        figure(page, report, Kind::Percentiles)?;
+    }
     latency_table(page, "All upstreams", &report.latency.all.answered, &report.latency.all.failed)?;
+    if let Some(sentence) = unmeasured {
+        writeln!(page, "<p class=\"soft\">{}</p>", html(&sentence))?;
+    }
     if report.upstreams.len() > 1 {
         page.write_str("<h3>By upstream</h3>\n")?;
         for row in report.upstreams.iter().take(LATENCY_ROWS) {

@@ -342,6 +342,10 @@ pub struct LatencySummary {
     pub all: Latency,
     /// Total times in bins of a tenth of a decade, ascending, empty bins left out.
     pub bins: Vec<Bin>,
+    /// Failed attempts that took no time by nginx's clock of milliseconds, the only one that saw them. They are in no
+    /// percentile of total times and in no bin; phases that took none by that clock are in no percentile either.
+    #[serde(default)]
+    pub unmeasured: u64,
 }
 
 /// A bin of the latency histogram.

@@ -46,10 +46,10 @@ fn what(report: &Report) -> String {
     text += &plural(report.totals.failed, "request", "requests");
     let statuses = &report.totals.by_status;
     match statuses.as_slice() {
-        [one] => text += &format!(" with {}", one.status),
+        [one] => text += &format!(" {}", with(one.status)),
         many => {
             let parts: Vec<_> =
-                many.iter().map(|row| format!("{} with {}", count(row.count), row.status)).collect();
+                many.iter().map(|row| format!("{} {}", count(row.count), with(row.status))).collect();
             text += &format!(": {}", list(&parts));
         }
     }
@@ -57,6 +57,11 @@ fn what(report: &Report) -> String {
         text += &format!("; {} were answered", plural(answered, "upstream request", "upstream requests"));
     }
     text + "."
+}
+
+/// `with 502`. A request that failed after its header had gone out kept the status that it had begun with.
+pub(super) fn with(status: u16) -> String {
+    if status < 400 { format!("cut short after status {status}") } else { format!("with {status}") }
 }
 
 /// The main cause, in attribution's own words for one case: the report knows no more than the verdicts said.
@@ -178,7 +183,25 @@ pub(super) fn certainty(row: &CauseRow) -> String {
 
 /// What kept the client waiting, or that it is not known.
 pub(super) fn waited(total_us: Option<u64>) -> String {
-    total_us.map_or_else(|| "not measured".to_owned(), duration)
+    match total_us {
+        None => "wait not measured".to_owned(),
+        // nginx's own clock, which has milliseconds, where the kernel's was not to be had.
+        Some(0) => "waited less than 1 ms".to_owned(),
+        Some(total) => format!("waited {}", duration(total)),
+    }
+}
+
+/// What the figures of latency leave out.
+pub(super) fn unmeasured(report: &Report) -> Option<String> {
+    let number = report.latency.unmeasured;
+    (number > 0).then(|| {
+        let what = plural(
+            number,
+            "failed attempt, which nginx's clock found",
+            "failed attempts, which nginx's clock found",
+        );
+        format!("Not in these figures: {what} shorter than its millisecond.")
+    })
 }
 
 fn hosts(report: &Report) -> String {

@@ -210,7 +210,7 @@ pub(super) fn report(mut collector: Collector) -> Report {
         processes_other,
         first: collector.first,
         worst: collector.worst,
-        latency: LatencySummary { bins: collector.latency.bins(), all },
+        latency: LatencySummary { bins: collector.latency.bins(), all, unmeasured: collector.unmeasured },
         lost: lost.0,
         damage: collector.damage,
     };

@@ -6,8 +6,9 @@ use super::chart::{self, ChartError, Kind};
 use super::model::Report;
 use super::synthetic::{self, HOSTILE, Random, SECOND};
 use super::{Collector, html, json, text};
-use crate::attribute::verdict::{Cause, Outcome};
+use crate::attribute::verdict::{Cause, Outcome, Verdict};
 use crate::event::Nanos;
+use crate::wrap::columns;
 
 fn to_json(report: &Report) -> String {
     let mut bytes = Vec::new();
@@ -17,13 +18,15 @@ fn to_json(report: &Report) -> String {
 
 #[test]
 fn the_text_tells_the_incident() {
-    insta::assert_snapshot!("text", text::render(&synthetic::incident(5_000)));
+    let text = text::render(&synthetic::incident(5_000), 80);
+    assert!(text.lines().all(|line| columns(line) <= 80), "{text}");
+    insta::assert_snapshot!("text", text);
 }
 
 #[test]
 fn nothing_observed_and_nothing_failed_are_said() {
     let empty = Collector::new().finish();
-    assert_eq!(text::render(&empty).lines().count(), 1);
+    assert_eq!(text::render(&empty, 100).lines().count(), 1);
     assert!(empty.summary.contains("nothing was observed"), "{}", empty.summary);
     let mut calm = Collector::new();
     let session = synthetic::session("web1");
@@ -53,6 +56,38 @@ fn every_count_adds_up() {
     assert!(
         report.worst[0].total_us >= report.worst[2].total_us && report.worst[2].total_us > Some(60_000_000)
     );
+}
+
+#[test]
+fn a_time_below_nginxs_clock_is_told_and_not_ranked() {
+    let mut collector = Collector::new();
+    for total_us in [0, 90_000] {
+        let mut verdict = synthetic::oom(Nanos(SECOND));
+        verdict.latency.total_us = Some(total_us);
+        collector.outcome(&synthetic::session("web1"), &Outcome::Verdict(Box::new(verdict)));
+    }
+    let report = collector.finish();
+    let failed = report.latency.all.failed.total.unwrap();
+    assert_eq!((report.latency.unmeasured, failed.count, failed.p50_us), (1, 1, 90_000));
+    let told =
+        "Not in these figures: 1 failed attempt, which nginx's clock found shorter than its millisecond.";
+    let text = text::render(&report, 100);
+    assert!(text.contains(told) && text.contains("waited less than 1 ms"), "{text}");
+    assert!(html::render(&report).contains("1 failed attempt, which nginx&#39;s clock found"));
+}
+
+#[test]
+fn the_text_names_the_host_where_there_are_several() {
+    let mut collector = Collector::new();
+    for host in ["web1", "web2"] {
+        let verdict = Verdict { host: host.into(), ..synthetic::oom(Nanos(SECOND)) };
+        collector.outcome(&synthetic::session(host), &Outcome::Verdict(Box::new(verdict)));
+    }
+    let text = text::render(&collector.finish(), 100);
+    for row in ["php8.2-fpm.sock on web2  ", "(php8.2-fpm.service) on web2  ", "waited 90 ms on web2"] {
+        assert!(text.contains(row), "no `{row}` in {text}");
+    }
+    assert!(!text::render(&small(), 100).contains(" on web1  "));
 }
 
 #[test]
@@ -97,7 +132,7 @@ fn queries_stay_out_unless_asked_for() {
         let mut collector = Collector::new();
         collector.outcome(&session, &verdict);
         let report = collector.finish();
-        for shown in [text::render(&report), html::render(&report), to_json(&report)] {
+        for shown in [text::render(&report, 80), html::render(&report), to_json(&report)] {
             assert_eq!(shown.contains("secret"), with_query);
         }
     }
@@ -114,7 +149,7 @@ fn hostile_text_is_inert_and_bounded_everywhere() {
             && !page.contains('\u{202e}')
     );
     assert!(page.contains("&lt;script&gt;"));
-    let told = text::render(&report);
+    let told = text::render(&report, 80);
     assert!(!told.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'));
     assert!(told.len() < 100_000 && page.len() < 500_000);
     for kind in Kind::SINGLE {

@@ -1,123 +1,241 @@
 //! The report as plain text, for a terminal, a mail or a ticket. Hostile text cannot control the terminal.
 
+mod grid;
+
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use self::grid::Grid;
 use super::Report;
 use super::model::{Case, CauseCount, Measures, Other, Quantiles};
 use super::narrate;
 use super::time::{count, duration, percent};
 use crate::escape;
+use crate::wrap::{columns, wrap};
 
-/// The paragraph is folded to this many columns.
-const COLUMNS: usize = 100;
 /// Rows shown of each table; JSON and HTML have more.
 const ROWS: usize = 10;
+/// As wide as the longest kind of fact and a gap.
+const KIND: usize = 12;
 
-/// Writes the report.
+/// Writes the report in lines of at most `width` columns, words and addresses permitting.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(report: &Report, mut out: impl Write) -> io::Result<()> {
-    out.write_all(render(report).as_bytes())
+pub fn write(report: &Report, width: usize, mut out: impl Write) -> io::Result<()> {
+    out.write_all(render(report, width).as_bytes())
 }
 
 /// The report as a string.
-pub fn render(report: &Report) -> String {
-    let mut page = fold(&report.summary);
-    causes(&mut page, report);
-    symptoms(&mut page, report);
-    episodes(&mut page, report);
-    upstreams(&mut page, report);
-    processes(&mut page, report);
-    cases(&mut page, "First failures", &report.first);
-    cases(&mut page, "Longest waits", &report.worst);
-    latency(&mut page, report);
-    lost(&mut page, report);
-    page
+pub fn render(report: &Report, width: usize) -> String {
+    let mut page = Page { text: String::new(), width: width.max(40), hosts: report.hosts.len() };
+    page.fold("", "", &report.summary);
+    page.causes(report);
+    page.symptoms(report);
+    page.episodes(report);
+    page.upstreams(report);
+    page.processes(report);
+    page.cases("First failures", &report.first);
+    page.cases("Longest waits", &report.worst);
+    page.latency(report);
+    page.lost(report);
+    page.text
 }
 
-fn causes(page: &mut String, report: &Report) {
-    let mut table = Table::new(["cause", "failed", "share", "certainty", "from (UTC)", "to"], 1..3);
-    for row in &report.causes {
-        table.row([
-            row.cause.to_string(),
-            count(row.count),
-            percent(row.share),
-            narrate::certainty(row),
-            row.since.clock(),
-            row.until.clock(),
-        ]);
-    }
-    table.print(page, "Causes");
-    for row in &report.causes {
-        let example = fold(&format!("{}: {}", row.cause, row.example.summary));
-        let _ = write!(page, "{}", indent(&example));
-    }
+/// The text as far as it is written.
+struct Page {
+    text: String,
+    width: usize,
+    /// How many hosts were traced: one need not be named in each row.
+    hosts: usize,
 }
 
-fn symptoms(page: &mut String, report: &Report) {
-    let mut table = Table::new(["symptom", "failed", "share"], 1..3);
-    for row in &report.symptoms {
-        table.row([row.symptom.to_string(), count(row.count), percent(row.share)]);
+impl Page {
+    fn causes(&mut self, report: &Report) {
+        if report.causes.is_empty() {
+            return;
+        }
+        self.heading("Causes");
+        let mut grid = Grid::new(["cause", "failed", "share", "certainty", "from (UTC)", "to"], 1..3, &[3]);
+        for row in &report.causes {
+            grid.row([
+                row.cause.to_string(),
+                count(row.count),
+                percent(row.share),
+                narrate::certainty(row),
+                row.since.clock(),
+                row.until.clock(),
+            ]);
+        }
+        grid.print(&mut self.text, self.width);
+        self.text.push('\n');
+        let widest = report.causes.iter().map(|row| row.cause.as_str().len()).max().unwrap_or(0);
+        for row in &report.causes {
+            self.fold("  ", &format!("{:widest$}  ", row.cause.as_str()), &row.example.summary);
+        }
     }
-    table.print(page, "Symptoms: what nginx saw");
-}
 
-fn episodes(page: &mut String, report: &Report) {
-    let width = report.timeline.bucket_seconds;
-    let mut table = Table::new(["onset (UTC)", "peak", "end", "failed", "in peak", "main cause"], 3..5);
-    for episode in &report.timeline.episodes {
-        table.row([
-            format!("{} {}", episode.onset.date(), episode.onset.clock()),
-            episode.peak.clock(),
-            episode.end.clock(),
-            count(episode.failed),
-            format!("{}/{width} s", count(episode.peak_failed)),
-            episode.cause.to_string(),
-        ]);
+    fn symptoms(&mut self, report: &Report) {
+        if report.symptoms.is_empty() {
+            return;
+        }
+        self.heading("Symptoms: what nginx saw");
+        let mut grid = Grid::new(["symptom", "failed", "share"], 1..3, &[]);
+        for row in &report.symptoms {
+            grid.row([row.symptom.to_string(), count(row.count), percent(row.share)]);
+        }
+        grid.print(&mut self.text, self.width);
     }
-    table.print(page, "Timeline");
-}
 
-fn upstreams(page: &mut String, report: &Report) {
-    let mut table = Table::new(["upstream", "host", "failed", "share", "rescued", "causes"], 2..5);
-    for row in report.upstreams.iter().take(ROWS) {
-        let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
-        table.row([
-            address.to_owned(),
-            row.host.clone(),
-            count(row.failed),
-            percent(row.share),
-            count(row.rescued),
-            reasons(&row.causes),
-        ]);
+    fn episodes(&mut self, report: &Report) {
+        if report.timeline.episodes.is_empty() {
+            return;
+        }
+        self.heading("Timeline");
+        let head = ["onset (UTC)", "peak", "end", "failed", "in peak", "main cause"];
+        let mut grid = Grid::new(head, 3..5, &[]);
+        for episode in &report.timeline.episodes {
+            grid.row([
+                format!("{} {}", episode.onset.date(), episode.onset.clock()),
+                episode.peak.clock(),
+                episode.end.clock(),
+                count(episode.failed),
+                format!("{}/{} s", count(episode.peak_failed), report.timeline.bucket_seconds),
+                episode.cause.to_string(),
+            ]);
+        }
+        grid.print(&mut self.text, self.width);
     }
-    table.print(page, "Upstreams");
-    let hidden: u64 = report.upstreams.iter().skip(ROWS).map(|row| row.failed).sum();
-    left_out(page, report.upstreams.len(), hidden, &report.upstreams_other);
-}
 
-fn processes(page: &mut String, report: &Report) {
-    let mut table = Table::new(["process", "host", "failed", "share", "causes"], 2..4);
-    for row in report.processes.iter().take(ROWS) {
-        table.row([
-            narrate::name(row),
-            row.host.clone(),
-            count(row.failed),
-            percent(row.share),
-            reasons(&row.causes),
-        ]);
+    fn upstreams(&mut self, report: &Report) {
+        if report.upstreams.is_empty() {
+            return;
+        }
+        self.heading("Upstreams");
+        let mut grid = Grid::new(["upstream", "failed", "share", "rescued", "causes"], 1..4, &[4, 0]);
+        for row in report.upstreams.iter().take(ROWS) {
+            let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
+            grid.row([
+                self.on_host(address, &row.host),
+                count(row.failed),
+                percent(row.share),
+                count(row.rescued),
+                reasons(&row.causes),
+            ]);
+        }
+        grid.print(&mut self.text, self.width);
+        let hidden: u64 = report.upstreams.iter().skip(ROWS).map(|row| row.failed).sum();
+        self.left_out(report.upstreams.len(), hidden, &report.upstreams_other);
     }
-    table.print(page, "Upstream processes");
-    let hidden: u64 = report.processes.iter().skip(ROWS).map(|row| row.failed).sum();
-    left_out(page, report.processes.len(), hidden, &report.processes_other);
-}
 
-fn left_out(page: &mut String, listed: usize, hidden: u64, other: &Other) {
-    let rows = listed.saturating_sub(ROWS) as u64 + other.rows;
-    if rows > 0 {
-        let _ = writeln!(page, "  and {} more with {} failures", count(rows), count(hidden + other.failed));
+    fn processes(&mut self, report: &Report) {
+        if report.processes.is_empty() {
+            return;
+        }
+        self.heading("Upstream processes");
+        let mut grid = Grid::new(["process", "failed", "share", "causes"], 1..3, &[3, 0]);
+        for row in report.processes.iter().take(ROWS) {
+            grid.row([
+                self.on_host(&narrate::name(row), &row.host),
+                count(row.failed),
+                percent(row.share),
+                reasons(&row.causes),
+            ]);
+        }
+        grid.print(&mut self.text, self.width);
+        let hidden: u64 = report.processes.iter().skip(ROWS).map(|row| row.failed).sum();
+        self.left_out(report.processes.len(), hidden, &report.processes_other);
+    }
+
+    fn left_out(&mut self, listed: usize, hidden: u64, other: &Other) {
+        let rows = listed.saturating_sub(ROWS) as u64 + other.rows;
+        if rows > 0 {
+            let failed = count(hidden + other.failed);
+            let _ = writeln!(self.text, "  and {} more with {failed} failures", count(rows));
+        }
+    }
+
+    fn cases(&mut self, title: &str, cases: &[Case]) {
+        if cases.is_empty() {
+            return;
+        }
+        self.heading(title);
+        for (number, case) in cases.iter().enumerate() {
+            if number > 0 {
+                self.text.push('\n');
+            }
+            let (date, time) = (case.time.date(), case.time.precise());
+            let told =
+                format!("{date} {time} UTC: {} to {}", case.status, self.on_host(&request(case), &case.host));
+            self.fold("  ", "", &told);
+            self.fold("    ", "", &format!("{} → {}, {}", case.symptom, case.cause, case.certainty));
+            self.fold("    ", "", &case.summary);
+            for fact in &case.evidence {
+                let label =
+                    format!("{}  {:<KIND$}", fact.time.precise(), escape::terminal(fact.event.as_bytes()));
+                self.fold("      ", &label, &fact.text);
+            }
+            for (number, line) in case.fix.iter().enumerate() {
+                self.fold("      ", if number == 0 { "fix  " } else { "     " }, line);
+            }
+        }
+    }
+
+    fn latency(&mut self, report: &Report) {
+        let rows = latency_rows(&report.latency.all.answered, &report.latency.all.failed);
+        if !rows.is_empty() {
+            self.heading("Latency");
+            let mut grid = Grid::new(["", "samples", "p50", "p90", "p99", "p99.9", "max"], 1..7, &[]);
+            for (label, quantiles) in rows {
+                grid.row([
+                    label,
+                    count(quantiles.count),
+                    duration(quantiles.p50_us),
+                    duration(quantiles.p90_us),
+                    duration(quantiles.p99_us),
+                    duration(quantiles.p999_us),
+                    duration(quantiles.max_us),
+                ]);
+            }
+            grid.print(&mut self.text, self.width);
+        }
+        if let Some(sentence) = narrate::unmeasured(report) {
+            self.fold("  ", "", &sentence);
+        }
+    }
+
+    fn lost(&mut self, report: &Report) {
+        if report.lost.is_empty() && report.damage.is_empty() {
+            return;
+        }
+        self.heading("Lost");
+        for row in &report.lost {
+            self.fold("  ", "", &format!("{}: {} records, {}", row.host, count(row.events), row.reason));
+        }
+        for sentence in &report.damage {
+            self.fold("  ", "", sentence);
+        }
+    }
+
+    fn heading(&mut self, title: &str) {
+        let _ = write!(self.text, "\n{title}\n");
+    }
+
+    /// Names the host where there are several.
+    fn on_host(&self, what: &str, host: &str) -> String {
+        if self.hosts > 1 { format!("{what} on {host}") } else { what.to_owned() }
+    }
+
+    /// A margin, a label and beside it a text on as many lines as it takes; harmless to a terminal.
+    fn fold(&mut self, margin: &str, label: &str, text: &str) {
+        let taken = columns(margin) + columns(label);
+        let text = escape::terminal(text.as_bytes());
+        for (number, row) in wrap(&text, self.width.saturating_sub(taken).max(20)).iter().enumerate() {
+            let _ = match number {
+                0 => writeln!(self.text, "{margin}{label}{row}"),
+                _ => writeln!(self.text, "{:taken$}{row}", ""),
+            };
+        }
     }
 }
 
@@ -129,38 +247,6 @@ pub(super) fn reasons(causes: &[CauseCount]) -> String {
         let _ = write!(text, ", {} more", causes.len() - 3);
     }
     text
-}
-
-fn cases(page: &mut String, title: &str, cases: &[Case]) {
-    if cases.is_empty() {
-        return;
-    }
-    heading(page, title);
-    for case in cases {
-        let head = format!(
-            "{} {} {} ({} → {}, {})",
-            case.time,
-            case.status,
-            request(case),
-            case.symptom,
-            case.cause,
-            case.certainty
-        );
-        let _ = write!(page, "{}", indent(&fold(&head)));
-        let _ = write!(page, "{}", indent(&indent(&fold(&case.summary))));
-        for fact in &case.evidence {
-            let _ = writeln!(
-                page,
-                "      {}  {:<11} {}",
-                fact.time,
-                escape::terminal(fact.event.as_bytes()),
-                escape::terminal(fact.text.as_bytes())
-            );
-        }
-        for fix in &case.fix {
-            let _ = writeln!(page, "      fix: {}", escape::terminal(fix.as_bytes()));
-        }
-    }
 }
 
 /// `GET shop.example/cart → 127.0.0.1:9000, waited 60 s`.
@@ -177,27 +263,7 @@ pub(super) fn request(case: &Case) -> String {
     if let Some(upstream) = &case.upstream {
         let _ = write!(text, " → {upstream}");
     }
-    let _ = match case.total_us {
-        Some(_) => write!(text, ", waited {}", narrate::waited(case.total_us)),
-        None => write!(text, ", wait not measured"),
-    };
-    text
-}
-
-fn latency(page: &mut String, report: &Report) {
-    let mut table = Table::new(["", "samples", "p50", "p90", "p99", "p99.9", "max"], 1..7);
-    for (label, quantiles) in latency_rows(&report.latency.all.answered, &report.latency.all.failed) {
-        table.row([
-            label,
-            count(quantiles.count),
-            duration(quantiles.p50_us),
-            duration(quantiles.p90_us),
-            duration(quantiles.p99_us),
-            duration(quantiles.p999_us),
-            duration(quantiles.max_us),
-        ]);
-    }
-    table.print(page, "Latency");
+    text + ", " + &narrate::waited(case.total_us)
 }
 
 /// The measures there are, labelled.
@@ -209,98 +275,4 @@ pub(super) fn latency_rows(answered: &Measures, failed: &Measures) -> Vec<(Strin
             .collect::<Vec<_>>()
     };
     [named("answered", answered), named("failed", failed)].concat()
-}
-
-fn lost(page: &mut String, report: &Report) {
-    if report.lost.is_empty() && report.damage.is_empty() {
-        return;
-    }
-    heading(page, "Lost");
-    for row in &report.lost {
-        let _ = writeln!(
-            page,
-            "  {}: {} records, {}",
-            escape::terminal(row.host.as_bytes()),
-            count(row.events),
-            escape::terminal(row.reason.as_bytes())
-        );
-    }
-    for sentence in &report.damage {
-        let _ = writeln!(page, "  {}", escape::terminal(sentence.as_bytes()));
-    }
-}
-
-fn heading(page: &mut String, title: &str) {
-    let _ = write!(page, "\n{title}\n");
-}
-
-fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
-}
-
-/// Folds a paragraph at spaces; harmless to a terminal.
-fn fold(text: &str) -> String {
-    let text = escape::terminal(text.as_bytes());
-    let (mut folded, mut column) = (String::new(), 0);
-    for word in text.split(' ') {
-        let width = word.chars().count();
-        if column > 0 && column + 1 + width > COLUMNS - 4 {
-            folded.push('\n');
-            column = 0;
-        } else if column > 0 {
-            folded.push(' ');
-            column += 1;
-        }
-        folded.push_str(word);
-        column += width;
-    }
-    folded.push('\n');
-    folded
-}
-
-/// Columns aligned by their widest cell.
-struct Table<const N: usize> {
-    rows: Vec<[String; N]>,
-    /// Columns aligned to the right.
-    numbers: std::ops::Range<usize>,
-}
-
-impl<const N: usize> Table<N> {
-    fn new(head: [&str; N], numbers: std::ops::Range<usize>) -> Self {
-        Table { rows: vec![head.map(str::to_owned)], numbers }
-    }
-
-    fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| clip(&escape::terminal(cell.as_bytes()))));
-    }
-
-    /// Prints nothing when there are no rows.
-    fn print(&self, page: &mut String, title: &str) {
-        if self.rows.len() < 2 {
-            return;
-        }
-        heading(page, title);
-        let width =
-            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; N] = std::array::from_fn(width);
-        for row in &self.rows {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let width = widths[column];
-                let _ = match self.numbers.contains(&column) {
-                    true => write!(line, "  {cell:>width$}"),
-                    false => write!(line, "  {cell:<width$}"),
-                };
-            }
-            let _ = writeln!(page, "{}", line.trim_end());
-        }
-    }
-}
-
-/// Cells end at 60 characters.
-fn clip(cell: &str) -> String {
-    match cell.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &cell[..end]),
-        None => cell.to_owned(),
-    }
 }

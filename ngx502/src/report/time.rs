@@ -40,6 +40,11 @@ impl Time {
         self.format("%H:%M:%S")
     }
 
+    /// `02:01:12.345678`.
+    pub fn precise(self) -> String {
+        self.format("%H:%M:%S%.6f")
+    }
+
     /// `02:01`.
     pub fn minute(self) -> String {
         self.format("%H:%M")
