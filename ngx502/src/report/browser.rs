@@ -1,4 +1,5 @@
-//! The page in a real headless Chromium: it fits a phone, loads nothing and runs nothing.
+//! The page in a real headless Chromium: it fits a phone, is dark where that is preferred but never on paper, loads nothing
+//! and runs nothing.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -23,11 +24,41 @@ struct Measured {
     /// Pictures shown, of the two that each figure has.
     pictures: u32,
     figures: u32,
-    /// The background's colour, to tell that the style applied.
-    background: String,
+    /// Tables that a reader has to scroll sideways.
+    scrolling: u32,
+    /// Of the body, to tell that the style applied.
+    colours: Colours,
+    /// The same under the rules for paper alone.
+    printed: Colours,
 }
 
-const PHONE: u32 = 390;
+/// Colours as the browser computes them.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Colours {
+    background: String,
+    text: String,
+    /// Of the words in charts.
+    chart: String,
+}
+
+impl Colours {
+    fn are(&self, background: &str, ink: &str) -> bool {
+        self.background == background && self.text == ink && self.chart == ink
+    }
+}
+
+/// The narrowest phone in use.
+const PHONE: u32 = 360;
+
+/// What the browser's user prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Dark,
+    Light,
+}
+
+const PAPER: (&str, &str) = ("rgb(255, 255, 255)", "rgb(34, 34, 34)");
+const NIGHT: (&str, &str) = ("rgb(22, 24, 27)", "rgb(232, 230, 227)");
 
 /// A browser that is missing skips the tests, saying so; one that is there must work.
 fn browser() -> Option<&'static str> {
@@ -41,7 +72,7 @@ fn browser() -> Option<&'static str> {
 }
 
 /// Opens a file and returns the document after its scripts ran.
-fn dump(browser: &str, file: &Path) -> String {
+fn dump(browser: &str, file: &Path, scheme: Scheme) -> String {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new("timeout")
         .args([
@@ -54,6 +85,7 @@ fn dump(browser: &str, file: &Path) -> String {
             "--no-first-run",
         ])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .arg(format!("--blink-settings=preferredColorScheme={}", u8::from(scheme == Scheme::Light)))
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(["--virtual-time-budget=10000", "--dump-dom"])
         .arg(format!("file://{}", file.display()))
@@ -64,7 +96,7 @@ fn dump(browser: &str, file: &Path) -> String {
 }
 
 /// Shows `page` in a frame and measures it from outside, since the page itself has no script.
-fn measure(browser: &str, page: &str, width: u32) -> Measured {
+fn measure(browser: &str, page: &str, width: u32, scheme: Scheme) -> Measured {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outer.html");
     let quoted = serde_json::to_string(page).unwrap().replace('<', "\\u003c");
@@ -72,6 +104,20 @@ fn measure(browser: &str, page: &str, width: u32) -> Measured {
         "<!DOCTYPE html><meta charset=utf-8><body><pre id=result></pre><script>
         const frame = document.createElement('iframe');
         frame.style = 'width:{width}px;height:800px;border:0';
+        const colours = inner => {{
+            const style = element => element ? frame.contentWindow.getComputedStyle(element) : {{}};
+            const body = style(inner.body);
+            const word = style(inner.querySelector('figure svg text'));
+            return {{background: body.backgroundColor, text: body.color, chart: word.fill ?? ''}};
+        }};
+        // A frame is never printed, so its rules for paper are made to hold, and those for screens to hold nowhere.
+        const print = inner => {{
+            for (const sheet of inner.styleSheets) for (const rule of sheet.cssRules) if (rule.media) {{
+                if (rule.media.mediaText.includes('print')) rule.media.mediaText = 'all';
+                else if (rule.media.mediaText.includes('screen')) rule.media.mediaText = 'not all';
+            }}
+            return colours(inner);
+        }};
         frame.onload = () => {{
             const inner = frame.contentDocument;
             const shown = [...inner.querySelectorAll('figure > svg')].filter(svg => svg.getClientRects().length);
@@ -81,7 +127,9 @@ fn measure(browser: &str, page: &str, width: u32) -> Measured {
                 title: inner.title,
                 pictures: shown.length,
                 figures: inner.querySelectorAll('figure').length,
-                background: frame.contentWindow.getComputedStyle(inner.body).backgroundColor,
+                scrolling: [...inner.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length,
+                colours: colours(inner),
+                printed: print(inner),
             }}))));
         }};
         frame.srcdoc = {quoted};
@@ -89,7 +137,7 @@ fn measure(browser: &str, page: &str, width: u32) -> Measured {
         </script>"
     );
     std::fs::write(&file, outer).unwrap();
-    let document = dump(browser, &file);
+    let document = dump(browser, &file, scheme);
     let (_, rest) = document.split_once("<pre id=\"result\">").unwrap();
     let (result, _) = rest.split_once("</pre>").unwrap();
     serde_json::from_slice(&base64(result)).unwrap_or_else(|error| panic!("{error} in `{result}`"))
@@ -115,16 +163,22 @@ fn base64(text: &str) -> Vec<u8> {
 fn the_page_fits_a_phone_and_a_desktop() {
     let Some(browser) = browser() else { return };
     let page = html::render(&synthetic::incident(3_000));
-    for width in [PHONE, 1_200] {
-        let measured = measure(browser, &page, width);
+    for (width, scheme, (background, ink)) in
+        [(PHONE, Scheme::Light, PAPER), (PHONE, Scheme::Dark, NIGHT), (1_200, Scheme::Dark, NIGHT)]
+    {
+        let measured = measure(browser, &page, width, scheme);
         assert!(measured.width <= width, "{measured:?} is wider than {width}");
+        assert_eq!(measured.scrolling, 0, "{measured:?} has tables wider than {width}");
+        assert!(measured.colours.are(background, ink), "{scheme:?}: {measured:?}");
+        assert!(measured.printed.are(PAPER.0, PAPER.1), "{scheme:?}, on paper: {measured:?}");
         assert_eq!((measured.active, measured.pictures, measured.figures), (0, 4, 4), "{measured:?}");
         assert_eq!(measured.title, "Upstream failures, 2026-11-21");
-        assert_eq!(measured.background, "rgb(255, 255, 255)");
     }
     // The measurement itself must be able to fail.
-    let wide = measure(browser, "<!DOCTYPE html><title>x</title><div style='width:900px'>x</div>", PHONE);
-    assert!(wide.width >= 900, "{wide:?}");
+    let bad = "<!DOCTYPE html><title>x</title><style>@media print{body{background:#000}}</style><div style='width:900px'>x</div>\
+               <div class=scroll style='overflow-x:auto;width:90px'><p style='width:91px'>x</div>";
+    let bad = measure(browser, bad, PHONE, Scheme::Light);
+    assert!(bad.width >= 900 && bad.scrolling == 1 && bad.printed.background == "rgb(0, 0, 0)", "{bad:?}");
 }
 
 #[test]
@@ -141,15 +195,15 @@ fn hostile_text_neither_runs_nor_loads_nor_widens_the_page() {
     let counted = Arc::clone(&visits);
     // Each visitor is counted and hung up on; the thread ends with the test's process.
     thread::spawn(move || server.incoming().for_each(|_| _ = counted.fetch_add(1, Ordering::SeqCst)));
-    let measured = measure(browser, &html::render(&synthetic::hostile_as(&hostile)), PHONE);
+    let measured = measure(browser, &html::render(&synthetic::hostile_as(&hostile)), PHONE, Scheme::Light);
     assert_eq!(
         (measured.active, measured.title.as_str()),
         (0, "Upstream failures, 2026-11-21"),
         "{measured:?}"
     );
-    assert!(measured.width <= PHONE, "{measured:?}");
+    assert!(measured.width <= PHONE && measured.scrolling == 0, "{measured:?}");
     assert_eq!(visits.load(Ordering::SeqCst), 0, "the page loaded something");
     // The same text unescaped does load: the test can fail.
-    measure(browser, &format!("<!DOCTYPE html><title>x</title><img src={url}>"), PHONE);
+    measure(browser, &format!("<!DOCTYPE html><title>x</title><img src={url}>"), PHONE, Scheme::Light);
     assert_ne!(visits.load(Ordering::SeqCst), 0, "the server would not have noticed");
 }

@@ -49,7 +49,7 @@ fn body(page: &mut String, report: &Report) -> fmt::Result {
          <meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
          <p class=\"lead\">{}</p>\n",
-        html(&report.summary)
+        html(&report.summary).replace(" %", "\u{a0}%")
     )?;
     lost(page, report)?;
     tiles(page, report)?;
@@ -161,7 +161,7 @@ fn timeline(page: &mut String, report: &Report) -> fmt::Result {
             ("t", &episode.end.clock()),
             ("n", &count(episode.failed)),
             ("n", &format!("{} in {} s", count(episode.peak_failed), report.timeline.bucket_seconds)),
-            ("", episode.cause.as_str()),
+            ("w", episode.cause.as_str()),
         ])?;
     }
     table.close()?;
@@ -178,7 +178,6 @@ fn upstreams(page: &mut String, report: &Report) -> fmt::Result {
     }
     let columns = [
         ("upstream", ""),
-        ("host", ""),
         ("failed", "n"),
         ("share", "n"),
         ("rescued", "n"),
@@ -190,8 +189,7 @@ fn upstreams(page: &mut String, report: &Report) -> fmt::Result {
         let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
         let answered = row.latency.answered.total.map_or_else(|| "–".to_owned(), |total| count(total.count));
         table.row(&[
-            ("", address),
-            ("", &row.host),
+            ("", &narrate::on_host(report, address, &row.host)),
             ("n", &count(row.failed)),
             ("n", &percent(row.share)),
             ("n", &count(row.rescued)),
@@ -210,12 +208,11 @@ fn processes(page: &mut String, report: &Report) -> fmt::Result {
         return Ok(());
     }
     page.write_str("<section>\n<h2>Upstream processes</h2>\n")?;
-    let columns = [("process", ""), ("host", ""), ("failed", "n"), ("share", "n"), ("causes", "")];
+    let columns = [("process", ""), ("failed", "n"), ("share", "n"), ("causes", "")];
     let mut table = Table::open(page, "Processes at which requests failed, most failures first", &columns)?;
     for row in report.processes.iter().take(ROWS) {
         table.row(&[
-            ("", &narrate::name(row)),
-            ("", &row.host),
+            ("", &narrate::on_host(report, &narrate::name(row), &row.host)),
             ("n", &count(row.failed)),
             ("n", &percent(row.share)),
             ("w", &reasons(&row.causes)),
@@ -248,8 +245,9 @@ fn cases(page: &mut String, title: &str, cases: &[Case]) -> fmt::Result {
                 let (event, text) = (html(&fact.event), html(&fact.text));
                 writeln!(
                     page,
-                    "<li><time datetime=\"{0}\">{0}</time> <span class=\"kind\">{event}</span> {text}</li>",
-                    fact.time
+                    "<li><time datetime=\"{}\">{}</time> <span class=\"kind\">{event}</span> {text}</li>",
+                    fact.time,
+                    fact.time.precise()
                 )?;
             }
             page.write_str("</ol>\n")?;
@@ -284,7 +282,7 @@ fn latency(page: &mut String, report: &Report) -> fmt::Result {
     if report.upstreams.len() > 1 {
         page.write_str("<h3>By upstream</h3>\n")?;
         for row in report.upstreams.iter().take(LATENCY_ROWS) {
-            let caption = format!("{} on {}", row.address, row.host);
+            let caption = narrate::on_host(report, &row.address, &row.host);
             latency_table(page, &caption, &row.latency.answered, &row.latency.failed)?;
         }
     }

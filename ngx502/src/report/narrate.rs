@@ -163,6 +163,11 @@ pub(super) fn name(process: &ProcessRow) -> String {
     text
 }
 
+/// Names the host where there are several.
+pub(super) fn on_host(report: &Report, what: &str, host: &str) -> String {
+    if report.hosts.len() > 1 { format!("{what} on {host}") } else { what.to_owned() }
+}
+
 /// How sure a cause's failures are: `proven`, `inferred`, or a mixture.
 pub(super) fn certainty(row: &CauseRow) -> String {
     let unknown = row.count - row.proven - row.inferred;

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::Report;
-use super::chart::{self, Kind};
+use super::chart::{self, Kind, Size};
 use super::model::{Measures, Other};
 use super::text::latency_rows;
 use super::time::{count, duration};
@@ -14,7 +14,12 @@ pub(super) const ROWS: usize = 50;
 
 /// The chart twice, for wide and narrow pages, of which the style sheet shows one.
 pub(super) fn figure(page: &mut String, report: &Report, kind: Kind) -> fmt::Result {
-    let pictures = [("wide", chart::WIDE), ("narrow", chart::NARROW)].map(|(class, size)| {
+    // Below each other on a phone, bars take more height than the other charts.
+    let narrow = match kind {
+        Kind::Upstreams => Size { height: 420, ..chart::NARROW },
+        _ => chart::NARROW,
+    };
+    let pictures = [("wide", chart::WIDE), ("narrow", narrow)].map(|(class, size)| {
         chart::inline_svg(report, kind, size)
             .map(|svg| svg.replacen("<svg ", &format!("<svg class=\"{class}\" "), 1))
     });
@@ -26,9 +31,14 @@ pub(super) fn figure(page: &mut String, report: &Report, kind: Kind) -> fmt::Res
     }
 }
 
+/// Tables with more columns become a card a row where the page is narrow.
+const MOST_NARROW_COLUMNS: usize = 3;
+
 /// A table whose first column heads its rows. Cells are (class, text); the text is escaped here.
 pub(super) struct Table<'a> {
     page: &'a mut String,
+    /// The columns' names, which label the cells of cards.
+    names: Vec<String>,
 }
 
 impl<'a> Table<'a> {
@@ -38,27 +48,52 @@ impl<'a> Table<'a> {
         caption: &str,
         columns: &[(&str, &str)],
     ) -> Result<Self, fmt::Error> {
+        Table::with_class(page, caption, "", columns)
+    }
+
+    /// The same with a class of its own.
+    fn with_class(
+        page: &'a mut String,
+        caption: &str,
+        class: &str,
+        columns: &[(&str, &str)],
+    ) -> Result<Self, fmt::Error> {
         let caption = html(caption);
+        let names = columns.iter().map(|(name, _)| html(name).into_owned()).collect();
+        let table = Table { page, names };
+        let class = if table.has_cards() { format!("cards {class}") } else { class.to_owned() };
         write!(
-            page,
-            "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n<table>\n<caption>{caption}</caption>\n<thead><tr>"
+            table.page,
+            "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n<table{}{}>\n\
+             <caption>{caption}</caption>\n<thead{}><tr{}>",
+            attribute(class.trim_end()),
+            table.role("table"),
+            table.role("rowgroup"),
+            table.role("row")
         )?;
-        for (name, class) in columns {
-            write!(page, "<th scope=\"col\"{}>{}</th>", attribute(class), html(name))?;
+        for ((_, class), name) in columns.iter().zip(&table.names) {
+            let role = table.role("columnheader");
+            write!(table.page, "<th scope=\"col\"{role}{}>{name}</th>", attribute(class))?;
         }
-        page.write_str("</tr></thead>\n<tbody>\n")?;
-        Ok(Table { page })
+        write!(table.page, "</tr></thead>\n<tbody{}>\n", table.role("rowgroup"))?;
+        Ok(table)
     }
 
     /// Adds a row.
     pub(super) fn row(&mut self, cells: &[(&str, &str)]) -> fmt::Result {
-        self.page.write_str("<tr>")?;
+        let (row, header, cell) = (self.role("row"), self.role("rowheader"), self.role("cell"));
+        write!(self.page, "<tr{row}>")?;
         for (index, (class, text)) in cells.iter().enumerate() {
             let text = html(text);
-            match index {
-                0 => write!(self.page, "<th scope=\"row\">{text}</th>")?,
-                _ => write!(self.page, "<td{}>{text}</td>", attribute(class))?,
+            if index == 0 {
+                write!(self.page, "<th scope=\"row\"{header}>{text}</th>")?;
+                continue;
             }
+            let label = match self.has_cards() {
+                true => format!(" data-label=\"{}\"", self.names[index]),
+                false => String::new(),
+            };
+            write!(self.page, "<td{}{cell}{label}>{text}</td>", attribute(class))?;
         }
         self.page.write_str("</tr>\n")
     }
@@ -66,6 +101,15 @@ impl<'a> Table<'a> {
     /// Ends it.
     pub(super) fn close(self) -> fmt::Result {
         self.page.write_str("</tbody>\n</table>\n</div>\n")
+    }
+
+    fn has_cards(&self) -> bool {
+        self.names.len() > MOST_NARROW_COLUMNS
+    }
+
+    /// Not every browser takes for a table what is laid out as cards, unless told.
+    fn role(&self, name: &str) -> String {
+        if self.has_cards() { format!(" role=\"{name}\"") } else { String::new() }
     }
 }
 
@@ -99,7 +143,7 @@ pub(super) fn latency_table(
         return Ok(());
     }
     let columns = [
-        ("time", ""),
+        ("phase", ""),
         ("samples", "n"),
         ("p50", "n"),
         ("p90", "n"),
@@ -107,7 +151,7 @@ pub(super) fn latency_table(
         ("p99.9", "n"),
         ("max", "n"),
     ];
-    let mut table = Table::open(page, caption, &columns)?;
+    let mut table = Table::with_class(page, caption, "even", &columns)?;
     for (label, quantiles) in rows {
         table.row(&[
             ("", &label),

@@ -28,15 +28,15 @@ pub fn write(report: &Report, width: usize, mut out: impl Write) -> io::Result<(
 
 /// The report as a string.
 pub fn render(report: &Report, width: usize) -> String {
-    let mut page = Page { text: String::new(), width: width.max(40), hosts: report.hosts.len() };
+    let mut page = Page { text: String::new(), width: width.max(40) };
     page.fold("", "", &report.summary);
     page.causes(report);
     page.symptoms(report);
     page.episodes(report);
     page.upstreams(report);
     page.processes(report);
-    page.cases("First failures", &report.first);
-    page.cases("Longest waits", &report.worst);
+    page.cases(report, "First failures", &report.first);
+    page.cases(report, "Longest waits", &report.worst);
     page.latency(report);
     page.lost(report);
     page.text
@@ -46,8 +46,6 @@ pub fn render(report: &Report, width: usize) -> String {
 struct Page {
     text: String,
     width: usize,
-    /// How many hosts were traced: one need not be named in each row.
-    hosts: usize,
 }
 
 impl Page {
@@ -116,7 +114,7 @@ impl Page {
         for row in report.upstreams.iter().take(ROWS) {
             let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
             grid.row([
-                self.on_host(address, &row.host),
+                narrate::on_host(report, address, &row.host),
                 count(row.failed),
                 percent(row.share),
                 count(row.rescued),
@@ -136,7 +134,7 @@ impl Page {
         let mut grid = Grid::new(["process", "failed", "share", "causes"], 1..3, &[3, 0]);
         for row in report.processes.iter().take(ROWS) {
             grid.row([
-                self.on_host(&narrate::name(row), &row.host),
+                narrate::on_host(report, &narrate::name(row), &row.host),
                 count(row.failed),
                 percent(row.share),
                 reasons(&row.causes),
@@ -155,7 +153,7 @@ impl Page {
         }
     }
 
-    fn cases(&mut self, title: &str, cases: &[Case]) {
+    fn cases(&mut self, report: &Report, title: &str, cases: &[Case]) {
         if cases.is_empty() {
             return;
         }
@@ -165,8 +163,11 @@ impl Page {
                 self.text.push('\n');
             }
             let (date, time) = (case.time.date(), case.time.precise());
-            let told =
-                format!("{date} {time} UTC: {} to {}", case.status, self.on_host(&request(case), &case.host));
+            let told = format!(
+                "{date} {time} UTC: {} to {}",
+                case.status,
+                narrate::on_host(report, &request(case), &case.host)
+            );
             self.fold("  ", "", &told);
             self.fold("    ", "", &format!("{} → {}, {}", case.symptom, case.cause, case.certainty));
             self.fold("    ", "", &case.summary);
@@ -219,11 +220,6 @@ impl Page {
 
     fn heading(&mut self, title: &str) {
         let _ = write!(self.text, "\n{title}\n");
-    }
-
-    /// Names the host where there are several.
-    fn on_host(&self, what: &str, host: &str) -> String {
-        if self.hosts > 1 { format!("{what} on {host}") } else { what.to_owned() }
     }
 
     /// A margin, a label and beside it a text on as many lines as it takes; harmless to a terminal.

@@ -89,7 +89,7 @@ impl Pen {
     ) -> Result<Chart<'a, DB>, ChartError> {
         let mut chart = ChartBuilder::on(&plot.area)
             .margin(self.px(10))
-            .margin_right(self.px(24))
+            .margin_right(self.px(34))
             .x_label_area_size(self.px(46))
             .y_label_area_size(self.px(70))
             .build_cartesian_2d(x.axis, y.axis)
@@ -121,13 +121,14 @@ fn decade(logarithm: &f64) -> String {
     duration(10_f64.powf(*logarithm).round() as u64)
 }
 
-/// Seconds since the epoch, from the first to the end of the last bucket; at least ten seconds.
+/// Seconds since the epoch, from the first to the end of the last bucket; at least three, with those in the middle.
 fn time_range(report: &Report) -> Range<f64> {
     let seconds = |time: Time| time.micros() as f64 / 1e6;
     let width = report.timeline.bucket_seconds as f64;
     let first = report.timeline.buckets.first().map_or(0.0, |bucket| seconds(bucket.time));
     let last = report.timeline.buckets.last().map_or(0.0, |bucket| seconds(bucket.time)) + width;
-    first..last.max(first + 10.0)
+    let missing = (3.0 - (last - first)).max(0.0) / 2.0;
+    first - missing..last + missing
 }
 
 /// Round clock times within a range, at most `most` of them.
@@ -202,6 +203,7 @@ mod tests {
         assert_eq!(count_points(12_345).1, [0.0, 5_000.0, 10_000.0, 15_000.0]);
         assert_eq!(clock_points(&(3.0..33.0), 6), [5.0, 10.0, 15.0, 20.0, 25.0, 30.0]);
         assert!(clock_points(&(-3e11..2e11), 6).len() <= 8);
+        assert_eq!(clock_points(&(-0.5..2.5), 9), [0.0, 1.0, 2.0]);
         assert_eq!(decades(&(1.5..4.0)), [2.0, 3.0, 4.0]);
         assert_eq!([950.0, 20_000.0, 1_500_000.0].map(|value| short(&value)), ["950", "20k", "1.5M"]);
     }

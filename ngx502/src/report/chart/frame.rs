@@ -70,6 +70,11 @@ impl Pen {
         (pixels * self.scale) as i32
     }
 
+    /// The inverse of [`Pen::px`].
+    pub(super) fn unscaled(self, pixels: u32) -> u32 {
+        pixels / self.scale
+    }
+
     /// A line's width.
     pub(super) fn stroke(self, pixels: u32) -> u32 {
         pixels * self.scale

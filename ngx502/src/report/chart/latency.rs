@@ -27,7 +27,7 @@ fn series(report: &Report) -> Vec<Series> {
         of: |bin| bin.answered,
     });
     let failed = all.failed.total.map(|quantiles| Series {
-        name: "failed",
+        name: "failed attempts",
         colour: FAILED,
         quantiles,
         of: |bin| bin.failed,
@@ -58,7 +58,7 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
     // What is above the highest bar is for the percentiles' names.
     let top = highest * 1.35;
     let x = Scale::durations(first..last, "total time (logarithmic)");
-    let mut chart = pen.axes(&plot, x, Scale::shares(highest, top, "share of its requests"))?;
+    let mut chart = pen.axes(&plot, x, Scale::shares(highest, top, "share of requests"))?;
     for series in &all {
         let bars = bins.iter().filter(|bin| (series.of)(bin) > 0).map(|bin| {
             let corners = [(edge(Some(bin.index)), 0.0), (edge(Some(bin.index + 1)), share(series, bin))];

@@ -70,7 +70,7 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
             chart.draw_series([PathElement::new(piece.to_vec(), style)]).map_err(drawing)?;
             let lone = piece.iter().filter(|_| piece.len() == 1);
             chart
-                .draw_series(lone.map(|point| Circle::new(*point, pen.px(2), colour.filled())))
+                .draw_series(lone.map(|point| Circle::new(*point, pen.px(3), colour.filled())))
                 .map_err(drawing)?;
         }
     }

@@ -4,19 +4,32 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::frame::{Area, Backend, GRID, Pen, REST, cause_legend, colours, label};
-use super::{ChartError, drawing};
+use super::{ChartError, Size, drawing};
 use crate::report::Report;
 use crate::report::model::UpstreamRow;
+use crate::report::narrate;
 use crate::report::time::{count, percent};
 
-/// Bars shown.
+/// Bars shown where there is room.
 const MOST: usize = 8;
+/// The height below which a bar and its name are no longer readable.
+const LOWEST_ROW: u32 = 34;
 
-/// The height that its bars need, at most `most`.
-pub(super) fn height(report: &Report, most: u32) -> u32 {
-    let bars = report.upstreams.iter().filter(|row| row.failed > 0).take(MOST).count() as u32;
-    // Title and a legend of up to four rows stand above.
-    most.min(140 + 56 * bars)
+/// The height that its bars need, at most that of `size`.
+pub(super) fn height(report: &Report, size: Size) -> u32 {
+    size.height.min(above(size.width) + 56 * shown(report, size) as u32)
+}
+
+/// What title and legend take at most: two rows of names, or four where it is narrow.
+fn above(width: u32) -> u32 {
+    if width < 600 { 140 } else { 100 }
+}
+
+/// How many bars there is room for.
+fn shown(report: &Report, size: Size) -> usize {
+    let room = size.height.saturating_sub(above(size.width)) / LOWEST_ROW;
+    let failing = report.upstreams.iter().filter(|row| row.failed > 0).count();
+    failing.min(MOST).min(room.max(1) as usize)
 }
 
 pub(super) fn describe(report: &Report) -> String {
@@ -27,13 +40,15 @@ pub(super) fn describe(report: &Report) -> String {
 
 pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> Result<(), ChartError> {
     let failing: Vec<_> = report.upstreams.iter().filter(|row| row.failed > 0).collect();
+    let (width, height) = area.dim_in_pixel();
+    let shown = shown(report, Size { width: pen.unscaled(width), height: pen.unscaled(height) });
     let title = match failing.len() {
-        ..=MOST => "Failed requests by upstream".to_owned(),
-        all => format!("Failed requests by upstream (first {MOST} of {all})"),
+        all if all == shown => "Failed requests by upstream".to_owned(),
+        all => format!("Failed requests by upstream (first {shown} of {all})"),
     };
     let plot = pen.frame(area, &title, &cause_legend(report))?;
     let (width, height) = plot.area.dim_in_pixel();
-    let rows = &failing[..failing.len().min(MOST)];
+    let rows = &failing[..shown];
     let gap = pen.px(8);
     let row_height = ((height as i32 - gap) / rows.len().max(1) as i32).min(pen.px(64));
     let (left, right) = (pen.px(12), width as i32 - pen.px(12));
@@ -89,5 +104,5 @@ impl Bar {
 /// The address, with its host where there are several.
 fn name(report: &Report, row: &UpstreamRow) -> String {
     let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
-    if report.hosts.len() > 1 { format!("{address} on {}", row.host) } else { address.to_owned() }
+    narrate::on_host(report, address, &row.host)
 }
