@@ -148,6 +148,11 @@ impl Processes {
         pools.all(|other| other == first).then_some(first)
     }
 
+    /// What the container of a living process is called.
+    pub(super) fn container_name(&self, pid: Pid) -> Option<String> {
+        self.living.get(&pid)?.info.as_ref()?.container_names.as_ref()?.label()
+    }
+
     fn stranger(&self, process: &ProcessRef) -> Named {
         let mut last = self.stranger.borrow_mut();
         match &*last {
@@ -206,6 +211,7 @@ fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
         comm: process.comm.clone(),
         unit: info.and_then(|info| info.unit.as_deref().map(Rc::from)),
         container: info.and_then(|info| info.container.clone()),
+        container_names: info.and_then(|info| info.container_names.clone()),
         pool: info.and_then(pool),
     }
 }

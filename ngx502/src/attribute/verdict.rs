@@ -8,7 +8,7 @@ use bstr::BString;
 use serde::Serialize;
 
 use super::text::Text;
-use crate::event::{Nanos, Pid};
+use crate::event::{ContainerNames, Nanos, Pid};
 
 /// A line of output.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,8 +95,10 @@ pub struct WorkerFacts {
     pub pid: Pid,
     /// Executable.
     pub exe: Option<BString>,
-    /// Container.
+    /// Container: the beginning of its id, or its name where there is no id.
     pub container: Option<String>,
+    /// What that is called: see [`ContainerNames::label`].
+    pub container_name: Option<String>,
 }
 
 /// The upstream.
@@ -119,10 +121,19 @@ pub struct ProcessFacts {
     pub comm: BString,
     /// systemd unit.
     pub unit: Option<Rc<str>>,
-    /// Container.
+    /// Container's id.
     pub container: Option<String>,
+    /// What that is called.
+    pub container_names: Option<ContainerNames>,
     /// php-fpm's pool, where the process names it in its title.
     pub pool: Option<String>,
+}
+
+impl ProcessFacts {
+    /// The container's name, else its id.
+    pub fn container_label(&self) -> Option<String> {
+        self.container_names.as_ref().and_then(ContainerNames::label).or_else(|| self.container.clone())
+    }
 }
 
 /// One observed fact.

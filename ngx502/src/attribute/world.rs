@@ -189,6 +189,7 @@ impl World {
             pid,
             exe: info.map(|info| info.exe.clone()),
             container: info.and_then(|info| info.container.clone()),
+            container_name: self.processes.container_name(pid),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use bstr::ByteSlice as _;
 
+use crate::event::Runtime;
+
 /// What a process's cgroup lines say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Membership {
@@ -9,6 +11,8 @@ pub(super) struct Membership {
     pub(super) unit: Option<String>,
     /// The container's id.
     pub(super) container: Option<String>,
+    /// Who made it, where its group's name says so.
+    pub(super) runtime: Option<Runtime>,
     /// The most telling path: systemd's own or the unified hierarchy's, else the deepest controller's.
     pub(super) path: Option<String>,
     /// The path that limits memory: the v1 memory controller's, else the unified hierarchy's.
@@ -39,6 +43,7 @@ pub(super) fn parse(text: &[u8]) -> Membership {
             found.memory = Some(MemoryGroup { path: path.clone(), v1: memory_v1 });
         }
         found.container = found.container.or_else(|| container(&path));
+        found.runtime = found.runtime.or_else(|| runtime(&path));
         found.unit = found.unit.or_else(|| unit(&path));
         let rank = match controllers {
             _ if path == "/" => 0,
@@ -75,6 +80,23 @@ fn container(path: &str) -> Option<String> {
     path.rsplit('/').find_map(container_id)
 }
 
+/// Who names the innermost container's group so; a bare id is Docker's below its own group only, since the kubelet's
+/// groups of that kind are any runtime's.
+fn runtime(path: &str) -> Option<Runtime> {
+    let mut components = path.rsplit('/').skip_while(|component| container_id(component).is_none());
+    let component = components.next()?;
+    let prefixed = |prefix: &str| component.starts_with(prefix);
+    Some(match component {
+        _ if prefixed("docker-") => Runtime::Docker,
+        _ if prefixed("libpod-") => Runtime::Podman,
+        _ if prefixed("cri-containerd-") || component.contains(":cri-containerd:") => Runtime::Containerd,
+        _ if prefixed("crio-") => Runtime::Crio,
+        _ if prefixed("nerdctl-") => Runtime::Nerdctl,
+        _ if components.next() == Some("docker") => Runtime::Docker,
+        _ => return None,
+    })
+}
+
 /// The id in `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`, `…:cri-containerd:ID`
 /// or a bare 64-digit component, as dockerd with the cgroupfs driver and kubelet make them.
 fn container_id(component: &str) -> Option<String> {
@@ -108,18 +130,23 @@ mod tests {
 
     #[test]
     fn containers_are_recognised_by_every_runtime() {
-        for path in [
-            format!("/system.slice/docker-{ID}.scope"),
-            format!("/docker/{ID}"),
-            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
-            format!("/kubepods/besteffort/pod0d2a/{ID}"),
-            format!("/machine.slice/libpod-{ID}.scope/container"),
-            format!("/kubepods.slice/crio-{ID}.scope"),
-            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
+        let pod = "/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice";
+        for (path, runtime) in [
+            (format!("/system.slice/docker-{ID}.scope"), Some(Runtime::Docker)),
+            (format!("/docker/{ID}"), Some(Runtime::Docker)),
+            (format!("{pod}/cri-containerd-{ID}.scope"), Some(Runtime::Containerd)),
+            (format!("/kubepods/besteffort/pod0d2a/{ID}"), None),
+            (format!("/machine.slice/libpod-{ID}.scope/container"), Some(Runtime::Podman)),
+            (format!("/kubepods.slice/crio-{ID}.scope"), Some(Runtime::Crio)),
+            (
+                format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
+                Some(Runtime::Containerd),
+            ),
+            (format!("/system.slice/nerdctl-{ID}.scope"), Some(Runtime::Nerdctl)),
         ] {
             let found = parse(format!("0::{path}\n").as_bytes());
             assert_eq!(found.container.as_deref(), Some(ID), "{path}");
-            assert_eq!(found.unit, None, "{path}");
+            assert_eq!((found.unit, found.runtime), (None, runtime), "{path}");
         }
         let within =
             parse(format!("0::/machine.slice/libpod-{ID}.scope/system.slice/app.service\n").as_bytes());

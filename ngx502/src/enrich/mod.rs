@@ -9,6 +9,7 @@ mod access;
 mod busy;
 mod cache;
 mod cgroup;
+mod containers;
 mod guards;
 pub(crate) mod holders;
 mod limits;
@@ -30,9 +31,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use self::cache::Recent;
+use self::containers::Containers;
 use self::holders::Index;
 use self::question::Question;
-use crate::event::{Body, Endpoint, EndpointInfo, Nanos, Pid, ProcessRef, Record, Socket};
+use crate::event::{Body, Endpoint, EndpointInfo, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket};
 
 /// Questions a second, all together: at about a millisecond each they cost at most an eighth of a processor, and that only
 /// while as many different places fail. What an accept queue held cannot be asked later.
@@ -58,6 +60,7 @@ const PROGRAMS_EVERY: Duration = Duration::from_secs(2);
 pub struct Enricher {
     workers: Vec<Pid>,
     index: Index,
+    containers: Containers,
     recent: Recent<Question>,
     recent_peers: Recent<Question>,
     recent_lives: Recent<Question>,
@@ -76,6 +79,7 @@ impl Enricher {
         Self {
             workers: workers.collect(),
             index: Index::default(),
+            containers: Containers::of_this_machine(),
             recent: Recent::new(QUESTIONS_PER_SECOND),
             recent_peers: Recent::new(PEERS_PER_SECOND),
             recent_lives: Recent::new(LIVES_PER_SECOND),
@@ -188,7 +192,7 @@ impl Enricher {
                 .collect()),
             Question::Route(worker, to) => Ok(vec![Body::Route(route::towards(*worker, *to)?)]),
             Question::Guards(worker) => Ok(vec![Body::Guards(Box::new(guards::of(*worker)?))]),
-            Question::Lives(process) => Ok(alive(process).into_iter().collect()),
+            Question::Lives(process) => Ok(self.alive(process).into_iter().collect()),
         }
     }
 
@@ -223,8 +227,8 @@ impl Enricher {
     /// Adds what was found at a place. Where nobody listens any more, it matters whether those who did still live.
     fn tell_all(&mut self, endpoint: EndpointInfo, bodies: &mut Vec<Body>) {
         if endpoint.asked && endpoint.listeners.is_empty() {
-            let former = self.holders.get(&endpoint.endpoint);
-            bodies.extend(former.into_iter().flatten().filter_map(alive));
+            let former = self.holders.get(&endpoint.endpoint).cloned().unwrap_or_default();
+            bodies.extend(former.iter().filter_map(|process| self.alive(process)));
         }
         if self.holders.len() >= MAX_PLACES {
             self.holders.clear();
@@ -253,7 +257,7 @@ impl Enricher {
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
         }
-        match proc::info(process.pid) {
+        match self.info(process.pid) {
             Ok(info) if same_start(info.process.start, process.start) => {
                 self.known.insert(process.pid, info.process.start);
                 bodies.push(Body::Process(Box::new(info)));
@@ -269,6 +273,21 @@ impl Enricher {
             }
         }
     }
+
+    /// What /proc knows of a process, if it still runs.
+    fn alive(&mut self, process: &ProcessRef) -> Option<Body> {
+        let running = proc::runs(process).unwrap_or(false);
+        running.then(|| self.info(process.pid).ok()).flatten().map(|info| Body::Process(Box::new(info)))
+    }
+
+    /// What /proc knows of a process, and its container's names.
+    fn info(&mut self, pid: Pid) -> io::Result<ProcessInfo> {
+        let mut info = proc::info(pid)?;
+        if let (Some(id), Some(names)) = (&info.container, &mut info.container_names) {
+            *names = self.containers.names(id, names.runtime);
+        }
+        Ok(info)
+    }
 }
 
 /// Whether `every` has passed since `last`; it begins anew then.
@@ -278,12 +297,6 @@ fn due(last: &mut Option<Instant>, every: Duration) -> bool {
         *last = Some(Instant::now());
     }
     due
-}
-
-/// What /proc knows of a process, if it still runs.
-fn alive(process: &ProcessRef) -> Option<Body> {
-    let running = proc::runs(process).unwrap_or(false);
-    running.then(|| proc::info(process.pid).ok()).flatten().map(|info| Body::Process(Box::new(info)))
 }
 
 /// Whether two start times can be one process's: those from /proc are rounded down to a clock tick (10 ms), those

@@ -12,7 +12,7 @@ use bstr::{BString, ByteSlice as _};
 use nix::time::{ClockId, clock_gettime};
 
 use super::cgroup;
-use crate::event::{Nanos, Pid, ProcessInfo, ProcessRef};
+use crate::event::{ContainerNames, Nanos, Pid, ProcessInfo, ProcessRef};
 
 /// How much of a command line is kept.
 const COMMAND_BYTES: usize = 256;
@@ -94,6 +94,10 @@ pub(super) fn info(pid: Pid) -> io::Result<ProcessInfo> {
         exe: exe.map(|path| path.as_os_str().as_bytes().into()),
         command: command(&read(&format!("/proc/{pid}/cmdline")).unwrap_or_default()),
         unit: membership.unit,
+        container_names: membership
+            .container
+            .as_ref()
+            .map(|_| ContainerNames { runtime: membership.runtime, ..ContainerNames::default() }),
         container: membership.container,
         cgroup: membership.path,
         uid: numbers(&status, "Uid:").nth(1).unwrap_or(u32::MAX),

@@ -20,12 +20,64 @@ pub struct ProcessInfo {
     pub command: BString,
     /// systemd unit, e.g. `php8.2-fpm.service`.
     pub unit: Option<String>,
-    /// Container id (64 hexadecimal digits) or name.
+    /// Container id: 64 hexadecimal digits.
     pub container: Option<String>,
+    /// What that container is called, as far as the machine's files say.
+    #[serde(default)]
+    pub container_names: Option<ContainerNames>,
     /// Cgroup path.
     pub cgroup: Option<String>,
     /// Effective uid.
     pub uid: u32,
+}
+
+/// What people call a container; every name is hostile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerNames {
+    /// Who made it, where its control group or that one's state says so.
+    pub runtime: Option<Runtime>,
+    /// Its name: in its pod, where it is in one, else in its runtime.
+    pub name: Option<String>,
+    /// Its pod.
+    pub pod: Option<PodName>,
+}
+
+/// A pod of Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Who makes containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Runtime {
+    /// dockerd.
+    Docker,
+    /// podman.
+    Podman,
+    /// containerd for the kubelet.
+    Containerd,
+    /// CRI-O for the kubelet.
+    Crio,
+    /// nerdctl with containerd.
+    Nerdctl,
+}
+
+impl ContainerNames {
+    /// `web`, or `shop/web-7d9f/php` in a pod; `None` where there is no name.
+    pub fn label(&self) -> Option<String> {
+        let name = self.name.as_deref();
+        match &self.pod {
+            Some(PodName { namespace, name: pod }) => {
+                let inside = name.map_or(String::new(), |name| format!("/{name}"));
+                Some(format!("{namespace}/{pod}{inside}"))
+            }
+            None => name.map(str::to_owned),
+        }
+    }
 }
 
 /// Who listens at one place.

@@ -171,4 +171,10 @@ pub const COLUMNS: &[Column] = &[
     always("attempts", Type::Text, |r| Cell::Text(Cow::Owned(r.attempts().to_string()))),
     always("evidence", Type::Text, |r| Cell::Text(Cow::Owned(r.evidence().to_string()))),
     always("fix", Type::Text, |r| Cell::Text(Cow::Owned(json!(r.verdict.fix).to_string()))),
+    maybe("worker_container_name", Type::Text, |r| Cell::text(r.verdict.worker.container_name.as_deref())),
+    maybe("process_container_name", Type::Text, |r| {
+        r.process()
+            .and_then(|p| p.container_names.as_ref()?.label())
+            .map_or(Cell::Null, |name| Cell::Text(Cow::Owned(name)))
+    }),
 ];

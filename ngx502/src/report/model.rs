@@ -222,7 +222,7 @@ pub struct ProcessRow {
     pub comm: String,
     /// systemd unit.
     pub unit: Option<String>,
-    /// Container.
+    /// Its container: the name where known, else the id.
     pub container: Option<String>,
     /// Its process ids, the first eight seen.
     pub pids: Vec<u32>,

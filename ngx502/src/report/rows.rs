@@ -102,7 +102,7 @@ impl ProcessTally {
             host: clip(session.host.as_bytes()),
             comm: clip(&process.comm),
             unit: process.unit.as_ref().map(|unit| clip(unit.as_bytes())),
-            container: process.container.as_ref().map(|container| clip(container.as_bytes())),
+            container: process.container_label().map(|container| clip(container.as_bytes())),
             pids: Vec::new(),
             more_pids: false,
             failed: 0,

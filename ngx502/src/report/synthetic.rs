@@ -57,7 +57,7 @@ pub(super) fn oom(at: Nanos) -> Verdict {
             host: Some("shop.example".into()),
             client: Some("192.0.2.7".into()),
         }),
-        worker: WorkerFacts { pid: Pid(410), exe: Some("/usr/sbin/nginx".into()), container: None },
+        worker: WorkerFacts { pid: Pid(410), exe: Some("/usr/sbin/nginx".into()), container: None, container_name: None },
         upstream: Some(upstream("unix:/run/php/php8.2-fpm.sock", 812, "php-fpm8.2", Some("php8.2-fpm.service"))),
         symptom: Symptom::Reset,
         cause: Cause::OomKilled,
@@ -87,6 +87,7 @@ fn upstream(address: &str, pid: u32, comm: &str, unit: Option<&str>) -> Upstream
                 comm: comm.into(),
                 unit: unit.map(Into::into),
                 container: None,
+                container_names: None,
                 pool: None,
             }
             .into(),

@@ -39,7 +39,12 @@ pub(super) fn oom_killed() -> Verdict {
             host: Some("shop.example".into()),
             client: Some("203.0.113.9".into()),
         }),
-        worker: WorkerFacts { pid: Pid(811), exe: Some("/usr/sbin/nginx".into()), container: None },
+        worker: WorkerFacts {
+            pid: Pid(811),
+            exe: Some("/usr/sbin/nginx".into()),
+            container: None,
+            container_name: None,
+        },
         upstream: Some(UpstreamFacts {
             address: "127.0.0.1:9000".into(),
             unix: false,
@@ -49,6 +54,7 @@ pub(super) fn oom_killed() -> Verdict {
                     comm: "php-fpm8.2".into(),
                     unit: Some("php8.2-fpm.service".into()),
                     container: None,
+                    container_names: None,
                     pool: None,
                 }
                 .into(),
@@ -86,7 +92,7 @@ pub(super) fn unknown() -> Verdict {
         status: 504,
         host: "web-1".into(),
         request: None,
-        worker: WorkerFacts { pid: Pid(812), exe: None, container: None },
+        worker: WorkerFacts { pid: Pid(812), exe: None, container: None, container_name: None },
         upstream: None,
         symptom: Symptom::ReadTimedOut,
         cause: Cause::Unknown,
@@ -123,6 +129,7 @@ pub(super) fn hostile() -> Verdict {
                 comm: attack,
                 unit: Some(text.into()),
                 container: Some(text.into()),
+                container_names: None,
                 pool: None,
             }
             .into(),

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use xtask::lab::backend::{Backend, BackendConfig};
 use xtask::lab::behaviour::Behaviour;
-use xtask::lab::container::{Runtime, VOLUME};
+use xtask::lab::container::{POD, Runtime, VOLUME};
 use xtask::lab::nginx::binary;
 use xtask::lab::{Container, Lab, LabConfig, Netns};
 
@@ -141,6 +141,7 @@ fn names(line: &Value, pid: u32, container: &Container) -> Result<()> {
     let process = &line["upstream"]["process"];
     ensure!(process["pid"] == pid, "not process {pid}: {line}");
     ensure!(process["container"] == container.id(), "not in {}: {line}", container.id());
+    ensure!(container.is_named() && process["container_name"] == POD.join("/"), "not called {POD:?}: {line}");
     let summary = line["summary"].as_str().unwrap_or_default();
     ensure!(summary.contains(&format!("[{pid}]")), "the summary does not name {pid}: {line}");
     Ok(())
@@ -155,6 +156,12 @@ fn killed(pod: Pod) -> Result<()> {
     names(&line, victim, &scene.back)?;
     let killer = format!("[{}]", std::process::id());
     ensure!(line.to_string().contains(&killer), "the killer {killer} is not named: {line}");
+    let [namespace, pod, name] = POD;
+    let logs = format!("kubectl -n {namespace} logs {pod} -c {name} --tail 50");
+    ensure!(
+        line["fix"].as_array().is_some_and(|fix| fix.contains(&logs.clone().into())),
+        "no {logs}: {line}"
+    );
     scene.close().map(drop)
 }
 

@@ -9,18 +9,24 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::unistd::chroot;
+use serde_json::json;
 
 use super::cgroup::MemoryCgroup;
 use super::helper::{die_with_parent, helper, join_netns, mark_parent};
 use super::netns::Netns;
+
+/// Where containerd keeps the bundles of a kubelet's containers.
+const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+/// What containerd calls one of the lab's containers: namespace, pod, container.
+pub const POD: [&str; 3] = ["ngx502-lab", "pod", "upstream"];
 
 /// Where a container sees its volume.
 pub const VOLUME: &str = "/srv";
@@ -42,6 +48,47 @@ pub struct Container {
     volume: Arc<tempfile::TempDir>,
     cgroup: MemoryCgroup,
     netns: Option<Arc<Netns>>,
+    bundle: Option<Bundle>,
+}
+
+/// containerd's state of a container, as far as it tells names; removed when this drops.
+#[derive(Debug)]
+struct Bundle(PathBuf);
+
+/// Held while folders come and go: trials that run at once share those above their bundles.
+static FOLDERS: Mutex<()> = Mutex::new(());
+
+impl Bundle {
+    fn create(id: &str) -> Result<Bundle> {
+        let _held = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let [namespace, pod, container] = POD;
+        let bundle = Bundle(Path::new(BUNDLES).join(id));
+        fs::create_dir_all(&bundle.0)?;
+        let config = json!({
+            "ociVersion": "1.1.0",
+            "annotations": {
+                "io.kubernetes.cri.container-name": container,
+                "io.kubernetes.cri.container-type": "container",
+                "io.kubernetes.cri.sandbox-name": pod,
+                "io.kubernetes.cri.sandbox-namespace": namespace,
+            },
+        });
+        fs::write(bundle.0.join("config.json"), config.to_string())?;
+        Ok(bundle)
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let _held = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = fs::remove_dir_all(&self.0);
+        // Those above go if they are empty: containerd, where there is one, keeps its own.
+        for folder in self.0.ancestors().skip(1).take(3) {
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
 }
 
 impl Container {
@@ -63,12 +110,16 @@ impl Container {
             }
         };
         let cgroup = MemoryCgroup::nested(&names, memory)?;
+        let bundle = match runtime {
+            Runtime::Docker => None,
+            Runtime::Kubernetes => Some(Bundle::create(&id)?),
+        };
         let root = tempfile::Builder::new().prefix("ngx502-root-").tempdir()?;
         let volume = tempfile::Builder::new().prefix("ngx502-volume-").tempdir()?;
         for dir in [root.path(), volume.path()] {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
         }
-        Ok(Container { id, root, volume: Arc::new(volume), cgroup, netns })
+        Ok(Container { id, root, volume: Arc::new(volume), cgroup, netns, bundle })
     }
 
     /// The same container with another's volume in place of its own.
@@ -79,6 +130,11 @@ impl Container {
     /// Its id: 64 hexadecimal digits.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether the machine's files tell what it is called.
+    pub fn is_named(&self) -> bool {
+        self.bundle.is_some()
     }
 
     /// Its volume as the host sees it; inside it is [`VOLUME`].

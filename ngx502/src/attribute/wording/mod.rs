@@ -7,6 +7,7 @@
 pub(super) mod connection;
 pub(super) mod death;
 pub(super) mod denied;
+mod keeper;
 pub(super) mod listener;
 pub(super) mod local;
 pub(super) mod peers;
@@ -21,9 +22,10 @@ use std::rc::Rc;
 use bstr::{BString, ByteSlice};
 
 use super::attempt::Failure;
-use super::text::{Span, Text, text};
+use super::text::Span;
 use super::verdict::ProcessFacts;
 use crate::event::{Endpoint, Nanos, Queue};
+pub(super) use keeper::{journal, more_memory, restart};
 
 /// `php-fpm[812]`.
 pub(super) fn name(process: &ProcessFacts) -> String {
@@ -37,13 +39,21 @@ pub(super) fn name(process: &ProcessFacts) -> String {
 pub(super) fn name_unit(process: &ProcessFacts) -> String {
     let pool = process.pool.as_ref().map(|pool| format!("pool {pool}"));
     let unit = process.unit.as_ref().map(|unit| unit.to_string());
-    let container = process.container.as_ref();
-    let container = container.map(|id| format!("container {}", id.get(..12).unwrap_or(id)));
-    let known: Vec<_> = pool.into_iter().chain(unit).chain(container).collect();
+    let known: Vec<_> = pool.into_iter().chain(unit).chain(container(process)).collect();
     match known.is_empty() {
         true => name(process),
         false => format!("{} ({})", name(process), known.join(", ")),
     }
+}
+
+/// `container web`, `container php of pod shop/web-7d9f`, `container 3f4a1b2c3d4e`.
+fn container(process: &ProcessFacts) -> Option<String> {
+    let id = process.container.as_deref().map(|id| id.get(..12).unwrap_or(id));
+    let names = process.container_names.as_ref();
+    let name = names.and_then(|names| names.name.as_deref()).or(id)?;
+    let pod = names.and_then(|names| names.pod.as_ref());
+    let of_pod = pod.map_or(String::new(), |pod| format!(" of pod {}/{}", pod.namespace, pod.name));
+    Some(format!("container {name}{of_pod}"))
 }
 
 /// The same for a process that may not be known.
@@ -174,81 +184,10 @@ pub(super) fn queue(queue: &Queue) -> String {
     format!("{} waiting, limit {}", queue.length, queue.limit)
 }
 
-/// What keeps a process: whoever restarts it, and has its words.
-enum Keeper<'a> {
-    /// A systemd service.
-    Service(&'a Rc<str>),
-    /// A unit that systemd did not start, and cannot start again: a session's or `init.scope`.
-    Scope(&'a Rc<str>),
-    /// A container; a unit that is known as well is one inside.
-    Container(&'a str),
-    Nobody,
-}
-
-fn keeper(who: &ProcessFacts) -> Keeper<'_> {
-    match (&who.container, &who.unit) {
-        (Some(container), _) => Keeper::Container(container),
-        (None, Some(unit)) if is_service(unit) => Keeper::Service(unit),
-        (None, Some(unit)) => Keeper::Scope(unit),
-        (None, None) => Keeper::Nobody,
-    }
-}
-
-/// Whether a unit is one that systemctl restarts.
-fn is_service(unit: &str) -> bool {
-    unit.ends_with(".service")
-}
-
-/// A unit as a word of a command: its name comes from a control group's, and those can be anybody's.
-fn unit_word(unit: &Rc<str>) -> Text {
-    match quoted(unit) {
-        plain if *plain == **unit => text![unit],
-        quoted => quoted.into(),
-    }
-}
-
-/// How to restart a process that is gone, and where its own words are.
-pub(super) fn restart(who: &ProcessFacts) -> Vec<Text> {
-    let again = match keeper(who) {
-        Keeper::Service(unit) => Some(text!["systemctl restart ", &unit_word(unit)]),
-        Keeper::Scope(unit) => {
-            let comm = who.comm.to_str_lossy().into_owned();
-            Some(text![
-                "start ",
-                comm,
-                " again as it was started: ",
-                unit,
-                " is no service that systemctl restarts"
-            ])
-        }
-        Keeper::Container(_) | Keeper::Nobody => None,
-    };
-    journal(who).into_iter().chain(again).collect()
-}
-
-/// Where a process's own words are.
-pub(super) fn journal(who: &ProcessFacts) -> Option<Text> {
-    match keeper(who) {
-        Keeper::Service(unit) => Some(text!["journalctl -u ", &unit_word(unit), " -n 50"]),
-        Keeper::Scope(_) => Some(format!("journalctl _PID={} -n 50", who.pid).into()),
-        Keeper::Container(id) => Some(format!("docker logs --tail 50 {id}").into()),
-        Keeper::Nobody => None,
-    }
-}
-
-/// How to give a process more memory.
-pub(super) fn more_memory(who: &ProcessFacts) -> Text {
-    match keeper(who) {
-        Keeper::Service(unit) => {
-            text!["systemctl set-property ", &unit_word(unit), " MemoryMax=… (or use less memory)"]
-        }
-        _ => "raise the cgroup's or container's memory limit, or run fewer workers".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{ContainerNames, PodName};
 
     #[test]
     fn formats_are_filled_with_what_is_known() {
@@ -286,38 +225,20 @@ mod tests {
             comm: "php-fpm".into(),
             unit: Some("php8.2-fpm.service".into()),
             container: None,
+            container_names: None,
             pool: Some("www".into()),
         };
         assert_eq!(name_unit(&who), "php-fpm[812] (pool www, php8.2-fpm.service)");
         assert_eq!(name_unit(&ProcessFacts { unit: None, pool: None, ..who }), "php-fpm[812]");
         assert_eq!(name(&ProcessFacts::default()), "process 0");
-    }
-
-    #[test]
-    fn only_a_service_is_restarted_by_systemctl() {
-        let lines = |unit: Option<&str>, container: Option<&str>| {
-            let who = ProcessFacts {
-                pid: crate::event::Pid(812),
-                comm: "app".into(),
-                unit: unit.map(Rc::from),
-                container: container.map(str::to_owned),
-                pool: None,
-            };
-            restart(&who).iter().map(Text::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(
-            lines(Some("app.service"), None),
-            ["journalctl -u app.service -n 50", "systemctl restart app.service"]
-        );
-        let hostile = lines(Some("a;reboot.service"), None);
-        assert_eq!(hostile[1], "systemctl restart 'a;reboot.service'");
-        for scope in ["init.scope", "session-3.scope"] {
-            let found = lines(Some(scope), None);
-            assert_eq!(found[0], "journalctl _PID=812 -n 50");
-            assert!(found.len() == 2 && !found[1].starts_with("systemctl"), "{found:?}");
-        }
-        let inside = lines(Some("app.service"), Some("0123456789abcdef"));
-        assert_eq!(inside, ["docker logs --tail 50 0123456789abcdef"]);
-        assert_eq!(lines(None, None), [""; 0]);
+        let inside = ProcessFacts { container: Some("0123456789abcdef".into()), ..ProcessFacts::default() };
+        assert_eq!(name_unit(&inside), "process 0 (container 0123456789ab)");
+        let names = ContainerNames { runtime: None, name: Some("php".into()), pod: None };
+        let named = ProcessFacts { container_names: Some(names.clone()), ..inside.clone() };
+        assert_eq!(name_unit(&named), "process 0 (container php)");
+        let pod = PodName { namespace: "shop".into(), name: "web-7d9f".into() };
+        let of_pod =
+            ProcessFacts { container_names: Some(ContainerNames { pod: Some(pod), ..names }), ..inside };
+        assert_eq!(name_unit(&of_pod), "process 0 (container php of pod shop/web-7d9f)");
     }
 }

@@ -11,8 +11,8 @@
 //! | `status` | what the client saw |
 //! | `host` | the traced machine |
 //! | `request` | `method`, `uri` (without its query unless the trace was made with it), `host`, `client` |
-//! | `worker` | `pid`, `exe`, `container` |
-//! | `upstream` | `address` as nginx names it, `kind` (`tcp`, `unix`), `process`: `pid`, `comm`, `unit`, `container` |
+//! | `worker` | `pid`, `exe`, `container`, `container_name` |
+//! | `upstream` | `address` as nginx names it, `kind` (`tcp`, `unix`), `process`: `pid`, `comm`, `unit`, `container`, `container_name` |
 //! | `symptom`, `cause`, `certainty` | the contract's words |
 //! | `summary` | one sentence a person can act on |
 //! | `evidence` | observed facts in time order: `time`, `event`, `text` |
@@ -33,7 +33,7 @@ use crate::attribute::verdict::{
     AttemptFacts, Evidence, ProcessFacts, RequestFacts, Times, UpstreamFacts, Verdict, WorkerFacts,
 };
 use crate::escape::is_deceptive;
-use crate::event::Nanos;
+use crate::event::{ContainerNames, Nanos};
 use crate::session::Session;
 use crate::sink::time::Clock;
 use crate::sink::{ErrnoName, shown_uri};
@@ -98,6 +98,7 @@ impl LineWriter<'_> {
         self.number(worker.pid.0.into());
         self.bytes(",\"exe\":", worker.exe.as_ref())?;
         self.bytes(",\"container\":", worker.container.as_ref())?;
+        self.bytes(",\"container_name\":", worker.container_name.as_ref())?;
         self.put("}");
         Ok(())
     }
@@ -117,6 +118,8 @@ impl LineWriter<'_> {
         self.bytes(",\"comm\":", Some(&process.comm))?;
         self.bytes(",\"unit\":", process.unit.as_deref())?;
         self.bytes(",\"container\":", process.container.as_ref())?;
+        let name = process.container_names.as_ref().and_then(ContainerNames::label);
+        self.bytes(",\"container_name\":", name.as_ref())?;
         self.put("}");
         Ok(())
     }

@@ -206,7 +206,8 @@ impl Block<'_> {
         if let Some(exe) = &verdict.worker.exe {
             let _ = write!(text, ", {}", safe(exe));
         }
-        if let Some(container) = &verdict.worker.container {
+        if let Some(container) = verdict.worker.container_name.as_ref().or(verdict.worker.container.as_ref())
+        {
             let _ = write!(text, ", container {}", safe(container.as_bytes()));
         }
         self.rows("", Some(Tone::Dim), &text);
@@ -298,7 +299,7 @@ fn after(total_us: Option<u64>) -> String {
 /// `php-fpm8.2, pid 4711, php8.2-fpm.service`.
 fn names(process: &ProcessFacts) -> String {
     let mut text = format!("{}, pid {}", safe(&process.comm), process.pid);
-    for name in [process.unit.as_deref(), process.container.as_deref()].into_iter().flatten() {
+    for name in [process.unit.as_deref(), process.container_label().as_deref()].into_iter().flatten() {
         let _ = write!(text, ", {}", safe(name.as_bytes()));
     }
     text

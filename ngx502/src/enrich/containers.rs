@@ -1,0 +1,190 @@
+//! What people call a container, from the state that its runtime keeps on this machine: no daemon is asked, none need run.
+//!
+//! | runtime | state | name |
+//! |---|---|---|
+//! | Docker | `config.v2.json` in its data root | `Name` |
+//! | Podman, CRI-O | the lists of containers in `/var/lib/containers/storage` | the first of `names` |
+//! | containerd | the bundle's `config.json` | annotations of Kubernetes' CRI, or nerdctl's |
+//!
+//! Only root's files are believed. What is not found is not told: the id stays.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::event::{ContainerNames, PodName, Runtime};
+
+/// Docker's state, unless its configuration names another place.
+const DOCKER_ROOT: &str = "/var/lib/docker";
+const DOCKER_CONFIG: &str = "/etc/docker/daemon.json";
+/// Podman's and CRI-O's lists: one folder a storage driver; volatile containers have a list of their own.
+const STORAGE: &str = "/var/lib/containers/storage";
+const STORAGE_FOLDERS: [&str; 4] =
+    ["overlay-containers", "vfs-containers", "btrfs-containers", "zfs-containers"];
+const STORAGE_LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
+/// containerd's bundles, its own and those of k3s, in the namespaces of Kubernetes and nerdctl.
+const BUNDLES: [&str; 3] = [
+    "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
+    "/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io",
+    "/run/containerd/io.containerd.runtime.v2.task/default",
+];
+/// Larger files are not a container's state, or not worth their reading.
+const FILE_BYTES: u64 = 4 << 20;
+/// Names are cut by nobody: longer ones are none. Kubernetes' have at most 253 bytes, Docker's hardly more.
+const NAME_BYTES: usize = 255;
+/// A container may be renamed, or be found before its state is written.
+const STANDS: Duration = Duration::from_secs(10);
+/// Containers remembered; beyond, all are looked up anew.
+const REMEMBERED: usize = 1024;
+
+/// The names of containers on this machine.
+#[derive(Debug)]
+pub(super) struct Containers {
+    /// `/`, but for tests.
+    root: PathBuf,
+    /// Whose files are believed: root's.
+    owner: u32,
+    known: HashMap<String, (Instant, ContainerNames)>,
+}
+
+impl Containers {
+    pub(super) fn of_this_machine() -> Self {
+        Self { root: "/".into(), owner: 0, known: HashMap::new() }
+    }
+
+    /// What a container is called; `runtime` is what its control group says of who made it. `id` is 64 hexadecimal digits.
+    pub(super) fn names(&mut self, id: &str, runtime: Option<Runtime>) -> ContainerNames {
+        if let Some((at, names)) = self.known.get(id)
+            && at.elapsed() < STANDS
+        {
+            return names.clone();
+        }
+        let names = self.look_up(id, runtime).unwrap_or(ContainerNames { runtime, name: None, pod: None });
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(id.to_owned(), (Instant::now(), names.clone()));
+        names
+    }
+
+    fn look_up(&self, id: &str, runtime: Option<Runtime>) -> Option<ContainerNames> {
+        match runtime {
+            Some(Runtime::Docker) => self.in_docker(id),
+            Some(Runtime::Podman | Runtime::Crio) => self.in_storage(id, runtime),
+            Some(Runtime::Containerd | Runtime::Nerdctl) => self.in_bundle(id),
+            None => self.in_docker(id).or_else(|| self.in_storage(id, None)).or_else(|| self.in_bundle(id)),
+        }
+    }
+
+    fn in_docker(&self, id: &str) -> Option<ContainerNames> {
+        let configured: Option<DockerDaemon> = self.json(Path::new(DOCKER_CONFIG));
+        let root = configured.and_then(|daemon| daemon.data_root).unwrap_or(DOCKER_ROOT.into());
+        let state: DockerContainer = self.json(&root.join("containers").join(id).join("config.v2.json"))?;
+        named(Some(Runtime::Docker), state.name.strip_prefix('/').unwrap_or(&state.name))
+    }
+
+    fn in_storage(&self, id: &str, runtime: Option<Runtime>) -> Option<ContainerNames> {
+        let folders =
+            STORAGE_FOLDERS.iter().flat_map(|folder| STORAGE_LISTS.iter().map(move |list| (folder, list)));
+        folders.into_iter().find_map(|(folder, list)| {
+            let all: Vec<StoredContainer> = self.json(&Path::new(STORAGE).join(folder).join(list))?;
+            named(runtime, all.into_iter().find(|one| one.id == id)?.names.first()?)
+        })
+    }
+
+    fn in_bundle(&self, id: &str) -> Option<ContainerNames> {
+        BUNDLES.iter().find_map(|bundles| {
+            let bundle: Bundle = self.json(&Path::new(bundles).join(id).join("config.json"))?;
+            let annotation =
+                |name: &str| bundle.annotations.get(name).cloned().filter(|value| is_name(value));
+            if let Some(name) = annotation("nerdctl/name") {
+                return named(Some(Runtime::Nerdctl), &name);
+            }
+            let pod = PodName {
+                namespace: annotation("io.kubernetes.cri.sandbox-namespace")?,
+                name: annotation("io.kubernetes.cri.sandbox-name")?,
+            };
+            let name = annotation("io.kubernetes.cri.container-name");
+            Some(ContainerNames { runtime: Some(Runtime::Containerd), name, pod: Some(pod) })
+        })
+    }
+
+    /// A file's content, where root alone may write it; `None` for all else.
+    fn json<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        let place = self.root.join(path.strip_prefix("/").ok()?);
+        let text = self.read(&place).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                log::debug!("{} tells no container's name: {error}", place.display());
+            }
+        });
+        let parsed = serde_json::from_slice(&text.ok()?);
+        parsed.inspect_err(|error| log::debug!("{} tells no container's name: {error}", place.display())).ok()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
+        let about = file.metadata()?;
+        if !about.is_file() || about.uid() != self.owner || about.mode() & 0o022 != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others than root may write it"));
+        }
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The names behind one name: the kubelet gives Docker and CRI-O `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, whose parts
+/// have no underscore.
+fn named(runtime: Option<Runtime>, name: &str) -> Option<ContainerNames> {
+    if !is_name(name) {
+        return None;
+    }
+    let parts: Vec<_> = name.split('_').collect();
+    Some(match parts.as_slice() {
+        ["k8s", container, pod, namespace, _uid, _attempt] => ContainerNames {
+            runtime,
+            name: Some((*container).to_owned()),
+            pod: Some(PodName { namespace: (*namespace).to_owned(), name: (*pod).to_owned() }),
+        },
+        _ => ContainerNames { runtime, name: Some(name.to_owned()), pod: None },
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES
+}
+
+#[derive(Deserialize)]
+struct DockerDaemon {
+    #[serde(rename = "data-root")]
+    data_root: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct DockerContainer {
+    #[serde(rename = "Name")]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct StoredContainer {
+    id: String,
+    #[serde(default)]
+    names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Bundle {
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests;
