@@ -35,6 +35,8 @@ kernel_layout! {
     skc_v6_rcv_saddr,
     /// `sock.__sk_common.skc_net`.
     skc_net,
+    /// `sock.__sk_common.skc_num`: the local port, in the host's byte order.
+    skc_num,
     /// `net.ns.inum`.
     net_inum,
     /// `sock.sk_err`.
@@ -65,6 +67,8 @@ kernel_layout! {
     unix_address_len,
     /// `unix_address.name`, a `sockaddr_un`.
     unix_address_name,
+    /// `socket.file`.
+    socket_file,
     /// `socket.sk`.
     socket_sk,
     /// `socket_alloc.vfs_inode.i_ino`, counted from its `socket`.

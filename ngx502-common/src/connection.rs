@@ -23,10 +23,29 @@ pub struct Connection {
     pub last_byte_at: u64,
     /// The upstream that its durations are counted for.
     pub series: Series,
+    /// How its other end sees it, once it is established.
+    pub other_end: Tuple,
     /// The place of that upstream among all, once a response came; 0 before, and where there is no room for more.
     pub place: u32,
     /// 1: the current request is an attempt that nginx called failed.
     pub failed: u32,
+}
+
+/// The addresses of a TCP connection as one end sees them, ports in network byte order. `netns` is only set for
+/// loopback addresses: those exist once a namespace, while a veth pair joins two.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Tuple {
+    /// This end's address; IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    /// The other end's address.
+    pub remote: [u8; 16],
+    /// This end's port.
+    pub local_port: u16,
+    /// The other end's port.
+    pub remote_port: u16,
+    /// The network namespace's inode number, or 0.
+    pub netns: u32,
 }
 
 /// The durations of one request, in microseconds.

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ngx502_common::{
     config::loss,
-    connection::Connection,
+    connection::{Connection, Tuple},
     event::{ACCEPTED_NO, ACCEPTED_YES, CloserFacts, SocketFacts},
 };
 
@@ -12,7 +12,8 @@ use crate::{
     head::Head,
     kernel::{self, offset},
     latency,
-    maps::{BLANK_CONNECTION, CONNECTIONS, TUPLES, Tuple},
+    maps::{BLANK_CONNECTION, CONNECTIONS, TUPLES},
+    sock::{Ends, Sock},
     task,
 };
 
@@ -23,12 +24,6 @@ pub const AF_INET6: u16 = 10;
 /// TCP_ESTABLISHED, also of AF_UNIX.
 const ESTABLISHED: u8 = 1;
 const CLOSE_WAIT: u8 = 8;
-
-/// The socket's address family.
-#[inline(always)]
-pub fn family(sk: u64) -> u16 {
-    kernel::read_or(sk, offset!(skc_family), 0)
-}
 
 /// The socket's network namespace.
 #[inline(always)]
@@ -43,32 +38,24 @@ pub fn socket_of(sk: u64) -> u64 {
     kernel::read_or(sk, offset!(sk_socket), 0)
 }
 
-/// The inode number of the socket; 0 for an orphan.
-#[inline(always)]
-pub fn inode(sk: u64) -> u64 {
-    kernel::read_or(socket_of(sk), offset!(socket_inode), 0)
-}
-
 /// Starts to observe a TCP socket that the current worker connects to an upstream.
-#[inline(never)]
-pub fn begin(sk: u64) {
-    let Some(connection) = blank(sk) else { return };
+#[inline(always)]
+pub fn begin(sk: impl Sock) {
+    let Some(connection) = blank(sk.address()) else { return };
     connection.facts.connect_at = emit::now();
-    let mut head = Head::EMPTY;
-    head.load(sk);
-    connection.facts.family = head.family();
-    latency::identify(connection, &head);
+    connection.facts.family = sk.family();
+    latency::identify(connection, sk);
 }
 
 /// Starts to observe an AF_UNIX socket that the current worker has connected to an upstream; when it did, the caller
 /// may know.
-#[inline(never)]
-pub fn begin_unix<'a>(sk: u64) -> Option<&'a mut Connection> {
-    let connection = blank(sk)?;
+#[inline(always)]
+pub fn begin_unix<'a>(sk: impl Sock) -> Option<&'a mut Connection> {
+    let connection = blank(sk.address())?;
     connection.facts.family = AF_UNIX;
-    connection.inode = inode(sk);
+    connection.inode = sk.inode();
     filter::unix_added();
-    latency::identify_path(connection, sk);
+    latency::identify_path(connection, sk.unix_peer().map_or(0, Sock::address));
     Some(connection)
 }
 
@@ -99,86 +86,74 @@ fn blank<'a>(sk: u64) -> Option<&'a mut Connection> {
 /// The observed socket, to be changed in place.
 #[inline(always)]
 pub fn get<'a>(sk: u64) -> Option<&'a mut Connection> {
-    if !filter::may_know_socket(sk) {
-        return None;
-    }
+    if filter::may_know_socket(sk) { look_up(sk) } else { None }
+}
+
+/// The same where `filter::may_know_socket` was asked before.
+#[inline(always)]
+pub fn look_up<'a>(sk: u64) -> Option<&'a mut Connection> {
     // SAFETY: map memory stays valid while a program runs; racing writers can only mix times of one socket.
     CONNECTIONS.get_ptr_mut(&sk).map(|connection| unsafe { &mut *connection })
 }
 
 /// The observed socket, unless what is at its address by now is another one.
 #[inline(always)]
-pub fn get_current<'a>(sk: u64) -> Option<&'a mut Connection> {
-    get(sk).filter(|connection| is_current(connection, sk))
+pub fn get_current<'a>(sk: impl Sock) -> Option<&'a mut Connection> {
+    get(sk.address()).filter(|connection| is_current(connection, sk))
 }
 
 /// Whether the socket at an observed one's address is still that one. Where no hook tells of the end of AF_UNIX
 /// sockets, entries outlive them.
 #[inline(always)]
-pub fn is_current(connection: &Connection, sk: u64) -> bool {
-    connection.facts.family != AF_UNIX || connection.inode == inode(sk)
+pub fn is_current(connection: &Connection, sk: impl Sock) -> bool {
+    connection.facts.family != AF_UNIX || connection.inode == sk.inode()
 }
 
-/// Stops to observe a socket; `published` says whether its other end could find it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn end(sk: u64, published: u32) -> u32 {
-    if published != 0
-        && let Some(tuple) = tuple(sk).map(reversed)
-    {
-        let _ = TUPLES.remove(&tuple);
+/// Stops to observe a socket.
+#[inline(always)]
+pub fn end(connection: &Connection, sk: u64) {
+    // A key that was never published is in nobody's way.
+    if connection.facts.established_at != 0 && connection.facts.family != AF_UNIX {
+        let _ = TUPLES.remove(&connection.other_end);
     }
     if CONNECTIONS.remove(&sk).is_ok() {
         filter::socket_removed(sk);
     }
-    0
 }
 
 /// Makes an established socket findable by its other end.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn publish(sk: u64) -> u32 {
-    if let Some(tuple) = tuple(sk).map(reversed)
-        && TUPLES.insert(&tuple, &sk, 0).is_err()
-    {
+#[inline(always)]
+pub fn publish(connection: &mut Connection, sk: impl Sock) {
+    let Some(ends) = sk.ends() else { return };
+    let netns = netns_of_loopback(&ends);
+    connection.other_end = Tuple {
+        local: ends.remote,
+        remote: ends.local,
+        local_port: ends.remote_port,
+        remote_port: ends.local_port,
+        netns,
+    };
+    if TUPLES.insert(&connection.other_end, &sk.address(), 0).is_err() {
         emit::count_loss(loss::CONNECTIONS_FULL);
     }
-    0
 }
 
 /// The observed nginx socket whose other end `sk` is.
-#[inline(never)]
-pub fn of_peer<'a>(sk: u64) -> Option<&'a mut Connection> {
-    let tuple = tuple(sk)?;
+#[inline(always)]
+pub fn of_peer<'a>(sk: impl Sock) -> Option<&'a mut Connection> {
+    let ends = sk.ends()?;
+    let netns = netns_of_loopback(&ends);
+    let Ends { local, remote, local_port, remote_port, .. } = ends;
     // SAFETY: the value is copied at once.
-    let client = *unsafe { TUPLES.get(&tuple) }?;
+    let client = *unsafe { TUPLES.get(&Tuple { local, remote, local_port, remote_port, netns }) }?;
     get(client)
 }
 
+/// The network namespace where it tells two connections apart: see [`Tuple`].
 #[inline(always)]
-fn reversed(tuple: Tuple) -> Tuple {
-    Tuple {
-        local: tuple.remote,
-        remote: tuple.local,
-        local_port: tuple.remote_port,
-        remote_port: tuple.local_port,
-        netns: tuple.netns,
-    }
-}
-
-/// The addresses as `sk` sees them. IPv4-mapped IPv6 becomes IPv4, since the two ends may differ in that.
-#[inline(always)]
-fn tuple(sk: u64) -> Option<Tuple> {
-    let mut head = Head::EMPTY;
-    if !head.load(sk) {
-        return None;
-    }
-    let (local, remote) = head.addresses()?;
-    let remote_port = head.get(offset!(skc_dport))?;
-    let local_port = kernel::read(sk, offset!(inet_sport))?;
-    let loopback = local[0] == 127 || (local[..15] == [0; 15] && local[15] == 1);
-    let net = if loopback { head.get(offset!(skc_net)).unwrap_or(0) } else { 0 };
-    Some(Tuple { local, remote, local_port, remote_port, netns: kernel::read_or(net, offset!(net_inum), 0) })
+fn netns_of_loopback(ends: &Ends) -> u32 {
+    let loopback = ends.local[0] == 127 || (ends.local[..15] == [0; 15] && ends.local[15] == 1);
+    if loopback { kernel::read_or(ends.net, offset!(net_inum), 0) } else { 0 }
 }
 
 /// (local, remote); IPv4 in the first four bytes.

@@ -60,7 +60,7 @@ impl Head {
 
     #[inline(always)]
     fn copy_v6(&self, to: &mut [u8; 16], offset: u16) {
-        *to = unmapped(bytes(self.get(offset).unwrap_or([0; 4])));
+        *to = unmapped(self.get(offset).unwrap_or([0; 4]));
     }
 
     /// (local, remote); IPv4 in the first four bytes.
@@ -70,38 +70,36 @@ impl Head {
             AF_INET => {
                 let local: u32 = self.get(offset!(skc_rcv_saddr))?;
                 let remote: u32 = self.get(offset!(skc_daddr))?;
-                Some((widen(local.to_ne_bytes()), widen(remote.to_ne_bytes())))
+                Some((widen(local), widen(remote)))
             }
             AF_INET6 => {
                 let local: [u32; 4] = self.get(offset!(skc_v6_rcv_saddr))?;
                 let remote: [u32; 4] = self.get(offset!(skc_v6_daddr))?;
-                Some((unmapped(bytes(local)), unmapped(bytes(remote))))
+                Some((unmapped(local), unmapped(remote)))
             }
             _ => None,
         }
     }
 }
 
-/// The kernel aligns `struct in6_addr` to four bytes; wider loads may be refused.
+/// An IPv4 address in the room for either.
 #[inline(always)]
-fn bytes([a, b, c, d]: [u32; 4]) -> [u8; 16] {
+pub fn widen(address: u32) -> [u8; 16] {
+    let mut wide = [0; 16];
+    wide[..4].copy_from_slice(&address.to_ne_bytes());
+    wide
+}
+
+/// An IPv6 address in the words as which the kernel aligns it; one that stands for an IPv4 address becomes that.
+#[inline(always)]
+pub fn unmapped([a, b, c, d]: [u32; 4]) -> [u8; 16] {
+    if (a, b, c) == (0, 0, 0xffff_u32.to_be()) {
+        return widen(d);
+    }
     let mut all = [0; 16];
     all[..4].copy_from_slice(&a.to_ne_bytes());
     all[4..8].copy_from_slice(&b.to_ne_bytes());
     all[8..12].copy_from_slice(&c.to_ne_bytes());
     all[12..].copy_from_slice(&d.to_ne_bytes());
     all
-}
-
-#[inline(always)]
-fn widen(address: [u8; 4]) -> [u8; 16] {
-    let mut wide = [0; 16];
-    (wide[0], wide[1], wide[2], wide[3]) = (address[0], address[1], address[2], address[3]);
-    wide
-}
-
-#[inline(always)]
-fn unmapped(address: [u8; 16]) -> [u8; 16] {
-    let mapped = address[..10] == [0; 10] && address[10] == 0xff && address[11] == 0xff;
-    if mapped { widen([address[12], address[13], address[14], address[15]]) } else { address }
 }

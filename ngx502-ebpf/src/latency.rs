@@ -7,10 +7,9 @@ use ngx502_common::{
 };
 
 use crate::{
-    connection::{self, AF_INET, AF_INET6, AF_UNIX},
-    head::Head,
-    kernel::{self, offset},
+    connection::{self, AF_UNIX},
     maps::{DURATIONS, PATHS, SERIES},
+    sock::Sock,
 };
 
 /// How many places there are for series, a power of two; the loader sizes the maps to it.
@@ -22,21 +21,18 @@ const TRIES: u32 = 8;
 
 /// Fills in for whom a new connection's durations are counted.
 #[inline(always)]
-pub fn identify(connection: &mut Connection, head: &Head) {
+pub fn identify(connection: &mut Connection, sk: impl Sock) {
     connection.series.family = connection.facts.family;
-    if let AF_INET | AF_INET6 = connection.facts.family {
-        if let Some((_, remote)) = head.addresses() {
-            connection.series.address = remote;
-        }
-        connection.series.port = u16::from_be(head.get(offset!(skc_dport)).unwrap_or(0));
+    if let Some(ends) = sk.ends() {
+        connection.series.address = ends.remote;
+        connection.series.port = u16::from_be(ends.remote_port);
     }
 }
 
-/// Names an AF_UNIX series by a hash of its path.
+/// Names an AF_UNIX series by a hash of the path of a socket's peer.
 #[inline(never)]
-pub fn identify_path(connection: &mut Connection, sk: u64) {
+pub fn identify_path(connection: &mut Connection, peer: u64) {
     connection.series.family = AF_UNIX;
-    let peer = kernel::read_or(sk, offset!(unix_peer), 0u64);
     if peer == 0 {
         return;
     }

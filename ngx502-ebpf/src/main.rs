@@ -24,6 +24,7 @@ mod maps;
 mod report;
 mod request;
 mod request_line;
+mod sock;
 mod stack;
 mod states;
 mod task;

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use ngx502_common::{
     config::{FileKey, KnownBinary, SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss},
-    connection::Connection,
+    connection::{Connection, Tuple},
     latency::{Durations, Series},
     layout::NginxLayout,
 };
@@ -97,15 +97,3 @@ pub static DURATIONS: PerCpuArray<Durations> = PerCpuArray::with_max_entries(512
 /// When the reader was last woken, in one entry.
 #[map]
 pub static WAKEUP: Array<u64> = Array::with_max_entries(1, 0);
-
-/// The addresses of a TCP connection as one end sees them, ports in network byte order. `netns` is only set for
-/// loopback addresses: those exist once a namespace, while a veth pair joins two.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Tuple {
-    pub local: [u8; 16],
-    pub remote: [u8; 16],
-    pub local_port: u16,
-    pub remote_port: u16,
-    pub netns: u32,
-}

@@ -9,6 +9,7 @@ use crate::{
     emit,
     kernel::{self, offset},
     maps::HOLDERS,
+    sock::Sock,
     task,
 };
 
@@ -40,7 +41,7 @@ pub fn changed(sk: u64, open: bool) {
     }
     // `skc_num` is already 0 on close, `inet_sport` is not.
     listen.port = u16::from_be(kernel::read_or(sk, offset!(inet_sport), 0));
-    listen.family = connection::family(sk);
+    listen.family = sk.family();
     emit::send(&listen);
 }
 

@@ -1,8 +1,8 @@
 //! What is sent and received: the only hooks that fire on the success path. Foreign sockets leave after one look-up.
 
 use aya_ebpf::{
-    macros::{kprobe, raw_tracepoint},
-    programs::{ProbeContext, RawTracePointContext},
+    macros::{btf_tracepoint, kprobe},
+    programs::{BtfTracePointContext, ProbeContext},
 };
 use ngx502_common::connection::Connection;
 
@@ -12,7 +12,9 @@ use crate::{
     emit, filter,
     hooks::state,
     kernel::{self, offset},
-    latency, task,
+    latency,
+    sock::{Sock, TypedSock},
+    task,
 };
 
 const EAGAIN: i32 = 11;
@@ -20,16 +22,16 @@ const EAGAIN: i32 = 11;
 const PEEK: i32 = 2;
 
 /// `TRACE_EVENT(sock_send_length, TP_PROTO(struct sock *sk, int ret, int flags))`: 6.3 and later, every family.
-#[raw_tracepoint(tracepoint = "sock_send_length")]
-pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
-    sent(ctx.arg(0));
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    sent(TypedSock::argument(&ctx, 0));
     0
 }
 
 /// `TRACE_EVENT(sock_recv_length, TP_PROTO(struct sock *sk, int ret, int flags))`: 6.3 and later, every family.
-#[raw_tracepoint(tracepoint = "sock_recv_length")]
-pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
-    let (sk, result, flags): (u64, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    let (sk, result, flags): (_, i32, i32) = (TypedSock::argument(&ctx, 0), ctx.arg(1), ctx.arg(2));
     if result != -EAGAIN && flags & PEEK == 0 {
         received(sk, result);
     }
@@ -81,17 +83,17 @@ pub fn unix_stream_sendmsg(ctx: ProbeContext) -> u32 {
 
 /// A traced worker sends: to an upstream, or to a client that waits for its answer.
 #[inline(always)]
-fn sent(sk: u64) {
-    if filter::may_know_socket(sk) {
+fn sent(sk: impl Sock) {
+    if filter::may_know_socket(sk.address()) {
         known_sent(sk);
-    } else if connection::family(sk) == AF_UNIX && task::is_traced() && is_unix_client(sk) {
+    } else if sk.family() == AF_UNIX && task::is_traced() && is_unix_client(sk) {
         unix_connected(sk);
     }
 }
 
 #[inline(always)]
-fn known_sent(sk: u64) {
-    match connection::get(sk) {
+fn known_sent(sk: impl Sock) {
+    match connection::look_up(sk.address()) {
         Some(connection) if connection::is_current(connection, sk) => {
             if connection.worker == task::tgid() {
                 request_sent(connection);
@@ -101,8 +103,8 @@ fn known_sent(sk: u64) {
             if !task::is_traced() {
                 return;
             }
-            if connection::family(sk) != AF_UNIX || !is_unix_client(sk) {
-                return answer::sent(sk);
+            if sk.family() != AF_UNIX || !is_unix_client(sk) {
+                return answer::sent(sk.address());
             }
             if let Some(earlier) = earlier {
                 latency::count(earlier);
@@ -115,9 +117,9 @@ fn known_sent(sk: u64) {
 /// The first bytes that a worker sends on an AF_UNIX socket of which no hook told before: when connect(2) was called is
 /// not known.
 #[inline(always)]
-fn unix_connected(sk: u64) {
+fn unix_connected(sk: impl Sock) {
     if let Some(connection) = connection::begin_unix(sk) {
-        connection.peer = kernel::read_or(sk, offset!(unix_peer), 0);
+        connection.peer = sk.unix_peer().map_or(0, Sock::address);
         request_sent(connection);
     }
 }
@@ -125,8 +127,8 @@ fn unix_connected(sk: u64) {
 /// Of an AF_UNIX socket: whether nginx connected it. Its peer is bound to a path, it itself is not; a client of nginx
 /// is the other way round.
 #[inline(always)]
-fn is_unix_client(sk: u64) -> bool {
-    kernel::read_or(sk, offset!(unix_addr), 0u64) == 0
+fn is_unix_client(sk: impl Sock) -> bool {
+    sk.unix_addr() == 0
 }
 
 /// A request begins with the first bytes sent after a response, or with the first ones at all. What is sent on top of
@@ -146,10 +148,10 @@ fn request_sent(connection: &mut Connection) {
 /// A worker receives from its upstream; or the upstream receives from nginx by AF_UNIX, where nothing else tells
 /// which process serves the connection.
 #[inline(always)]
-fn received(sk: u64, result: i32) {
+fn received(sk: impl Sock, result: i32) {
     if let Some(connection) = connection::get_current(sk) {
         if result <= 0 {
-            return ended(connection, sk, result);
+            return ended(connection, sk.address(), result);
         }
         let now = emit::now();
         if connection.facts.first_byte_at == 0 {
@@ -161,12 +163,12 @@ fn received(sk: u64, result: i32) {
         connection.last_byte_at = now;
     } else if result > 0
         && filter::unix_seen()
-        && connection::family(sk) == AF_UNIX
-        && let Some(connection) = connection::get_current(kernel::read_or(sk, offset!(unix_peer), 0))
+        && sk.family() == AF_UNIX
+        && let Some(peer) = sk.unix_peer()
+        && let Some(connection) = connection::get_current(peer)
+        && connection.facts.owner.pid != task::tgid()
     {
-        if connection.facts.owner.pid != task::tgid() {
-            connection.facts.owner = task::process(task::current());
-        }
+        connection.facts.owner = task::process(task::current());
     }
 }
 

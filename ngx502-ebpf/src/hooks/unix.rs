@@ -11,6 +11,7 @@ use crate::{
     descriptor, emit,
     hooks::{listen, state},
     kernel::{self, offset},
+    sock::Sock,
     task, thread,
 };
 
@@ -42,7 +43,7 @@ pub fn sys_connect_exit(ctx: RetProbeContext) -> u32 {
     let began = core::mem::replace(&mut thread.connect_at, 0);
     let sk = descriptor::sock_of_fd(thread.connect_fd);
     if sk != 0
-        && connection::family(sk) == AF_UNIX
+        && sk.family() == AF_UNIX
         && let Some(connection) = connection::begin_unix(sk)
     {
         connection.facts.connect_at = began;

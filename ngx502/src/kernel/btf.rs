@@ -47,10 +47,7 @@ impl KernelTypes {
 
     /// Types of a name, in the order of their ids.
     fn named(&self, name: &str) -> impl Iterator<Item = Type> {
-        let wanted = hash(name.as_bytes());
-        let from = self.names.partition_point(|(hash, _)| *hash < wanted);
-        let same = self.names[from..].iter().take_while(move |(hash, _)| *hash == wanted);
-        same.filter_map(|(_, id)| self.btf.resolve_type_by_id(*id).ok()).filter(move |found| {
+        self.ids(name).filter_map(|id| self.btf.resolve_type_by_id(*id).ok()).filter(move |found| {
             let text = match found {
                 Type::Struct(found) | Type::Union(found) => self.btf.resolve_name(found),
                 Type::Enum(found) => self.btf.resolve_name(found),
@@ -59,6 +56,13 @@ impl KernelTypes {
             };
             text.is_ok_and(|text| text == name)
         })
+    }
+
+    /// Ids of types that may have a name, in order.
+    fn ids(&self, name: &str) -> impl Iterator<Item = &u32> {
+        let wanted = hash(name.as_bytes());
+        let from = self.names.partition_point(|(hash, _)| *hash < wanted);
+        self.names[from..].iter().take_while(move |(hash, _)| *hash == wanted).map(|(_, id)| id)
     }
 
     /// Byte offset of a member by path, e.g. `("sock", "__sk_common.skc_family")`. Anonymous structs and unions are
@@ -105,6 +109,38 @@ impl KernelTypes {
     /// Whether this kernel has a tracepoint of that name.
     pub fn has_tracepoint(&self, tracepoint: &str) -> bool {
         self.tracepoint(tracepoint).is_some()
+    }
+
+    /// BTF in which nothing but tracepoints of these names is described, each under the id that it has in the kernel: what
+    /// aya looks for in order to load a program for one. From the whole it would make as many objects as the kernel has
+    /// types, which takes longer than all else at the start.
+    pub fn tracepoints<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<aya::Btf, aya::BtfError> {
+        let mut strings = vec![0];
+        let mut types: Vec<[u32; 3]> = Vec::new();
+        for name in names.into_iter().map(|name| format!("btf_trace_{name}")) {
+            let Some(id) = self.typedef_id(&name) else { continue };
+            types.resize(types.len().max(id as usize), [0, FORWARD << 24, 0]);
+            types[id as usize - 1] = [strings.len() as u32, TYPEDEF << 24, 0];
+            strings.extend(name.bytes().chain([0]));
+        }
+        let (types_len, strings_len) = (size_of_val(types.as_slice()) as u32, strings.len() as u32);
+        let mut btf = MAGIC.to_ne_bytes().to_vec();
+        btf.extend([1, 0]);
+        let sections = [HEADER_LEN, 0, types_len, types_len, strings_len];
+        btf.extend(sections.iter().chain(types.as_flattened()).flat_map(|word| word.to_ne_bytes()));
+        btf.extend(strings);
+        aya::Btf::parse(&btf, aya::Endianness::default())
+    }
+
+    fn typedef_id(&self, name: &str) -> Option<u32> {
+        let candidates = self.ids(name);
+        candidates.copied().find(|id| {
+            matches!(self.btf.resolve_type_by_id(*id), Ok(Type::Typedef(found))
+                if self.btf.resolve_name(&found).is_ok_and(|text| text == name))
+        })
     }
 
     fn tracepoint(&self, name: &str) -> Option<btf_rs::FuncProto> {
@@ -155,6 +191,14 @@ impl KernelTypes {
     }
 }
 
+/// The first two bytes of BTF.
+const MAGIC: u16 = 0xeb9f;
+/// Bytes of `struct btf_header`.
+const HEADER_LEN: u32 = 24;
+/// BTF_KIND_FWD and BTF_KIND_TYPEDEF, of `linux/btf.h`: neither has anything after its head.
+const FORWARD: u32 = 7;
+const TYPEDEF: u32 = 8;
+
 /// Lets btf-rs map the types: sysfs only allows that since Linux 6.16, a file in memory always does.
 fn map(bytes: &[u8]) -> Result<Btf, btf_rs::Error> {
     let mut copy = File::from(memfd_create(c"btf", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
@@ -171,7 +215,6 @@ fn hash(name: &[u8]) -> u64 {
 /// The names' hashes and ids of all named structs, unions, enums and typedefs, sorted; `None` when the bytes are no BTF
 /// of this machine's byte order, or hold a kind that is not known.
 fn names(btf: &[u8]) -> Option<Vec<(u64, u32)>> {
-    const MAGIC: u16 = 0xeb9f;
     let word = |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(btf.get(at..at + 4)?.try_into().ok()?)) };
     if btf.get(..2)? != MAGIC.to_ne_bytes() {
         return None;
@@ -243,6 +286,22 @@ mod tests {
         assert_eq!(types.size("int"), None, "an int is no struct");
         let collision = KernelTypes { names: vec![(hash(b"b"), 1)], ..types };
         assert_eq!(collision.size("b"), None, "the hash alone does not make it a struct b");
+    }
+
+    #[test]
+    fn tracepoints_keep_their_ids() {
+        let Ok(types) = KernelTypes::from_file(Path::new(VMLINUX)) else {
+            eprintln!("skipped: this kernel shows no BTF");
+            return;
+        };
+        let few =
+            types.tracepoints(["inet_sock_set_state", "no_such_tracepoint", "tcp_destroy_sock"]).unwrap();
+        let named = names(&few.to_bytes()).unwrap();
+        assert_eq!(named.len(), 2);
+        for name in ["btf_trace_inet_sock_set_state", "btf_trace_tcp_destroy_sock"] {
+            let id = types.typedef_id(name).unwrap();
+            assert!(named.contains(&(hash(name.as_bytes()), id)), "{name} is not type {id}");
+        }
     }
 
     #[test]

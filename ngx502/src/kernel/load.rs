@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, BtfError, Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{
-        KProbe, Program, ProgramError, RawTracePoint, UProbe, uprobe::UProbeLinkId, uprobe::UProbeScope,
+        BtfTracePoint, KProbe, Program, ProgramError, RawTracePoint, UProbe, uprobe::UProbeLinkId,
+        uprobe::UProbeScope,
     },
 };
 use ngx502_common::{
@@ -20,7 +21,7 @@ use super::{
     btf::KernelTypes,
     durations::{self, DurationReader},
     offsets,
-    providers::{FOR_HIDDEN_LOGS, Hook, PASSTHROUGH, Provider, SIGNALS, Signal, UPROBES},
+    providers::{self, FOR_HIDDEN_LOGS, Hook, PASSTHROUGH, Provider, SIGNALS, Signal, UPROBES},
 };
 
 use crate::event::Nanos;
@@ -56,6 +57,8 @@ impl SignalState {
 /// The loaded programs and their maps.
 pub struct Kernel {
     ebpf: Ebpf,
+    /// The ids of BTF tracepoints.
+    tracepoints: Btf,
     traced: HashMap<MapData, u32, Traced>,
     binaries: HashMap<MapData, FileKey, KnownBinary>,
     worker_slots: Array<MapData, u64>,
@@ -76,6 +79,9 @@ impl Kernel {
     pub fn load(types: KernelTypes, verbose: bool) -> Result<Self> {
         raise_memlock_limit();
         let (layout, places) = (offsets::resolve(&types), series_places());
+        let tracepoints = types
+            .tracepoints(providers::btf_tracepoints())
+            .context("the kernel's types cannot be told to aya")?;
         drop(types);
         let level = u8::from(verbose) * LOG_LEVEL_DEBUG;
         // The loader has read all of the kernel's types by now, for relocations that Rust's objects do not have.
@@ -101,6 +107,7 @@ impl Kernel {
             holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
             lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
             ebpf,
+            tracepoints,
             signals: Vec::new(),
         })
     }
@@ -119,7 +126,9 @@ impl Kernel {
         for signal in SIGNALS.iter().filter(|signal| !without.contains(&signal.name)) {
             let mut attempts = Vec::new();
             for provider in signal.providers {
-                let error = attach_provider(&mut self.ebpf, provider).err().map(|error| format!("{error:#}"));
+                let error = attach_provider(&mut self.ebpf, provider, &self.tracepoints)
+                    .err()
+                    .map(|error| format!("{error:#}"));
                 let attached = error.is_none();
                 if let Some(error) = &error {
                     log::debug!("{}: {} does not attach: {error}", signal.name, provider.name);
@@ -299,13 +308,18 @@ fn load_uprobe(ebpf: &mut Ebpf, name: &str) -> Result<()> {
     program.load().map_err(explain).with_context(|| format!("the kernel refused the uprobe program {name}"))
 }
 
-fn attach_provider(ebpf: &mut Ebpf, provider: &Provider) -> Result<()> {
+fn attach_provider(ebpf: &mut Ebpf, provider: &Provider, tracepoints: &Btf) -> Result<()> {
     for (name, hook) in provider.programs {
         match hook {
             Hook::RawTracepoint(tracepoint) => {
                 let program: &mut RawTracePoint = program_mut(ebpf, name)?;
                 program.load().map_err(explain)?;
                 program.attach(tracepoint).map_err(explain)?;
+            }
+            Hook::BtfTracepoint(tracepoint) => {
+                let program: &mut BtfTracePoint = program_mut(ebpf, name)?;
+                program.load(tracepoint, tracepoints).map_err(explain)?;
+                program.attach().map_err(explain)?;
             }
             Hook::Kprobe(function) | Hook::Kretprobe(function) => {
                 if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
@@ -330,6 +344,9 @@ fn explain(error: ProgramError) -> anyhow::Error {
             let log = verifier_log.to_string();
             let last = log.lines().rfind(|line| !line.starts_with("processed")).unwrap_or_default();
             anyhow!("the verifier refused it: {io_error} ({last})")
+        }
+        ProgramError::Btf(BtfError::UnknownBtfTypeName { .. }) => {
+            anyhow!("this kernel has no such tracepoint")
         }
         other => anyhow::Error::from(other),
     }

@@ -8,6 +8,8 @@
 pub enum Hook {
     /// `BPF_RAW_TRACEPOINT_OPEN` by the tracepoint's name.
     RawTracepoint(&'static str),
+    /// The same for a program whose arguments have the kernel's own types, so that it may load from them.
+    BtfTracepoint(&'static str),
     /// A kprobe at a function's entry.
     Kprobe(&'static str),
     /// A kprobe at a function's return.
@@ -17,7 +19,7 @@ pub enum Hook {
 /// A way to get a signal: all its programs must attach.
 #[derive(Clone, Copy, Debug)]
 pub struct Provider {
-    /// As shown to people: `raw_tp:sched_process_exit`.
+    /// As shown to people: `raw_tp:sched_process_exit`, `tp_btf:sock_send_length`.
     pub name: &'static str,
     /// BPF function and where it goes.
     pub programs: &'static [(&'static str, Hook)],
@@ -39,6 +41,15 @@ macro_rules! raw_tracepoint {
         Provider {
             name: concat!("raw_tp", $(":", $name),+),
             programs: &[$(($name, Hook::RawTracepoint($name))),+],
+        }
+    };
+}
+
+macro_rules! btf_tracepoint {
+    ($($name:literal),+) => {
+        Provider {
+            name: concat!("tp_btf", $(":", $name),+),
+            programs: &[$(($name, Hook::BtfTracepoint($name))),+],
         }
     };
 }
@@ -72,7 +83,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: "tcp-state",
-        providers: &[raw_tracepoint!("inet_sock_set_state", "tcp_destroy_sock")],
+        providers: &[btf_tracepoint!("inet_sock_set_state", "tcp_destroy_sock")],
         without: "who closed or reset a TCP connection, and listeners that come and go, are not known",
     },
     Signal {
@@ -98,7 +109,7 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "sent",
         providers: &[
-            raw_tracepoint!("sock_send_length"),
+            btf_tracepoint!("sock_send_length"),
             Provider {
                 name: "kprobe:tcp_sendmsg:unix_stream_sendmsg",
                 programs: &[
@@ -113,7 +124,7 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "received",
         providers: &[
-            raw_tracepoint!("sock_recv_length"),
+            btf_tracepoint!("sock_recv_length"),
             Provider {
                 name: "kprobe:tcp_cleanup_rbuf:unix_stream_recvmsg",
                 programs: &[
@@ -161,6 +172,15 @@ pub const UPROBES: &[(&str, &str)] = &[
     ("connection_error", "ngx_connection_error"),
     ("ssl_error", "ngx_ssl_error"),
 ];
+
+/// The tracepoints of every [`Hook::BtfTracepoint`].
+pub fn btf_tracepoints() -> impl Iterator<Item = &'static str> {
+    let programs = SIGNALS.iter().flat_map(|signal| signal.providers).flat_map(|provider| provider.programs);
+    programs.filter_map(|(_, hook)| match hook {
+        Hook::BtfTracepoint(tracepoint) => Some(*tracepoint),
+        _ => None,
+    })
+}
 
 /// The probe that reads nginx's error log, of [`UPROBES`].
 pub const LOG: &str = "log_error_core";

@@ -1,0 +1,241 @@
+//! How a socket's members are read: by a helper call each, or, where the verifier knows the type of the pointer, by a
+//! plain load. A helper's way there and back takes some 20 ns, a load one or two, and the hooks on the success path run for
+//! every socket of the machine.
+
+use core::{arch::asm, ffi::c_void};
+
+use aya_ebpf::{
+    helpers::generated::{bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock},
+    programs::BtfTracePointContext,
+};
+
+use crate::{
+    connection::{AF_INET, AF_INET6},
+    head,
+    head::Head,
+    kernel::{self, offset},
+};
+
+/// A `struct sock *`.
+pub trait Sock: Copy {
+    /// Where it is, as a number.
+    fn address(self) -> u64;
+
+    /// `sk->sk_family`.
+    fn family(self) -> u16;
+
+    /// `sk->sk_err`.
+    fn error(self) -> i32;
+
+    /// The inode number of the socket that a process holds; 0 for an orphan.
+    fn inode(self) -> u64;
+
+    /// `unix_sk(sk)->addr`, of an AF_UNIX socket: 0 unless it is bound.
+    fn unix_addr(self) -> u64;
+
+    /// `unix_sk(sk)->peer`, of an AF_UNIX socket; where there is none, its address may also be 0.
+    fn unix_peer(self) -> Option<Self>;
+
+    /// Both ends' addresses; `None` for other families than IPv4 and IPv6.
+    fn ends(self) -> Option<Ends>;
+}
+
+/// The addresses of both ends; IPv4 in the first four bytes, also where it is mapped into IPv6. Ports in network byte order.
+pub struct Ends {
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    pub local_port: u16,
+    pub remote_port: u16,
+    /// `struct net *`.
+    pub net: u64,
+}
+
+/// Any address: each member is read by the helper that checks it.
+impl Sock for u64 {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self
+    }
+
+    #[inline(always)]
+    fn family(self) -> u16 {
+        kernel::read_or(self, offset!(skc_family), 0)
+    }
+
+    #[inline(always)]
+    fn error(self) -> i32 {
+        kernel::read_or(self, offset!(sk_err), 0)
+    }
+
+    #[inline(always)]
+    fn inode(self) -> u64 {
+        kernel::read_or(kernel::read_or(self, offset!(sk_socket), 0), offset!(socket_inode), 0)
+    }
+
+    #[inline(always)]
+    fn unix_addr(self) -> u64 {
+        kernel::read_or(self, offset!(unix_addr), 0)
+    }
+
+    #[inline(always)]
+    fn unix_peer(self) -> Option<Self> {
+        kernel::read(self, offset!(unix_peer))
+    }
+
+    #[inline(always)]
+    fn ends(self) -> Option<Ends> {
+        let mut head = Head::EMPTY;
+        if !head.load(self) {
+            return None;
+        }
+        let (local, remote) = head.addresses()?;
+        Some(Ends {
+            local,
+            remote,
+            local_port: kernel::read(self, offset!(inet_sport))?,
+            remote_port: head.get(offset!(skc_dport))?,
+            net: head.get(offset!(skc_net)).unwrap_or(0),
+        })
+    }
+}
+
+/// An argument of a BTF tracepoint that is declared as `struct sock *`.
+#[derive(Clone, Copy)]
+pub struct TypedSock {
+    typed: Typed,
+    address: u64,
+}
+
+impl TypedSock {
+    /// The argument at `index`.
+    #[inline(always)]
+    pub fn argument(ctx: &BtfTracePointContext, index: usize) -> Self {
+        Self::new(Typed(ctx.arg::<*const c_void>(index) as u64))
+    }
+
+    #[inline(always)]
+    fn new(typed: Typed) -> Self {
+        Self { typed, address: typed.address() }
+    }
+
+    /// A pointer of `unix_sk(sk)`; `None` for a socket of another family, which the helper finds out.
+    #[inline(always)]
+    fn unix(self, member: u16) -> Option<Typed> {
+        // SAFETY: the helper takes any socket.
+        let typed = Typed(unsafe { bpf_skc_to_unix_sock(self.typed.0 as *mut c_void) } as u64);
+        if typed.0 == 0 { None } else { typed.follow(member) }
+    }
+
+    /// The local port in network byte order.
+    #[inline(always)]
+    fn local_port(self) -> Option<u16> {
+        let number: u16 = self.typed.load(offset!(skc_num))?;
+        if number != 0 {
+            return Some(number.to_be());
+        }
+        // A socket that is being closed has given its port back; this copy stays.
+        // SAFETY: the helper takes any socket, and gives none for one of another protocol.
+        let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(self.typed.0 as *mut c_void) } as u64);
+        if tcp.0 == 0 { None } else { tcp.load(offset!(inet_sport)) }
+    }
+}
+
+impl Sock for TypedSock {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.address
+    }
+
+    #[inline(always)]
+    fn family(self) -> u16 {
+        self.typed.load(offset!(skc_family)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn error(self) -> i32 {
+        self.typed.load(offset!(sk_err)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn inode(self) -> u64 {
+        // By the file, since the verifier does not know that the inode stands behind the socket.
+        let inode = self
+            .typed
+            .follow(offset!(sk_socket))
+            .and_then(|socket| socket.follow(offset!(socket_file)))
+            .and_then(|file| file.follow(offset!(file_inode)));
+        inode.and_then(|inode| inode.load(offset!(inode_number))).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn unix_addr(self) -> u64 {
+        self.unix(offset!(unix_addr)).map_or(0, Typed::address)
+    }
+
+    #[inline(always)]
+    fn unix_peer(self) -> Option<Self> {
+        self.unix(offset!(unix_peer)).map(Self::new)
+    }
+
+    #[inline(always)]
+    fn ends(self) -> Option<Ends> {
+        let (local, remote) = match self.family() {
+            AF_INET => (
+                head::widen(self.typed.load(offset!(skc_rcv_saddr))?),
+                head::widen(self.typed.load(offset!(skc_daddr))?),
+            ),
+            AF_INET6 => (
+                head::unmapped(self.typed.load_words(offset!(skc_v6_rcv_saddr))?),
+                head::unmapped(self.typed.load_words(offset!(skc_v6_daddr))?),
+            ),
+            _ => return None,
+        };
+        Some(Ends {
+            local,
+            remote,
+            local_port: self.local_port()?,
+            remote_port: self.typed.load(offset!(skc_dport))?,
+            net: self.typed.follow(offset!(skc_net)).map_or(0, Typed::address),
+        })
+    }
+}
+
+/// A pointer whose type the verifier knows: it allows plain loads, and makes those that go wrong give 0.
+#[derive(Clone, Copy)]
+struct Typed(u64);
+
+impl Typed {
+    /// The pointer as a number, for arithmetic and for functions that the verifier checks on their own, both of which are
+    /// closed to pointers. Negated twice it is the same number and no pointer any more.
+    #[inline(always)]
+    fn address(self) -> u64 {
+        let mut number = self.0;
+        // SAFETY: two register instructions.
+        unsafe {
+            asm!("{n} = -{n}", "{n} = -{n}", n = inout(reg) number, options(nomem, nostack, pure));
+        }
+        number
+    }
+
+    /// Loads a member; `None` where the kernel has none.
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: u16) -> Option<T> {
+        if offset == ngx502_common::config::ABSENT {
+            return None;
+        }
+        // SAFETY: the verifier checks that a member of this size is there.
+        Some(unsafe { ((self.0 + u64::from(offset)) as *const T).read_volatile() })
+    }
+
+    /// Loads a `struct in6_addr`, which the kernel aligns to four bytes.
+    #[inline(always)]
+    fn load_words(self, offset: u16) -> Option<[u32; 4]> {
+        Some([self.load(offset)?, self.load(offset + 4)?, self.load(offset + 8)?, self.load(offset + 12)?])
+    }
+
+    /// Loads a pointer, which may be null: its members are 0 then.
+    #[inline(always)]
+    fn follow(self, offset: u16) -> Option<Self> {
+        self.load(offset).map(Self)
+    }
+}
