@@ -229,7 +229,8 @@ named_enum! {
         SocketDenied = "socket-denied",
         /// EAGAIN from a unix connect.
         SocketBacklogFull = "socket-backlog-full",
-        /// Connecting or the TLS handshake failed, and with which error is not known: nginx's text is hidden.
+        /// Connecting or the TLS handshake failed, and with which error is not known: nginx's text is hidden. For people
+        /// only; see [`Symptom::fact`].
         ConnectFailed = "connect-failed",
         /// EMFILE, ENFILE, or no worker_connections left.
         FdExhausted = "fd-exhausted",
@@ -255,6 +256,14 @@ named_enum! {
         UpstreamStatus = "upstream-status",
         /// The failure came after the header was sent.
         ResponseTruncated = "response-truncated",
+    }
+}
+
+impl Symptom {
+    /// The fact as data formats hold it: `None` where no word of the contract says what was seen, and an absent fact is
+    /// null there.
+    pub fn fact(self) -> Option<&'static str> {
+        (self != Symptom::ConnectFailed).then_some(self.as_str())
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bstr::{BString, ByteSlice};
 use serde_json::{Value, json};
 
-use crate::attribute::verdict::{Evidence, Outcome, ProcessFacts, RequestFacts, Verdict};
+use crate::attribute::verdict::{Evidence, Outcome, ProcessFacts, RequestFacts, Symptom, Verdict};
 use crate::capture::strip_query;
 use crate::session::Session;
 
@@ -50,7 +50,7 @@ impl<'a> Row<'a> {
         let attempts = self.verdict.attempts.iter().map(|attempt| {
             json!({
                 "upstream": attempt.upstream.as_ref().map(|name| name.to_str_lossy()),
-                "symptom": attempt.symptom.map(|symptom| symptom.as_str()),
+                "symptom": attempt.symptom.and_then(Symptom::fact),
                 "cause": attempt.cause.map(|cause| cause.as_str()),
                 "errno": attempt.errno.map(errno_name),
                 "connect_us": attempt.times.connect_us,
@@ -143,7 +143,7 @@ pub const COLUMNS: &[Column] = &[
     always("type", Type::Text, |r| Cell::text(Some(r.kind))),
     always("host", Type::Text, |r| Cell::text(Some(&r.verdict.host))),
     always("status", Type::Int, |r| Cell::Integer(i64::from(r.verdict.status))),
-    always("symptom", Type::Text, |r| Cell::text(Some(r.verdict.symptom.as_str()))),
+    maybe("symptom", Type::Text, |r| Cell::text(r.verdict.symptom.fact())),
     always("cause", Type::Text, |r| Cell::text(Some(r.verdict.cause.as_str()))),
     always("certainty", Type::Text, |r| Cell::text(Some(r.verdict.certainty.as_str()))),
     always("summary", Type::Text, |r| Cell::Text(r.verdict.summary.to_str())),

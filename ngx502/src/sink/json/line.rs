@@ -13,7 +13,7 @@
 //! | `request` | `method`, `uri` (without its query unless the trace was made with it), `host`, `client` |
 //! | `worker` | `pid`, `exe`, `container`, `container_name` |
 //! | `upstream` | `address` as nginx names it, `kind` (`tcp`, `unix`), `process`: `pid`, `comm`, `unit`, `container`, `container_name` |
-//! | `symptom`, `cause`, `certainty` | the contract's words |
+//! | `symptom`, `cause`, `certainty` | the contract's words; a symptom that has none there is null |
 //! | `summary` | one sentence a person can act on |
 //! | `evidence` | observed facts in time order: `time`, `event`, `text` |
 //! | `attempts` | in nginx's order, the last decides: `upstream`, `symptom`, `cause`, `errno`, `connect_us`, `first_byte_us`, `total_us` |
@@ -30,7 +30,7 @@ use serde::Serialize;
 use super::VisibleFormatter;
 use crate::attribute::text::Text;
 use crate::attribute::verdict::{
-    AttemptFacts, Evidence, ProcessFacts, RequestFacts, Times, UpstreamFacts, Verdict, WorkerFacts,
+    AttemptFacts, Evidence, ProcessFacts, RequestFacts, Symptom, Times, UpstreamFacts, Verdict, WorkerFacts,
 };
 use crate::escape::is_deceptive;
 use crate::event::{ContainerNames, Nanos};
@@ -65,7 +65,7 @@ impl LineWriter<'_> {
         self.worker(&verdict.worker)?;
         self.put(",\"upstream\":");
         self.object(verdict.upstream.as_ref(), Self::upstream)?;
-        self.word(",\"symptom\":", Some(verdict.symptom.as_str()));
+        self.word(",\"symptom\":", verdict.symptom.fact());
         self.word(",\"cause\":", Some(verdict.cause.as_str()));
         self.word(",\"certainty\":", Some(verdict.certainty.as_str()));
         self.put(",\"summary\":");
@@ -136,7 +136,7 @@ impl LineWriter<'_> {
 
     fn attempt(&mut self, attempt: &AttemptFacts) -> io::Result<()> {
         self.bytes("{\"upstream\":", attempt.upstream.as_ref())?;
-        self.word(",\"symptom\":", attempt.symptom.map(|symptom| symptom.as_str()));
+        self.word(",\"symptom\":", attempt.symptom.and_then(Symptom::fact));
         self.word(",\"cause\":", attempt.cause.map(|cause| cause.as_str()));
         self.errno(",\"errno\":", attempt.errno);
         self.put(",");

@@ -90,8 +90,8 @@ pub(super) struct Summary<'a> {
     /// Cause to count, most frequent first.
     #[serde(serialize_with = "counts")]
     by_cause: &'a [(Cause, u64)],
-    /// Symptom to count, most frequent first.
-    #[serde(serialize_with = "counts")]
+    /// Symptom to count, most frequent first; `unknown` for those whose symptom is null.
+    #[serde(serialize_with = "symptoms")]
     by_symptom: &'a [(Symptom, u64)],
     /// Status to count of what nginx answered without an upstream.
     #[serde(serialize_with = "counts")]
@@ -148,6 +148,10 @@ impl<'a> Summary<'a> {
             upstreams: facts.upstreams.iter().map(Series::new).collect(),
         }
     }
+}
+
+fn symptoms<S: Serializer>(counts: &&[(Symptom, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(symptom, count)| (symptom.fact().unwrap_or("unknown"), count)))
 }
 
 fn counts<S: Serializer, K: ToString>(counts: &&[(K, u64)], serializer: S) -> Result<S::Ok, S::Error> {

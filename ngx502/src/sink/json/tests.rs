@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::*;
+use crate::attribute::verdict::Symptom;
 use crate::sink::sample;
 
 /// Schema 1 as a reader sees it: no field may be missing, renamed or unknown.
@@ -161,6 +162,14 @@ fn a_verdict_is_one_line_in_the_contracts_order() {
 #[test]
 fn absent_facts_are_null() {
     insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::unknown())), @r#"{"type":"verdict","time":"2026-11-21T03:14:15.926535Z","status":504,"host":"web-1","request":null,"worker":{"pid":812,"exe":null,"container":null,"container_name":null},"upstream":null,"symptom":"read-timed-out","cause":"unknown","certainty":"unknown","summary":"nginx gave up waiting; no hook saw the upstream's side.","evidence":[],"attempts":[],"errno":null,"latency":{"connect_us":null,"first_byte_us":null,"total_us":null},"fix":[]}"#);
+}
+
+#[test]
+fn a_symptom_that_the_contract_has_no_word_for_is_null() {
+    let mut verdict = sample::unknown();
+    verdict.symptom = Symptom::ConnectFailed;
+    let line = line(&sample::session(), &sample::verdict(verdict));
+    assert!(line.contains(r#""symptom":null,"cause":"unknown","certainty":"unknown""#), "{line}");
 }
 
 #[test]
