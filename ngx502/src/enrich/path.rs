@@ -202,7 +202,7 @@ fn guard(file: &OwnedFd, stat: &FileStat) -> Guard {
     Guard { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, directory: false, acl }
 }
 
-/// The record of a walk for a worker: who it is, what refuses or is missing, which security modules are active.
+/// The record of a walk for a worker: who it is, what refuses or is missing.
 ///
 /// # Errors
 ///
@@ -229,7 +229,6 @@ pub(super) fn walk_as_worker(worker: Pid, path: &[u8]) -> io::Result<PathWalk> {
         user: account(worker, "/etc/passwd", uid),
         refused,
         missing: walked.missing,
-        lsm: security_modules(worker),
     })
 }
 
@@ -253,20 +252,4 @@ fn account_name(text: &[u8], id: u32) -> Option<String> {
         let number: u32 = fields.nth(1)?.to_str().ok()?.parse().ok()?;
         (number == id && !name.is_empty()).then(|| name.to_owned())
     })
-}
-
-/// `capability,apparmor`, followed by the worker's own label in parentheses where it has one.
-fn security_modules(worker: Pid) -> Option<String> {
-    let text = |path: &str| {
-        let bytes = super::proc::read(path).ok()?;
-        let text = bytes.trim_end_with(|c| c == '\0' || c == '\n').to_str_lossy().into_owned();
-        (!text.is_empty()).then_some(text)
-    };
-    let modules = text("/sys/kernel/security/lsm");
-    let label = text(&format!("/proc/{worker}/attr/current"));
-    match (modules, label) {
-        (Some(modules), Some(label)) => Some(format!("{modules} ({label})")),
-        (None, Some(label)) => Some(format!("({label})")),
-        (modules, None) => modules,
-    }
 }

@@ -177,8 +177,6 @@ pub struct PathWalk {
     pub refused: Option<RefusedAt>,
     /// The first component that does not exist.
     pub missing: Option<BString>,
-    /// Active LSMs (`/sys/kernel/security/lsm`), and the worker's own label where it has one.
-    pub lsm: Option<String>,
 }
 
 /// The path component that says no.

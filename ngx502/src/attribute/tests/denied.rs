@@ -16,7 +16,6 @@ fn walk(refused: Option<RefusedAt>) -> Body {
         user: Some("www-data".into()),
         refused,
         missing: None,
-        lsm: Some("apparmor".into()),
     }))
 }
 

@@ -96,7 +96,6 @@ fn a_refusing_component_is_in_the_evidence_and_the_fix() {
         user: Some("www-data".into()),
         refused: Some(at),
         missing: None,
-        lsm: None,
     };
     let denied = said("unix:/run/app/x.sock", "connect() to %V failed", 13, CONNECTING);
     let found = Trace::new().feed(Body::PathWalk(Box::new(walk))).attempt(denied).page(502).verdict();
