@@ -11,6 +11,7 @@ use bstr::ByteSlice;
 use super::bounded::Bounded;
 use super::named::Named;
 use super::verdict::ProcessFacts;
+use super::wording;
 use crate::event::{Exit, MemoryLimit, Nanos, Oom, Pid, ProcessInfo, ProcessRef, Signal};
 
 /// Two clock ticks of 10 ms: no pid is reused that fast.
@@ -141,11 +142,19 @@ impl Processes {
         }
     }
 
-    /// The php-fpm pool that some processes serve, where those that name one name the same.
+    /// The php-fpm pool that some processes serve, and the configuration that it is from, as far as their titles tell
+    /// and agree: for a sentence.
     pub(super) fn pool<'a>(&self, processes: impl IntoIterator<Item = &'a ProcessRef>) -> Option<String> {
-        let mut pools = processes.into_iter().filter_map(|process| self.facts(process).pool.clone());
-        let first = pools.next()?;
-        pools.all(|other| other == first).then_some(first)
+        let (mut pools, mut configurations) = (Vec::new(), Vec::new());
+        for info in processes.into_iter().filter_map(|process| self.find(process)?.info.as_ref()) {
+            pools.extend(pool(info));
+            configurations.extend(configuration(info));
+        }
+        let agreed = |all: Vec<String>| {
+            let first = all.first()?.clone();
+            all.iter().all(|other| *other == first).then_some(first)
+        };
+        wording::pool(agreed(pools), agreed(configurations))
     }
 
     /// What the container of a living process is called.
@@ -220,6 +229,13 @@ fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
 fn pool(info: &ProcessInfo) -> Option<String> {
     let name = info.command.strip_prefix(b"php-fpm: pool ")?.trim_ascii();
     (!name.is_empty()).then(|| name.to_str_lossy().into_owned())
+}
+
+/// The file in the title of php-fpm's master: `php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)`.
+fn configuration(info: &ProcessInfo) -> Option<String> {
+    let rest = info.command.strip_prefix(b"php-fpm: master process (")?;
+    let path = rest.trim_ascii().strip_suffix(b")")?;
+    path.starts_with(b"/").then(|| path.to_str_lossy().into_owned())
 }
 
 /// Whether two references mean one process; an unknown start time matches any.

@@ -177,4 +177,5 @@ pub const COLUMNS: &[Column] = &[
             .and_then(|p| p.container_names.as_ref()?.label())
             .map_or(Cell::Null, |name| Cell::Text(Cow::Owned(name)))
     }),
+    maybe("process_pool", Type::Text, |r| Cell::text(r.process().and_then(|p| p.pool.as_deref()))),
 ];

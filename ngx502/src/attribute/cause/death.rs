@@ -198,7 +198,8 @@ impl Case<'_> {
     }
 
     /// The time limit that a supervising parent enforces with such a signal.
-    fn supervisor_limit(&self, sent: &Signal) -> Option<&'static str> {
-        supervisor::limit(sent).filter(|_| self.is_parent(sent))
+    fn supervisor_limit(&self, sent: &Signal) -> Option<String> {
+        let pool = || self.world.processes.pool([&sent.target, &sent.sender]);
+        self.is_parent(sent).then(|| supervisor::limit(sent, pool())).flatten()
     }
 }

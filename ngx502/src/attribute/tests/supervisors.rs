@@ -77,3 +77,30 @@ fn a_containers_stop_is_its_runtimes() {
     let host = ended_by(15, process(50, "runc"), false, ProcessInfo::default());
     assert!(!host.summary.contains("container"), "{}", host.summary);
 }
+
+#[test]
+fn a_pools_limit_is_told_with_its_name_and_its_configuration() {
+    let titled = |process: ProcessRef, command: &str| {
+        Body::Process(Box::new(ProcessInfo { process, command: command.into(), ..ProcessInfo::default() }))
+    };
+    let (master, child) = (process(11, "php-fpm8.2"), process(12, "php-fpm8.2"));
+    let verdict = |title: &str| {
+        let socket = Socket { closer: Some(closer(child.clone(), true, 15)), ..socket(PEER) };
+        Trace::new()
+            .feed(titled(master.clone(), title))
+            .feed(Body::Fork { parent: master.clone(), child: child.clone() })
+            .feed(titled(child.clone(), "php-fpm: pool www"))
+            .feed(sent(15, 0, child.clone(), master.clone(), true))
+            .feed(exit(child.clone(), 15))
+            .attempt(closed(socket))
+            .page(502)
+            .verdict()
+    };
+    let found = verdict("php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)");
+    is(&found, Symptom::ClosedEarly, Cause::Killed, Certainty::Proven);
+    let line = "raise request_terminate_timeout in pool www of /etc/php/8.2/fpm/php-fpm.conf, or make the script faster";
+    assert!(found.fix.iter().any(|fix| *fix == line), "{:?}", found.fix);
+    let hostile = verdict("php-fpm: master process (relative");
+    let line = "raise request_terminate_timeout in pool www, or make the script faster";
+    assert!(hostile.fix.iter().any(|fix| *fix == line), "{:?}", hostile.fix);
+}

@@ -58,7 +58,7 @@ pub(in crate::attribute) fn permission_fix(
             format!("namei -l {}", quoted(&walk.path.to_str_lossy())),
         ];
     }
-    let pool = pool.map_or("its pool".to_owned(), |pool| format!("pool {pool}"));
+    let pool = pool.unwrap_or("its pool".into());
     let setting = if comm.starts_with(b"php-fpm") {
         format!("set listen.group to a group of {user} and listen.mode = 0660 in {pool}")
     } else if comm.starts_with(b"gunicorn") {

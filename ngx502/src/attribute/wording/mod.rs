@@ -56,6 +56,16 @@ fn container(process: &ProcessFacts) -> Option<String> {
     Some(format!("container {name}{of_pod}"))
 }
 
+/// `pool www of /etc/php/8.2/fpm/php-fpm.conf`, or what is known of it.
+pub(super) fn pool(name: Option<String>, configuration: Option<String>) -> Option<String> {
+    match (name, configuration) {
+        (Some(name), Some(path)) => Some(format!("pool {name} of {path}")),
+        (Some(name), None) => Some(format!("pool {name}")),
+        (None, Some(path)) => Some(format!("its pool in {path}")),
+        (None, None) => None,
+    }
+}
+
 /// The same for a process that may not be known.
 pub(super) fn name_or(process: Option<&ProcessFacts>, otherwise: &str) -> String {
     process.map_or_else(|| otherwise.to_owned(), name_unit)

@@ -100,7 +100,8 @@ fn rule(sent: &Signal) -> Option<&'static Rule> {
     RULES.iter().find(|(name, number, ..)| sent.sender.comm.starts_with(name) && sent.signal == *number)
 }
 
-/// How to change the time limit that a supervising parent enforces with such a signal.
-pub(in crate::attribute) fn limit(sent: &Signal) -> Option<&'static str> {
-    rule(sent).and_then(|(.., fix)| *fix)
+/// How to change the time limit that a supervising parent enforces with such a signal; in php-fpm it is a `pool`'s.
+pub(in crate::attribute) fn limit(sent: &Signal, pool: Option<String>) -> Option<String> {
+    let fix = rule(sent).and_then(|(.., fix)| *fix)?;
+    Some(pool.map_or(fix.to_owned(), |pool| fix.replace("the pool's configuration", &pool)))
 }

@@ -147,7 +147,7 @@ pub(in crate::attribute) fn more_backlog(
 ) -> Vec<String> {
     let over = limit.map_or(String::new(), |limit| format!(" (now {limit})"));
     let own = if comm.starts_with(b"php-fpm") {
-        let place = pool.map_or("the pool's configuration".to_owned(), |pool| format!("pool {pool}"));
+        let place = pool.unwrap_or("the pool's configuration".into());
         format!("raise pm.max_children, then listen.backlog{over} in {place}")
     } else if comm.starts_with(b"gunicorn") {
         format!("gunicorn --workers N --backlog N{over}")

@@ -12,7 +12,7 @@
 //! | `host` | the traced machine |
 //! | `request` | `method`, `uri` (without its query unless the trace was made with it), `host`, `client` |
 //! | `worker` | `pid`, `exe`, `container`, `container_name` |
-//! | `upstream` | `address` as nginx names it, `kind` (`tcp`, `unix`), `process`: `pid`, `comm`, `unit`, `container`, `container_name` |
+//! | `upstream` | `address` as nginx names it, `kind` (`tcp`, `unix`), `process`: `pid`, `comm`, `unit`, `container`, `container_name`, `pool` (php-fpm) |
 //! | `symptom`, `cause`, `certainty` | the contract's words; a symptom that has none there is null |
 //! | `summary` | one sentence a person can act on |
 //! | `evidence` | observed facts in time order: `time`, `event`, `text` |
@@ -120,6 +120,7 @@ impl LineWriter<'_> {
         self.bytes(",\"container\":", process.container.as_ref())?;
         let name = process.container_names.as_ref().and_then(ContainerNames::label);
         self.bytes(",\"container_name\":", name.as_ref())?;
+        self.bytes(",\"pool\":", process.pool.as_ref())?;
         self.put("}");
         Ok(())
     }

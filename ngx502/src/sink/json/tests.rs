@@ -118,6 +118,7 @@ mod reader {
         pub(super) unit: Option<String>,
         pub(super) container: Option<String>,
         pub(super) container_name: Option<String>,
+        pub(super) pool: Option<String>,
     }
 
     #[derive(Deserialize, Debug)]
@@ -156,7 +157,7 @@ fn fields(text: &str) -> reader::Fields {
 
 #[test]
 fn a_verdict_is_one_line_in_the_contracts_order() {
-    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T03:14:15.926535Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":811,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":4711,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed for memory 12.3 s before this request, and nobody has listened on 127.0.0.1:9000 since.","evidence":[{"time":"2026-11-21T03:14:03.581535Z","event":"oom","text":"the kernel chose php-fpm8.2 (pid 4711): RSS 498 MiB, limit 512 MiB"},{"time":"2026-11-21T03:14:03.626535Z","event":"exit","text":"php-fpm8.2 (pid 4711) died of SIGKILL"},{"time":"2026-11-21T03:14:15.926450Z","event":"connect","text":"127.0.0.1:9000 answered the SYN with RST"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":85},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":85}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":85},"fix":["systemctl restart php8.2-fpm.service","raise MemoryMax= of php8.2-fpm.service"]}"#);
+    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T03:14:15.926535Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":811,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":4711,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":null}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed for memory 12.3 s before this request, and nobody has listened on 127.0.0.1:9000 since.","evidence":[{"time":"2026-11-21T03:14:03.581535Z","event":"oom","text":"the kernel chose php-fpm8.2 (pid 4711): RSS 498 MiB, limit 512 MiB"},{"time":"2026-11-21T03:14:03.626535Z","event":"exit","text":"php-fpm8.2 (pid 4711) died of SIGKILL"},{"time":"2026-11-21T03:14:15.926450Z","event":"connect","text":"127.0.0.1:9000 answered the SYN with RST"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":85},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":85}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":85},"fix":["systemctl restart php8.2-fpm.service","raise MemoryMax= of php8.2-fpm.service"]}"#);
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn a_strict_reader_finds_every_fact() {
     assert_eq!((upstream.address.as_str(), upstream.kind.as_str()), ("127.0.0.1:9000", "tcp"));
     let process = upstream.process.expect("a process");
     assert_eq!(
-        (process.pid, process.comm.as_str(), process.container.or(process.container_name)),
+        (process.pid, process.comm.as_str(), process.container.or(process.container_name).or(process.pool)),
         (4711, "php-fpm8.2", None)
     );
     assert_eq!(process.unit.as_deref(), Some("php8.2-fpm.service"));

@@ -299,6 +299,9 @@ fn after(total_us: Option<u64>) -> String {
 /// `php-fpm8.2, pid 4711, php8.2-fpm.service`.
 fn names(process: &ProcessFacts) -> String {
     let mut text = format!("{}, pid {}", safe(&process.comm), process.pid);
+    if let Some(pool) = &process.pool {
+        let _ = write!(text, ", pool {}", safe(pool.as_bytes()));
+    }
     for name in [process.unit.as_deref(), process.container_label().as_deref()].into_iter().flatten() {
         let _ = write!(text, ", {}", safe(name.as_bytes()));
     }

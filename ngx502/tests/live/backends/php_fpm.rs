@@ -169,6 +169,11 @@ fn terminate_timeout(over: Over) -> Result<()> {
     let (uri, child) = scene.ask_and("hold", Ok)?;
     let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(child) })?;
     says(&line, "its master, as it does when request_terminate_timeout is over")?;
+    ensure!(line["upstream"]["process"]["pool"] == "lab", "not of the pool: {line}");
+    let fix = line["fix"].to_string();
+    let of =
+        format!("request_terminate_timeout in pool lab of {}/fpm.conf", scene.service.site().dir().display());
+    ensure!(fix.contains(&of), "not {of}: {fix}");
     scene.finish().map(drop)
 }
 
