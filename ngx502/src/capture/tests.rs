@@ -258,6 +258,32 @@ fn records_reach_the_file_within_half_a_second_and_ticks_within_a_minute() {
 }
 
 #[test]
+fn where_records_keep_coming_frames_are_longer_and_none_waits_for_a_second() {
+    const MILLISECOND: u64 = 1_000_000;
+    // Whatever the phase of the ticks to the records.
+    for phase in (0..500).step_by(10) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("c");
+        let mut writer = Writer::create(&path, &session(), Options::default()).expect("a new file");
+        let size = || fs::metadata(&path).expect("the file").len();
+        let (mut known, mut waiting_since, mut frames) = (size(), None, 0);
+        for millis in (0..6_000).step_by(10) {
+            let now = Nanos(millis * MILLISECOND);
+            waiting_since.get_or_insert(millis);
+            writer.record(&process(1, now.0)).expect("room");
+            if millis % 500 == phase {
+                writer.tick(now).expect("room");
+            }
+            if size() > known {
+                (known, waiting_since, frames) = (size(), None, frames + 1);
+            }
+            assert!(waiting_since.is_none_or(|since| millis - since < 1_000), "{millis} ms at phase {phase}");
+        }
+        assert!((6..=10).contains(&frames), "{frames} frames in 6 s at phase {phase}");
+    }
+}
+
+#[test]
 fn query_strings_stay_out_unless_asked_for() {
     for (line, stripped) in [
         ("GET /a?token=x HTTP/1.1", "GET /a HTTP/1.1"),

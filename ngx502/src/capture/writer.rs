@@ -1,6 +1,6 @@
 //! Writing a capture while the trace runs.
 //!
-//! Records gather in one frame, which is written when it is full or half a second old. A disk that is full ends the capture,
+//! Records gather in one frame, which is written when it is full or three quarters of a second old. A disk that is full ends the capture,
 //! not the trace: the writer says so once, keeps every whole frame, and ignores what comes later.
 
 use std::borrow::Cow;
@@ -21,11 +21,14 @@ use crate::session::Session;
 
 /// zstd's own default; `docs/capture-format.md` has the sizes and times measured with it.
 const COMPRESSION: i32 = 3;
-/// For frames of at most [`SMALL_FRAME`] bytes: 8 % smaller, for 2 ms of processor time twice a second at most.
+/// For frames of at most [`SMALL_FRAME`] bytes: 10 % smaller, for some milliseconds of processor time a frame.
 const THOROUGH: i32 = 17;
-const SMALL_FRAME: usize = 32 << 10;
-/// Records are written when this old, in nanoseconds: with [`Writer::tick`] twice a second, none waits for a second.
+const SMALL_FRAME: usize = 64 << 10;
+/// Records are written at the first tick at which they are this old, in nanoseconds: with [`Writer::tick`] twice a second,
+/// none waits for a second.
 const FLUSH_AFTER: u64 = 500_000_000;
+/// Where records keep coming, the frame stays open for this long: each names its columns anew.
+const FLUSH_BEFORE: u64 = 750_000_000;
 /// Clock ticks alone may wait longer: a tracer that idles for a day must not fill a disk.
 const FLUSH_TICKS_AFTER: u64 = 60_000_000_000;
 /// Processes, endpoints and workers, each, that a rotated file begins with.
@@ -139,13 +142,18 @@ impl Writer {
         if self.frame.size() >= FULL_FRAME || self.frame.text() >= FULL_TEXT {
             self.flush()?;
         }
-        self.tick(record.at)
+        self.flush_from(record.at, FLUSH_BEFORE)
     }
 
     /// Writes what has waited long enough; to be called at least twice a second with the host's boot time, so that nothing
     /// waits for a second.
     pub fn tick(&mut self, now: Nanos) -> Result<(), Stopped> {
-        let patience = if self.rows.matter { FLUSH_AFTER } else { FLUSH_TICKS_AFTER };
+        self.flush_from(now, FLUSH_AFTER)
+    }
+
+    /// Writes what is `age` nanoseconds old; the clock's ticks alone may be older.
+    fn flush_from(&mut self, now: Nanos, age: u64) -> Result<(), Stopped> {
+        let patience = if self.rows.matter { age } else { FLUSH_TICKS_AFTER };
         if self.rows.count > 0 && now.0.saturating_sub(self.rows.first.0) >= patience {
             self.flush()
         } else {
