@@ -260,3 +260,4 @@ mod supervisors;
 mod symptoms;
 mod unix_listen;
 mod unseen;
+mod untold;

@@ -1,6 +1,8 @@
 //! Captures that are whole, cut, corrupted, rotated, refused; and what a 502 costs in bytes and time.
 
 mod samples;
+mod versions;
+mod writing;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -120,40 +122,6 @@ fn bytes_missing_in_the_middle_cost_the_frames_they_were_in() {
 }
 
 #[test]
-fn what_is_there_is_neither_overwritten_nor_followed() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("c");
-    write(&path, &[], Options::default());
-    assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
-    let create =
-        |path: &Path, force| Writer::create(path, &session(), Options { force, ..Options::default() });
-    assert!(matches!(create(&path, false), Err(CreateError::Exists(_))));
-    assert!(create(&path, true).is_ok());
-    let (link, precious) = (directory.path().join("l"), directory.path().join("precious"));
-    fs::write(&precious, "keep").expect("a file");
-    symlink(&precious, &link).expect("a link");
-    symlink(directory.path().join("nowhere"), directory.path().join("dangling")).expect("a link");
-    for force in [false, true] {
-        assert!(matches!(create(&link, force), Err(CreateError::NotAFile(_))));
-        assert!(matches!(create(&directory.path().join("dangling"), force), Err(CreateError::NotAFile(_))));
-        assert!(matches!(create(Path::new("/dev/null"), force), Err(CreateError::NotAFile(_))));
-    }
-    assert_eq!(fs::read(&precious).expect("the file"), b"keep");
-}
-
-#[test]
-fn rotation_spares_files_that_are_there() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("c");
-    fs::write(directory.path().join("c.1"), "keep").expect("a file");
-    let retention = Retention { max_size: Some(1), max_files: 2 };
-    let refused = Writer::create(&path, &session(), Options { force: false, retention });
-    assert!(matches!(refused, Err(CreateError::Exists(there)) if there.ends_with("c.1")));
-    assert!(!path.exists());
-    assert_eq!(fs::read(directory.path().join("c.1")).expect("the file"), b"keep");
-}
-
-#[test]
 fn frames_far_behind_damage_are_found() {
     let (records, bytes) = small_capture();
     for junk in [1, 65_529, 65_530, 65_536, 200_000] {
@@ -175,112 +143,6 @@ fn noise(len: usize) -> Vec<u8> {
         (state >> 56) as u8
     };
     (0..len).map(|_| next()).collect()
-}
-
-/// The fixture of each released version stays in git and is read by every later one.
-#[test]
-fn the_fixture_of_version_1_0_is_read() {
-    let bytes = include_bytes!("../../tests/fixtures/capture-v1.0.ngx502");
-    let mut reader = Reader::new(&bytes[..], Path::new("x")).expect("a capture");
-    assert_eq!(reader.session(), &session());
-    assert_eq!(reader.by_ref().collect::<Vec<_>>(), corners());
-    assert!(reader.damages().0.is_empty() && reader.end().is_some());
-}
-
-#[test]
-#[ignore = "on demand: run once for each new version of the format"]
-fn write_the_fixture_of_this_version() {
-    let name = format!("tests/fixtures/capture-v{MAJOR}.{MINOR}.ngx502");
-    write(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &corners(), Options::default());
-}
-
-#[test]
-fn rotation_keeps_the_newest_and_each_part_stands_alone() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("c");
-    let retention = Retention { max_size: Some(6_000), max_files: 3 };
-    let mut records = vec![process(9, 1)];
-    records.extend((0..400).flat_map(storm));
-    let totals = write(&path, &records, Options { force: false, retention });
-    assert!(totals.parts > 4);
-    let names = ["c.2", "c.1", "c"].map(|name| directory.path().join(name));
-    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 3);
-    let mut rest = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        assert!(fs::metadata(name).expect("a part").len() <= 6_000 + 400);
-        let mut reader = Reader::open(name).expect("a part");
-        assert_eq!(reader.session(), &session());
-        assert_eq!(reader.part(), totals.parts - 3 + index as u64);
-        if index > 0 {
-            reader.skip_carried();
-        }
-        let part: Vec<_> = reader.by_ref().collect();
-        assert_eq!(
-            part.contains(&process(9, 1)),
-            index == 0,
-            "only the first part's repetition is asked for"
-        );
-        assert_eq!(reader.end().expect("an end marker").continued, index < 2);
-        rest.extend(part);
-    }
-    assert!(records.ends_with(&rest[1..]), "the parts join without gap or repetition");
-}
-
-#[test]
-fn a_full_disk_ends_the_capture_once_and_with_a_sentence() {
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-    let mut writer = Writer::over(Files::over(Path::new("c"), full), &session());
-    writer.record(&process(1, 1)).expect("still in memory");
-    let error = writer.flush().expect_err("no space").to_string();
-    assert!(error.contains("No space left on device") && error.contains("goes on without it"), "{error}");
-    writer.record(&process(2, 5_000_000_000)).expect("said once");
-    assert!(writer.is_off() && writer.finish().expect("said once").stopped);
-}
-
-#[test]
-fn records_reach_the_file_within_half_a_second_and_ticks_within_a_minute() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("c");
-    let mut writer = Writer::create(&path, &session(), Options::default()).expect("a new file");
-    let size = || fs::metadata(&path).expect("the file").len();
-    let opened = size();
-    writer.record(&Record { at: Nanos(0), body: Body::Tick }).expect("room");
-    writer.tick(Nanos(59_000_000_000)).expect("room");
-    assert_eq!(size(), opened);
-    writer.tick(Nanos(60_000_000_000)).expect("room");
-    let ticked = size();
-    assert!(ticked > opened);
-    writer.record(&process(1, 61_000_000_000)).expect("room");
-    writer.tick(Nanos(61_499_999_999)).expect("room");
-    assert_eq!(size(), ticked);
-    writer.tick(Nanos(61_500_000_000)).expect("room");
-    assert!(size() > ticked);
-}
-
-#[test]
-fn where_records_keep_coming_frames_are_longer_and_none_waits_for_a_second() {
-    const MILLISECOND: u64 = 1_000_000;
-    // Whatever the phase of the ticks to the records.
-    for phase in (0..500).step_by(10) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("c");
-        let mut writer = Writer::create(&path, &session(), Options::default()).expect("a new file");
-        let size = || fs::metadata(&path).expect("the file").len();
-        let (mut known, mut waiting_since, mut frames) = (size(), None, 0);
-        for millis in (0..6_000).step_by(10) {
-            let now = Nanos(millis * MILLISECOND);
-            waiting_since.get_or_insert(millis);
-            writer.record(&process(1, now.0)).expect("room");
-            if millis % 500 == phase {
-                writer.tick(now).expect("room");
-            }
-            if size() > known {
-                (known, waiting_since, frames) = (size(), None, frames + 1);
-            }
-            assert!(waiting_since.is_none_or(|since| millis - since < 1_000), "{millis} ms at phase {phase}");
-        }
-        assert!((6..=10).contains(&frames), "{frames} frames in 6 s at phase {phase}");
-    }
 }
 
 #[test]
@@ -312,109 +174,6 @@ fn query_strings_stay_out_unless_asked_for() {
         let line = read.request_line.expect("a request line");
         assert_eq!(line.contains_str("token"), with_query);
     }
-}
-
-#[test]
-fn versions_are_told_apart() {
-    let (_, mut bytes) = small_capture();
-    bytes[8..10].copy_from_slice(&(MAJOR + 1).to_le_bytes());
-    let checksum = crc32fast::hash(&bytes[..12]);
-    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
-    let error = Reader::new(&bytes[..], Path::new("x")).err().expect("too new");
-    assert!(matches!(error, ReadError::TooNew { .. }) && error.to_string().contains("newer ngx502"));
-    assert!(matches!(Reader::new(&b"GET / HTTP/1.1"[..], Path::new("x")), Err(ReadError::NotACapture(_))));
-}
-
-/// The records of another version, as serde would write them there.
-mod other {
-    use serde::Serialize;
-
-    #[derive(Serialize)]
-    pub(super) struct Record {
-        pub(super) at: u64,
-        pub(super) body: Body,
-    }
-
-    #[derive(Serialize)]
-    pub(super) enum Body {
-        /// Fields in another order, an unknown one, optional ones missing.
-        Signal(Signal),
-        /// A later version's.
-        Comet {
-            tail: Vec<(u8, String)>,
-        },
-        /// Known, with a value inside that is not.
-        Attempt(Attempt),
-        Tick,
-    }
-
-    #[derive(Serialize)]
-    pub(super) struct Signal {
-        pub(super) from_user: bool,
-        pub(super) novelty: Option<Vec<u32>>,
-        pub(super) signal: i32,
-        pub(super) code: i32,
-        pub(super) target: ProcessRef,
-        pub(super) sender: ProcessRef,
-        pub(super) sender_cgroup: u64,
-    }
-
-    #[derive(Serialize, Clone)]
-    pub(super) struct ProcessRef {
-        pub(super) comm: String,
-        pub(super) start: u64,
-        pub(super) pid: u32,
-    }
-
-    #[derive(Serialize)]
-    pub(super) struct Attempt {
-        pub(super) via: Via,
-        pub(super) index: u32,
-    }
-
-    #[derive(Serialize)]
-    pub(super) enum Via {
-        Telepathy,
-    }
-}
-
-#[test]
-fn other_versions_are_read_by_name_and_unknown_kinds_are_counted() {
-    let who = other::ProcessRef { comm: "x".into(), start: 3, pid: 7 };
-    let signal = |signal| {
-        other::Body::Signal(other::Signal {
-            from_user: true,
-            novelty: Some(vec![1, 2]),
-            signal,
-            code: 0,
-            target: who.clone(),
-            sender: who.clone(),
-            sender_cgroup: 1,
-        })
-    };
-    let comet = || other::Body::Comet { tail: vec![(1, "dust".into())] };
-    let odd = other::Body::Attempt(other::Attempt { via: other::Via::Telepathy, index: 1 });
-    let rows = [signal(9), comet(), signal(15), comet(), other::Body::Tick, odd, signal(6)];
-    let mut frame = shred::Shredder::new();
-    for (at, body) in (1..).zip(rows) {
-        frame.push(&other::Record { at, body }).expect("a row");
-    }
-    let mut bytes = format::file_header().to_vec();
-    bytes.extend(sealed(FrameKind::Opening, 0, b"{\"session\":{\"host\":\"h\",\"new\":[1]}}"));
-    bytes.extend(sealed(FrameKind::Other(99), 0, b"?"));
-    bytes.extend(sealed(FrameKind::Records, 7, &frame.take()));
-    let mut reader = Reader::new(&bytes[..], Path::new("x")).expect("a capture");
-    let signals: Vec<_> = reader
-        .by_ref()
-        .filter_map(
-            |record| if let Body::Signal(s) = record.body { Some((s.signal, s.target.pid.0)) } else { None },
-        )
-        .collect();
-    assert_eq!(signals, [(9, 7), (15, 7), (6, 7)]);
-    assert_eq!(reader.unknown().get("Comet"), Some(&2));
-    assert_eq!(reader.unknown().get("Telepathy"), Some(&1));
-    assert_eq!(reader.unknown().get("frame of kind 99"), Some(&1));
-    assert_eq!(reader.damages().0, []);
 }
 
 fn sealed(kind: FrameKind, records: u32, payload: &[u8]) -> Vec<u8> {
