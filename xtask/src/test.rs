@@ -49,8 +49,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     run.finish(args.allow_skips())
 }
 
-/// The guests of a run: the oldest and the commonest kernel whole, the newest two by a few tests; all of them whole on
-/// demand. A filter is for one change, which one guest shows.
+/// The guests of a run: the oldest and the commonest kernel, the latter with real backends, the newest two by a few tests;
+/// all of them whole on demand. A filter is for one change, which one guest shows.
 fn visits(all: bool, filter: Option<&str>) -> Vec<Visit<'_>> {
     match (all, filter) {
         (true, Some(part)) => Release::value_variants()
@@ -61,12 +61,12 @@ fn visits(all: bool, filter: Option<&str>) -> Vec<Visit<'_>> {
             vec![Visit { choice: Choice::Containing(part), ..Visit::full(Release::Debian12) }]
         }
         (true, None) => {
-            let locked = Visit::locked_down(Release::Debian12, "lockdown=integrity");
-            Release::value_variants().iter().map(|guest| Visit::full(*guest)).chain([locked]).collect()
+            let locked = [Visit::locked_down(Release::Debian12), Visit::confidential(Release::Debian12)];
+            Release::value_variants().iter().map(|guest| Visit::whole(*guest)).chain(locked).collect()
         }
         (false, None) => vec![
             Visit::full(Release::Debian11),
-            Visit::full(Release::Debian12),
+            Visit::whole(Release::Debian12),
             Visit::smoke(Release::Debian13),
             Visit::smoke(Release::Sid),
         ],

@@ -16,7 +16,7 @@ use crate::exec;
 const INIT: &str = include_str!("init.sh");
 
 /// Counts up when an image would be made differently, so that older ones are not used.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// What packages bring along and no test reads.
 const SUPERFLUOUS: [&str; 6] = [
@@ -73,6 +73,7 @@ pub(crate) fn build(
     }
     install_kernel(&archive, folder, &root, &image.kernel)?;
     configure(&root)?;
+    fs::write(root.join("etc/backends"), backends(&debs))?;
     pack_compressed(&root, &image.root)?;
     remove(&root)?;
     fs::write(&key_file, key)?;
@@ -158,11 +159,8 @@ fn configure(root: &Path) -> Result<()> {
     }
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
     fs::write(root.join("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n")?;
-    if let Err(error) = symlink("busybox", root.join("bin/sh"))
-        && error.kind() != ErrorKind::AlreadyExists
-    {
-        return Err(error).context("the guest's shell");
-    }
+    link(Path::new("busybox"), &root.join("bin/sh"))?;
+    choose_alternatives(root)?;
     for dir in SUPERFLUOUS {
         remove(&root.join(dir))?;
     }
@@ -170,6 +168,55 @@ fn configure(root: &Path) -> Result<()> {
     fs::write(&init, INIT)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
     Ok(())
+}
+
+/// The names under which update-alternatives would have made uWSGI and its plugin known; trixie's packages have them.
+fn choose_alternatives(root: &Path) -> Result<()> {
+    if !root.join("usr/bin/uwsgi-core").exists() {
+        return Ok(());
+    }
+    link(Path::new("uwsgi-core"), &root.join("usr/bin/uwsgi"))?;
+    let plugins = root.join("usr/lib/uwsgi/plugins");
+    let plugin = only_entry(&plugins, "python3")?;
+    link(Path::new(plugin.file_name().context("an entry has a name")?), &plugins.join("python3_plugin.so"))
+}
+
+/// Makes a symbolic link unless something of its name is there.
+fn link(target: &Path, name: &Path) -> Result<()> {
+    match symlink(target, name) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("{} cannot be linked", name.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Packages of real backends, and what their programs are called.
+const BACKENDS: [(&str, &str); 5] = [
+    ("gunicorn", "Gunicorn"),
+    ("nodejs", "Node.js"),
+    ("php-fpm", "PHP-FPM"),
+    ("puma", "Puma"),
+    ("uwsgi-core", "uWSGI"),
+];
+
+/// The backends among these packages with their upstream versions, as `Gunicorn 20.1.0, Node.js 12.22.12, …`; the names
+/// of packages' files are `php7.4-fpm_7.4.33-1+deb11u12_amd64.deb`.
+fn backends(debs: &[PathBuf]) -> String {
+    let version = |package: &str| {
+        debs.iter().find_map(|deb| {
+            let (name, rest) = deb.file_name()?.to_str()?.split_once('_')?;
+            // PHP's has its version in its name too, the metapackage `php-fpm` another version.
+            let numbered = |name: &str| name.contains(|c: char| c.is_ascii_digit());
+            let unnumbered = name.replace(|c: char| c.is_ascii_digit() || c == '.', "");
+            let is_it =
+                if package == "php-fpm" { numbered(name) && unnumbered == package } else { name == package };
+            let version = rest.rsplit_once("%3a").map_or(rest, |(_, version)| version);
+            is_it.then(|| version.split(['-', '+', '~', '_']).next().map(str::to_owned))?
+        })
+    };
+    let named = BACKENDS.iter().filter_map(|(package, name)| Some(format!("{name} {}", version(package)?)));
+    named.collect::<Vec<_>>().join(", ")
 }
 
 /// Writes all below `root` to `file` as an initramfs that belongs to root, uncompressed.
@@ -236,5 +283,22 @@ fn remove(path: &Path) -> Result<()> {
             Err(error).with_context(|| format!("removing {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_have_their_upstream_versions() {
+        let debs = [
+            "nodejs_12.22.12~dfsg-1~deb11u8_amd64.deb",
+            "php-fpm_2%3a7.4+76_all.deb",
+            "php7.4-fpm_7.4.33-1+deb11u12_amd64.deb",
+            "puma_4.3.8-1+deb11u2_amd64.deb",
+            "python3-gunicorn_20.1.0-1_all.deb",
+        ];
+        assert_eq!(backends(&debs.map(PathBuf::from)), "Node.js 12.22.12, PHP-FPM 7.4.33, Puma 4.3.8");
     }
 }

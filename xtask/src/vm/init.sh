@@ -19,13 +19,17 @@ mount -t bpf bpffs /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo '+memory +pids' >/sys/fs/cgroup/cgroup.subtree_control
 ip link set lo up
+# An OOM kill in the midst of a test's line would garble it.
+echo 2 >/proc/sys/kernel/printk
 
 [ -e /sys/kernel/btf/vmlinux ] && btf=yes || btf=no
 echo "guest: kernel $(uname -r), $(nginx -v 2>&1), BTF $btf, uid $(id -u)"
+[ -s /etc/backends ] && echo "guest: backends $(cat /etc/backends)"
 
 # Standard input is the console, which nobody types on.
 bash /guest/errand </dev/null
 status=$?
+[ "$status" -eq 0 ] || dmesg --level=emerg,alert,crit,err,warn | tail -n 50
 if [ "$status" -eq 0 ]; then echo "guest verdict: PASS"; else echo "guest verdict: FAIL (status $status)"; fi
 sync
 busybox poweroff -f

@@ -25,6 +25,9 @@ const PACKAGES: [&str; 17] = [
     "util-linux",
 ];
 
+/// The real backends, each in the release's own version; `php-fpm` depends on that of the release's PHP.
+const BACKENDS: [&str; 5] = ["gunicorn", "nodejs", "php-fpm", "uwsgi-core", "uwsgi-plugin-python3"];
+
 /// A Debian release; kernel and nginx are those of its archive on the day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Release {
@@ -56,12 +59,17 @@ impl Release {
 
     /// All packages but the kernel; their dependencies are apt's to find.
     pub(crate) fn packages(self) -> Vec<&'static str> {
-        PACKAGES.into_iter().chain([self.nginx()]).collect()
+        PACKAGES.into_iter().chain(BACKENDS).chain([self.puma(), self.nginx()]).collect()
     }
 
-    /// The same, with a load generator and bcc's tools.
+    /// A load generator and bcc's tools in place of the backends.
     pub(crate) fn bench_packages(self) -> Vec<&'static str> {
-        self.packages().into_iter().chain(["libbpf-tools", "wrk"]).collect()
+        PACKAGES.into_iter().chain(["libbpf-tools", "wrk", self.nginx()]).collect()
+    }
+
+    /// Bullseye's security suite lists a `puma` that mirrors no longer hold.
+    fn puma(self) -> &'static str {
+        if self == Self::Debian11 { "puma/bullseye" } else { "puma" }
     }
 
     /// `nginx` is a metapackage up to bullseye, and apt may choose what fulfils it; the binary itself since.

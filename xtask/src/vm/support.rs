@@ -9,25 +9,47 @@ use anyhow::{Context, Result};
 use super::Release;
 use crate::exec;
 
-const BUILDS: &str = "
-## nginx as others build it
+/// A table of the page: the line that begins it, and all that is above its rows.
+#[derive(Clone, Copy)]
+struct Table {
+    title: &'static str,
+    head: &'static str,
+}
 
-Written by `cargo xtask builds`: nginx 1.28.5 compiled here in the ways that move its structs or take its symbols away, beside
-the distribution's own on this machine's kernel; the log levels `debug` to `crit` are among the tests.
-
-| build | tests right/all |
-|---|---|
-";
-
-const HEAD: &str = "\
-# Supported kernels and nginx
-
+const GUESTS: Table = Table {
+    title: "# Supported kernels and nginx",
+    head: "
 Written by `cargo xtask vm`: each line was booted in QEMU from that release's own packages, and the live tests ran there.
 A verdict is right when its symptom, errno, request, attempts, cause and certainty are those of the fault that was staged.
 
 | release | kernel | nginx | kernel signals | without | verdicts right/all |
 |---|---|---|---|---|---|
-";
+",
+};
+
+const BACKENDS: Table = Table {
+    title: "## Real backends",
+    head: "
+Written by `cargo xtask vm`: the same guests' own PHP-FPM, Gunicorn, uWSGI, Node.js and Puma, each through its real ways to fail.
+
+| release | backends | tests right/all |
+|---|---|---|
+",
+};
+
+const BUILDS: Table = Table {
+    title: "## nginx as others build it",
+    head: "
+Written by `cargo xtask builds`: nginx 1.28.5 compiled here in the ways that move its structs or take its symbols away, beside
+the distribution's own on this machine's kernel; the log levels `debug` to `crit` are among the tests.
+
+| build | tests right/all |
+|---|---|
+",
+};
+
+/// In the order of the page.
+const TABLES: [Table; 3] = [GUESTS, BACKENDS, BUILDS];
 
 /// What one guest's console told.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,8 +60,26 @@ pub(crate) struct Findings {
     signals: String,
     /// Signals without any provider.
     missing: Vec<String>,
+    /// Tests `verdict::…`.
+    verdicts: Score,
+    /// The real backends with their versions.
+    backends: String,
+    /// Tests `backend::…`.
+    with_backends: Score,
+}
+
+/// How many tests were passed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Score {
     right: u32,
     all: u32,
+}
+
+impl Score {
+    fn add(&mut self, line: &str) {
+        self.all += 1;
+        self.right += u32::from(line.ends_with("... ok"));
+    }
 }
 
 impl Findings {
@@ -55,32 +95,41 @@ impl Findings {
             signals.clone_into(&mut self.signals);
         } else if let Some(signal) = line.strip_suffix(" none") {
             self.missing.push(signal.trim().to_owned());
-        } else if let Some(trial) = line.strip_prefix("test verdict::") {
-            self.all += 1;
-            self.right += u32::from(trial.ends_with("... ok"));
+        } else if let Some(backends) = line.strip_prefix("guest: backends ") {
+            backends.clone_into(&mut self.backends);
+        } else if line.starts_with("test verdict::") {
+            self.verdicts.add(line);
+        } else if line.starts_with("test backend::") {
+            self.with_backends.add(line);
         }
     }
 
-    /// Whether the guest got far enough to be listed.
-    pub(crate) fn is_complete(&self) -> bool {
-        !self.kernel.is_empty() && !self.signals.is_empty() && self.all > 0
-    }
-
-    fn row(&self, release: Release) -> String {
-        let Self { kernel, nginx, signals, missing, right, all } = self;
-        let missing = if missing.is_empty() { "—".to_owned() } else { missing.join(", ") };
-        format!("| {release} | {kernel} | {nginx} | {signals} | {missing} | {right}/{all} |")
+    /// The guest's row of each table for which it got far enough.
+    fn rows(&self, release: Release) -> Vec<(&'static str, String)> {
+        let Self { kernel, nginx, signals, missing, verdicts, backends, with_backends } = self;
+        let mut rows = Vec::new();
+        if !kernel.is_empty() && !signals.is_empty() && verdicts.all > 0 {
+            let missing = if missing.is_empty() { "—".to_owned() } else { missing.join(", ") };
+            let Score { right, all } = verdicts;
+            let row = format!("| {release} | {kernel} | {nginx} | {signals} | {missing} | {right}/{all} |");
+            rows.push((GUESTS.title, row));
+        }
+        if !backends.is_empty() && with_backends.all > 0 {
+            let Score { right, all } = with_backends;
+            rows.push((BACKENDS.title, format!("| {release} | {backends} | {right}/{all} |")));
+        }
+        rows
     }
 }
 
-/// Puts the line of `release` into the table, in place of its older one.
+/// Puts the rows of `release` into the tables, in place of its older ones.
 ///
 /// # Errors
 /// If the page cannot be written.
 pub(crate) fn record(release: Release, findings: &Findings) -> Result<()> {
     let page = page();
     let old = fs::read_to_string(&page).unwrap_or_default();
-    fs::write(&page, updated(&old, release, findings)).with_context(|| page.display().to_string())
+    fs::write(&page, updated(old, release, findings)).with_context(|| page.display().to_string())
 }
 
 /// Puts the line of an nginx build into its table, in place of its older one.
@@ -90,25 +139,34 @@ pub(crate) fn record(release: Release, findings: &Findings) -> Result<()> {
 pub(crate) fn record_build(name: &str, right: u32, all: u32) -> Result<()> {
     let page = page();
     let old = fs::read_to_string(&page).unwrap_or_default();
-    let new = with_row(&old, format!("| `{name}` | {right}/{all} |"));
+    let new = with_row(&old, BUILDS.title, format!("| `{name}` | {right}/{all} |"));
     fs::write(&page, new).with_context(|| page.display().to_string())
 }
 
-fn updated(page: &str, release: Release, findings: &Findings) -> String {
-    with_row(page, findings.row(release))
+fn updated(page: String, release: Release, findings: &Findings) -> String {
+    let rows = findings.rows(release);
+    rows.into_iter().fold(page, |page, (title, row)| with_row(&page, title, row))
 }
 
-/// The page with this row in its table, in place of the row with the same first cell.
-fn with_row(page: &str, row: String) -> String {
-    let known = ["| debian", "| sid", "| `"];
-    let rows = page.lines().filter(|line| known.iter().any(|start| line.starts_with(start)));
-    let mut rows: BTreeMap<String, String> = rows.map(|row| (name_of(row), row.to_owned())).collect();
-    rows.insert(name_of(&row), row);
-    let (builds, guests): (Vec<_>, Vec<_>) =
-        rows.into_iter().map(|(name, row)| (name, row + "\n")).partition(|(name, _)| name.starts_with('`'));
-    let table = |rows: Vec<(String, String)>| rows.into_iter().map(|(_, row)| row).collect::<String>();
-    let builds = if builds.is_empty() { String::new() } else { BUILDS.to_owned() + &table(builds) };
-    format!("{HEAD}{}{builds}", table(guests))
+/// The page with this row in the table of this title, in place of the row with the same first cell.
+fn with_row(page: &str, title: &str, row: String) -> String {
+    let mut tables = TABLES.map(|table| rows_of(page, table));
+    let at = TABLES.iter().position(|table| table.title == title).expect("a table of the page");
+    tables[at].insert(name_of(&row), row);
+    let filled = TABLES.iter().zip(&tables).filter(|(_, rows)| !rows.is_empty());
+    let texts = filled.map(|(Table { title, head }, rows)| {
+        let rows: String = rows.values().map(|row| format!("{row}\n")).collect();
+        format!("{title}\n{head}{rows}")
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// A table's rows by their first cells.
+fn rows_of(page: &str, table: Table) -> BTreeMap<String, String> {
+    let after = page.lines().skip_while(|line| *line != table.title).skip(1);
+    let own = after.take_while(|line| !line.starts_with('#'));
+    let rows = own.skip_while(|line| !line.starts_with("|---")).skip(1);
+    rows.filter(|line| line.starts_with('|')).map(|row| (name_of(row), row.to_owned())).collect()
 }
 
 /// A row's first cell.
@@ -126,11 +184,13 @@ mod tests {
 
     const CONSOLE: &str = "\
 guest: kernel 5.10.0-46-cloud-amd64, nginx version: nginx/1.18.0, BTF yes, uid 0
+guest: backends PHP-FPM 7.4.33, Puma 4.3.8
 exit            raw_tp:sched_process_exit
 icmp-error      none
 12 of 13 kernel signals have a provider; no nginx runs here now; `ngx502 trace` waits for one.
 test verdict::refused-nobody              ... ok
 test verdict::tls-to-plain                ... FAILED
+test backend::puma-worker-exit-tcp        ... ok
 test lab::refused-nobody                  ... ok
 ";
 
@@ -141,31 +201,35 @@ test lab::refused-nobody                  ... ok
     }
 
     #[test]
-    fn a_console_becomes_a_row() {
-        let row = "| debian11 | 5.10.0-46-cloud-amd64 | 1.18.0 | 12 of 13 | icmp-error | 1/2 |";
-        assert!(findings().is_complete());
-        assert_eq!(findings().row(Release::Debian11), row);
-        assert!(!Findings::default().is_complete());
+    fn a_console_becomes_rows() {
+        let guest = "| debian11 | 5.10.0-46-cloud-amd64 | 1.18.0 | 12 of 13 | icmp-error | 1/2 |";
+        let backends = "| debian11 | PHP-FPM 7.4.33, Puma 4.3.8 | 1/1 |";
+        let rows = [(GUESTS.title, guest.to_owned()), (BACKENDS.title, backends.to_owned())];
+        assert_eq!(findings().rows(Release::Debian11), rows);
+        assert!(Findings::default().rows(Release::Debian11).is_empty());
     }
 
     #[test]
     fn a_new_row_replaces_only_its_own_release() {
-        let page = updated("", Release::Debian12, &findings());
-        let page = updated(&page, Release::Debian11, &findings());
-        let better = Findings { right: 2, ..findings() };
-        let page = updated(&page, Release::Debian12, &better);
-        assert_eq!(page.matches("| debian12 |").count(), 1);
-        assert!(page.contains("| 2/2 |") && page.contains("| debian11 |"), "{page}");
-        assert!(page.starts_with(HEAD));
+        let page = updated(String::new(), Release::Debian12, &findings());
+        let page = updated(page, Release::Debian11, &findings());
+        let better = Findings { verdicts: Score { right: 2, all: 2 }, ..findings() };
+        let page = updated(page, Release::Debian12, &better);
+        assert_eq!(page.matches("| debian12 | 5.10").count(), 1);
+        assert!(page.contains("| 2/2 |") && page.contains("| debian11 | 5.10"), "{page}");
+        assert!(page.starts_with(GUESTS.title));
     }
 
     #[test]
-    fn builds_have_a_table_of_their_own() {
-        let page = updated("", Release::Sid, &findings());
-        let page = with_row(&page, "| `lto` | 24/24 |".to_owned());
-        let page = updated(&page, Release::Debian12, &findings());
-        let (guests, builds) = page.split_once("## nginx").expect("a second table");
-        assert!(guests.contains("| sid |") && guests.contains("| debian12 |"), "{page}");
+    fn each_table_keeps_its_rows() {
+        let page = updated(String::new(), Release::Sid, &findings());
+        let page = with_row(&page, BUILDS.title, "| `lto` | 24/24 |".to_owned());
+        // A run without the backends leaves what is known of them.
+        let without = Findings { with_backends: Score::default(), ..findings() };
+        let page = updated(page, Release::Sid, &without);
+        let (guests, rest) = page.split_once(BACKENDS.title).expect("a second table");
+        let (backends, builds) = rest.split_once(BUILDS.title).expect("a third table");
+        assert!(guests.contains("| sid | 5.10") && backends.contains("| sid | PHP-FPM"), "{page}");
         assert!(builds.contains("| `lto` | 24/24 |") && !builds.contains("| sid |"), "{page}");
     }
 }

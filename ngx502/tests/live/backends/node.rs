@@ -31,20 +31,23 @@ const server = http.createServer((request, response) => {
     case 'exit': process.exit(3);
     case 'hold': return;
   }
-  response.end('ok\n');
+  // Some releases take a body that is left unread for activity, and leave the connection open.
+  request.resume().on('end', () => response.end('ok\n'));
 });
-server.keepAliveTimeout = 500;
+server.keepAliveTimeout = Number(process.argv[3]);
 const place = process.argv[2];
 if (place.startsWith('unix:')) server.listen(place.slice(5));
 else server.listen(Number(place.split(':')[1]), '127.0.0.1');
 "#;
+/// After this long Node closes an idle connection: long enough for nginx to be stopped before.
+const IDLE: Duration = Duration::from_millis(500);
 const LOCATION: &str = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_pass http://up_real;";
 
 fn serve(over: Over) -> Result<Service> {
     let site = Site::new(over)?;
     site.write("app.js", APPLICATION)?;
-    let address = site.address().to_owned();
-    Service::start(site, &find(PROGRAM).context("node has gone")?, &["app.js", &address])
+    let (address, idle) = (site.address().to_owned(), wait::scaled(IDLE).as_millis().to_string());
+    Service::start(site, &find(PROGRAM).context("node has gone")?, &["app.js", &address, &idle])
 }
 
 /// The request that ends the process fails, and so do those after it, for the same reason.
@@ -77,7 +80,7 @@ fn killed(over: Over) -> Result<()> {
     scene.finish().map(drop)
 }
 
-/// Node closes an idle connection after 500 ms, just as nginx reuses it.
+/// Node closes an idle connection just as nginx reuses it.
 fn keepalive_race(_: Over) -> Result<()> {
     let mut scene = Scene::start_as(serve(Over::Tcp)?, "root", "keepalive 4;", LOCATION)?;
     let port: u16 = scene.service.site().address().rsplit(':').next().context("no port")?.parse()?;

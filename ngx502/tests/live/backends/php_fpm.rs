@@ -10,7 +10,7 @@ use xtask::lab::{Over, Service, Site};
 use super::scene::{Expect, Scene, find, says, wait_replaced};
 use super::{CUT, Play};
 
-pub(super) const PROGRAM: &str = "php-fpm8.2";
+pub(super) const PROGRAM: &str = "php-fpm";
 
 pub(super) const PLAYS: &[(&str, Over, Play)] = &[
     ("down", Over::Unix, down),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -191,10 +191,17 @@ pub(super) fn says(line: &Value, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// The application of a server whose language is not at hand is no reason to fail: where `program` is, if anywhere.
+/// Where `program` is, if anywhere, perhaps with a version behind its name: `php-fpm8.2`.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
-    let places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
-    places.iter().map(|place| Path::new(place).join(program)).find(|path| path.is_file())
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let version = name.strip_prefix(program);
+        version.is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+            && path.is_file()
+    };
+    let entries =
+        ["/usr/sbin", "/usr/bin", "/usr/local/bin"].iter().filter_map(|place| fs::read_dir(place).ok());
+    entries.flatten().filter_map(Result::ok).map(|entry| entry.path()).find(is_it)
 }
 
 /// Waits until a server's workers are all others than `old`, and as many.
