@@ -34,6 +34,8 @@ pub(super) struct Failure {
     pub(super) state: Option<State>,
     /// No text told the symptom (`error_log … crit`): it follows from the states and the socket.
     pub(super) hidden: bool,
+    /// No text told it although the log's level lets it through: the call that takes it was missed.
+    pub(super) missed: bool,
     /// Nobody saw connect(2) fail with this errno: it follows from a look-up of the place.
     pub(super) concluded: bool,
     /// The place that it was directed to, as sentences name it, once one did.
@@ -52,6 +54,7 @@ impl Failure {
             // nginx's timer passes ETIMEDOUT although no call returned it; the contract shows it all the same.
             errno: errno.or(attempt.text.starts_with(b"upstream timed out").then_some(ETIMEDOUT)),
             hidden: attempt.text.is_empty(),
+            missed: false,
             concluded: false,
             peer: peer_name(&attempt).map(ToOwned::to_owned),
             text: attempt.text,

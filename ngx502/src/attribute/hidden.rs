@@ -96,6 +96,7 @@ fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Fai
         socket,
         state: Some(state.clone()),
         hidden: true,
+        missed: request.log_level.is_some() && !request.is_muted(),
         there: Default::default(),
     }
 }

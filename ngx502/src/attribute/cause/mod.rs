@@ -80,7 +80,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
             listener::diagnose(world, failure)
         }
         Symptom::ConnectFailed => Diagnosis::unknown(wording::connection::untold(failure))
-            .fix([wording::connection::let_nginx_tell()]),
+            .fix((!failure.missed).then(wording::connection::let_nginx_tell)),
         Symptom::ConnectUnreachable => local::unreachable(world, failure),
         Symptom::ConnectDenied | Symptom::SocketDenied => denied::diagnose(world, failure),
         Symptom::AddressExhausted => local::address_exhausted(world, failure),
@@ -98,7 +98,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::ResponseTruncated => Diagnosis::unknown(wording::connection::cut()),
     };
     if failure.concluded && found.certainty == Certainty::Proven {
-        found.doubt(wording::connection::concluded());
+        found.doubt(wording::connection::concluded(failure.missed));
     }
     let text = wording::nginx_said(failure).into();
     found.evidence.push(Evidence { at: failure.at, event: "nginx", text });

@@ -67,3 +67,13 @@ fn a_missing_route_is_inferred_from_the_look_up() {
     }
     tells_nothing_more(&Trace::new().feed(route(None)).feed(unconnected(Some(PEER))).verdict());
 }
+
+#[test]
+fn words_that_were_missed_are_not_called_hidden() {
+    let Body::Request(hidden) = unconnected(Some(PEER)) else { unreachable!() };
+    let missed = Request { log_level: Some(4), ..*hidden };
+    let found = Trace::new().feed(Body::Request(Box::new(missed))).verdict();
+    is(&found, Symptom::ConnectFailed, Cause::Unknown, Certainty::Unknown);
+    assert!(found.summary.contains("its own words were not observed"), "{}", found.summary);
+    assert!(found.fix.is_empty(), "the log's level is no reason: {:?}", found.fix);
+}

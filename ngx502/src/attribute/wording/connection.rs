@@ -161,8 +161,9 @@ pub(in crate::attribute) fn untold(failure: &Failure) -> String {
         Some(_) => target(failure).to_string(),
         None => "an upstream whose name could not be read".to_owned(),
     };
+    let words = if failure.missed { "were not observed" } else { "are hidden" };
     format!(
-        "nginx got no connection to {there}: its own words are hidden, and neither a socket nor a look-up shows whether \
+        "nginx got no connection to {there}: its own words {words}, and neither a socket nor a look-up shows whether \
          the connect failed or the TLS handshake, and with which error"
     )
 }
@@ -171,6 +172,11 @@ pub(in crate::attribute) fn let_nginx_tell() -> &'static str {
     "error_log /var/log/nginx/error.log error;"
 }
 
-pub(in crate::attribute) fn concluded() -> &'static str {
-    " (inferred: nginx's words are hidden, and the connect's error follows from a look-up)"
+pub(in crate::attribute) fn concluded(missed: bool) -> &'static str {
+    match missed {
+        false => " (inferred: nginx's words are hidden, and the connect's error follows from a look-up)",
+        true => {
+            " (inferred: nginx's words were not observed, and the connect's error follows from a look-up)"
+        }
+    }
 }

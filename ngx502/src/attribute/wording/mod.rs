@@ -160,8 +160,12 @@ pub(super) fn nginx_words(failure: &Failure) -> String {
 fn say_nginx_words(failure: &Failure, out: &mut String) {
     match (&failure.detail, failure.text.is_empty()) {
         (_, true) => {
-            out.push_str("nginx's text is not visible; its states and the socket say ");
-            out.push_str(failure.symptom.as_str());
+            let text = if failure.missed { "was not observed" } else { "is not visible" };
+            let rest =
+                if failure.socket.is_some() { "its states and the socket say" } else { "its states say" };
+            for part in ["nginx's text ", text, "; ", rest, " ", failure.symptom.as_str()] {
+                out.push_str(part);
+            }
         }
         (Some(detail), _) if failure.text.starts_with(b"%*s") => out.push_str(&detail.to_str_lossy()),
         (detail, _) => fill(&failure.text, detail.as_ref(), failure.number, out),
