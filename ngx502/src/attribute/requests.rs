@@ -204,7 +204,9 @@ impl Requests {
         }
     }
 
-    /// The key to file under: a request struct that serves a newer connection has ended its former request.
+    /// The key to file under: a request struct that serves a newer connection has ended its former request. Connections
+    /// are numbered in order (`ngx_connection_counter`). Word of the former one may still come: its client's socket can
+    /// outlast it, and ends the newer request no more than it is about it.
     fn settle(&mut self, scene: &mut Scene<'_>, key: RequestKey) -> RequestKey {
         let of = |connection| RequestKey { connection, ..key };
         let (mut from, to) = (Included(of(0)), Included(of(u64::MAX)));
@@ -212,7 +214,7 @@ impl Requests {
             if known.connection == 0 || key.connection == 0 {
                 return known;
             }
-            if known.connection != key.connection {
+            if known.connection < key.connection {
                 self.release(scene, known);
             }
             from = Excluded(known);

@@ -69,6 +69,14 @@ fn a_reused_request_struct_releases_the_former_verdict() {
 }
 
 #[test]
+fn the_late_end_of_a_former_client_leaves_the_newer_request_alone() {
+    let former = RequestKey { connection: KEY.connection - 1, ..KEY };
+    let gone = Answer { key: former, client_gone: true, ..Answer::default() };
+    let verdict = Trace::new().attempt(refused()).feed(Body::Answer(gone)).page(502).verdict();
+    assert_eq!((verdict.symptom, verdict.errno), (Symptom::ConnectRefused, Some(111)));
+}
+
+#[test]
 fn a_client_that_left_is_no_failure() {
     let gone = Answer { key: KEY, client_gone: true, ..Answer::default() };
     assert_eq!(Trace::new().attempt(refused()).feed(Body::Answer(gone)).end(), []);
