@@ -63,7 +63,11 @@ fn a_service_manager_names_the_unit_and_why() {
     let unit = || ProcessInfo { unit: Some("app.service".into()), ..ProcessInfo::default() };
     let systemd = || ProcessRef { pid: Pid(1), ..process(1, "systemd") };
     says(&ended_by(15, systemd(), true, unit()), "as it does to stop or restart app.service", None);
-    says(&ended_by(9, systemd(), true, unit()), "when TimeoutStopSec= is over for app.service", None);
+    says(
+        &ended_by(9, systemd(), true, unit()),
+        "when TimeoutStopSec= is over, or where KillSignal= or KillMode= says so, for app.service",
+        None,
+    );
     says(&ended_by(6, systemd(), true, unit()), "when WatchdogSec= is over for app.service", None);
     let other = ProcessRef { pid: Pid(1), ..process(1, "busybox") };
     says(&ended_by(15, other, true, unit()), "SIGTERM by busybox[1], the init system", None);

@@ -87,7 +87,9 @@ pub(in crate::attribute) fn sender(sent: &Signal, by: &Named, victim: &Named, pa
 fn service_manager(number: i32) -> &'static str {
     match number {
         SIGABRT => ", the service manager, as it does when WatchdogSec= is over for",
-        SIGKILL => ", the service manager, as it does when TimeoutStopSec= is over for",
+        SIGKILL => {
+            ", the service manager, as it does when TimeoutStopSec= is over, or where KillSignal= or KillMode= says so, for"
+        }
         _ => ", the service manager, as it does to stop or restart",
     }
 }
