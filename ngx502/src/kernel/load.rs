@@ -57,8 +57,8 @@ impl SignalState {
 /// The loaded programs and their maps.
 pub struct Kernel {
     ebpf: Ebpf,
-    /// The ids of BTF tracepoints.
-    tracepoints: Btf,
+    /// The ids of BTF tracepoints, until they are attached: it is as long as the kernel's list of types.
+    tracepoints: Option<Btf>,
     traced: HashMap<MapData, u32, Traced>,
     binaries: HashMap<MapData, FileKey, KnownBinary>,
     worker_slots: Array<MapData, u64>,
@@ -107,7 +107,7 @@ impl Kernel {
             holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
             lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
             ebpf,
-            tracepoints,
+            tracepoints: Some(tracepoints),
             signals: Vec::new(),
         })
     }
@@ -123,10 +123,11 @@ impl Kernel {
 
     /// Attaches every kernel signal by the first provider that works, but for those named in `without`.
     pub fn attach(&mut self, without: &[&str]) {
+        let tracepoints = self.tracepoints.take().unwrap_or_default();
         for signal in SIGNALS.iter().filter(|signal| !without.contains(&signal.name)) {
             let mut attempts = Vec::new();
             for provider in signal.providers {
-                let error = attach_provider(&mut self.ebpf, provider, &self.tracepoints)
+                let error = attach_provider(&mut self.ebpf, provider, &tracepoints)
                     .err()
                     .map(|error| format!("{error:#}"));
                 let attached = error.is_none();
