@@ -34,6 +34,9 @@ pub(super) fn arm(fault: &Fault, peers: &mut [RunningPeer], lab: &Lab) -> Result
     let mut held = Vec::new();
     match fault.arm {
         Arm::Nothing => {}
+        Arm::Ended(peer) => {
+            peers[peer].backend()?.wait_gone()?;
+        }
         Arm::Kill(peer, signal) => {
             peers[peer].backend()?.kill(signal)?;
         }

@@ -51,6 +51,8 @@ pub struct Fault {
 pub enum Arm {
     /// Nothing: it is broken from the start, or by the request.
     Nothing,
+    /// The preparing request ends the peer's process; its listener may outlast the connection by a moment.
+    Ended(usize),
     /// A signal that ends the peer's process.
     Kill(usize, Signal),
     /// The peer's process closes its listener.
@@ -186,9 +188,9 @@ pub const FAULTS: &[Fault] = &[
         expect: bad_gateway(REFUSED, &["killed"]).errno("ECONNREFUSED"), ..ROW },
     Fault { name: "refused-oom", peers: &[Peer { memory: Some(32 << 20), ..ANSWERS }], warm: 1, arm: Arm::OutOfMemory(0),
         expect: bad_gateway(REFUSED, &["oom-killed"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-crashed", peers: &[Peer::tcp(B::Segfault)], warm: 1,
+    Fault { name: "refused-crashed", peers: &[Peer::tcp(B::Segfault)], warm: 1, arm: Arm::Ended(0),
         expect: bad_gateway(REFUSED, &["crashed"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-exited", peers: &[Peer::tcp(B::Exit)], warm: 1,
+    Fault { name: "refused-exited", peers: &[Peer::tcp(B::Exit)], warm: 1, arm: Arm::Ended(0),
         expect: bad_gateway(REFUSED, &["exited"]).errno("ECONNREFUSED"), ..ROW },
     Fault { name: "refused-stopped-listening", peers: &[ANSWERS], warm: 1, arm: Arm::StopListening(0),
         expect: bad_gateway(REFUSED, &["stopped-listening"]).errno("ECONNREFUSED"), ..ROW },
