@@ -141,7 +141,9 @@ fn symptom(world: &World, request: &Request, state: &State) -> Symptom {
         (_, Some(_), received) => match socket {
             Some(socket) if broke_off(socket) => ended(Some(socket)),
             _ if received % BUFFER == 0 => Symptom::HeaderTooBig,
-            _ => Symptom::HeaderInvalid,
+            Some(_) => Symptom::HeaderInvalid,
+            // That the upstream ended the connection in the midst of its header is as likely.
+            None => Symptom::ResponseFailed,
         },
     }
 }

@@ -244,6 +244,9 @@ named_enum! {
         ClosedEarly = "closed-early",
         /// The header is not one.
         HeaderInvalid = "header-invalid",
+        /// nginx gave a response up of which it had read some, and why is not known. For people only; see
+        /// [`Symptom::fact`].
+        ResponseFailed = "response-failed",
         /// The header exceeds the buffer.
         HeaderTooBig = "header-too-big",
         /// The read, send or handshake timer ran out.
@@ -263,7 +266,8 @@ impl Symptom {
     /// The fact as data formats hold it: `None` where no word of the contract says what was seen, and an absent fact is
     /// null there.
     pub fn fact(self) -> Option<&'static str> {
-        (self != Symptom::ConnectFailed).then_some(self.as_str())
+        let wordless = matches!(self, Symptom::ConnectFailed | Symptom::ResponseFailed);
+        (!wordless).then_some(self.as_str())
     }
 }
 

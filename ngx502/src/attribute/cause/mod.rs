@@ -92,6 +92,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::TlsFailed => protocol::tls(world, failure),
         Symptom::SendFailed | Symptom::Reset | Symptom::ClosedEarly => connection::diagnose(world, failure),
         Symptom::HeaderInvalid => protocol::header_invalid(failure),
+        Symptom::ResponseFailed => protocol::response_failed(failure),
         Symptom::HeaderTooBig => protocol::header_too_big(failure),
         Symptom::NoLiveUpstreams => peers::diagnose(world, failure),
         Symptom::UpstreamStatus => protocol::upstream_status(failure),

@@ -84,13 +84,15 @@ pub(super) fn header_invalid(failure: &Failure) -> Diagnosis {
             mismatch("HTTP/1", "an HTTP/2").fix([words::use_instead("proxy_pass", "grpc_pass")])
         }
         _ if !failure.hidden => Diagnosis::proven(Cause::BadResponse, words::bad_response(failure, &there)),
-        // Without its socket, that the upstream ended the connection first is as likely.
-        _ if failure.socket.is_none() => {
-            Diagnosis::unknown(words::gave_up(&there)).fix([words::show_errors()])
-        }
         _ => Diagnosis::inferred(Cause::BadResponse, words::bad_response_hidden(&there))
             .fix([words::show_errors()]),
     }
+}
+
+/// Neither nginx's words nor the socket told whether the response was wrong or its connection ended.
+pub(super) fn response_failed(failure: &Failure) -> Diagnosis {
+    let there = wording::target(failure);
+    Diagnosis::unknown(words::gave_up(&there, failure.missed)).fix((!failure.missed).then(words::show_errors))
 }
 
 /// The header exceeds the buffer.

@@ -77,3 +77,24 @@ fn words_that_were_missed_are_not_called_hidden() {
     assert!(found.summary.contains("its own words were not observed"), "{}", found.summary);
     assert!(found.fix.is_empty(), "the log's level is no reason: {:?}", found.fix);
 }
+
+#[test]
+fn part_of_a_response_without_its_socket_may_have_been_wrong_or_cut() {
+    let state = State {
+        status: 502,
+        connect_ms: Some(4),
+        bytes_received: Some(40),
+        peer: Some(PEER.into()),
+        ..State::default()
+    };
+    let told = |log_level| {
+        let request = Request { log_level: Some(log_level), states: Some(vec![state.clone()]), ..page(502) };
+        Trace::new().feed(Body::Request(Box::new(request))).verdict()
+    };
+    for (level, words, fixes) in [(3, "error_log's level hides the reason", 1), (4, "were not observed", 0)] {
+        let found = told(level);
+        is(&found, Symptom::ResponseFailed, Cause::Unknown, Certainty::Unknown);
+        assert!(found.summary.contains(words), "{}", found.summary);
+        assert_eq!(found.fix.len(), fixes, "{:?}", found.fix);
+    }
+}

@@ -65,9 +65,10 @@ pub(in crate::attribute) fn bad_response_hidden(there: &str) -> String {
     )
 }
 
-pub(in crate::attribute) fn gave_up(there: &str) -> String {
+pub(in crate::attribute) fn gave_up(there: &str, missed: bool) -> String {
+    let why = if missed { "its own words were not observed" } else { "error_log's level hides the reason" };
     format!(
-        "nginx gave up on the response of {there} after reading some of it; error_log's level hides the reason"
+        "nginx gave up on the response of {there} after reading some of it; {why}, and its socket was not observed"
     )
 }
 

@@ -167,10 +167,12 @@ fn absent_facts_are_null() {
 
 #[test]
 fn a_symptom_that_the_contract_has_no_word_for_is_null() {
-    let mut verdict = sample::unknown();
-    verdict.symptom = Symptom::ConnectFailed;
-    let line = line(&sample::session(), &sample::verdict(verdict));
-    assert!(line.contains(r#""symptom":null,"cause":"unknown","certainty":"unknown""#), "{line}");
+    for symptom in [Symptom::ConnectFailed, Symptom::ResponseFailed] {
+        let mut verdict = sample::unknown();
+        verdict.symptom = symptom;
+        let line = line(&sample::session(), &sample::verdict(verdict));
+        assert!(line.contains(r#""symptom":null,"cause":"unknown","certainty":"unknown""#), "{line}");
+    }
 }
 
 #[test]
