@@ -156,13 +156,6 @@ fn netns_of_loopback(ends: &Ends) -> u32 {
     if loopback { kernel::read_or(ends.net, offset!(net_inum), 0) } else { 0 }
 }
 
-/// (local, remote); IPv4 in the first four bytes.
-#[inline(always)]
-pub fn addresses(sk: u64) -> Option<([u8; 16], [u8; 16])> {
-    let mut head = Head::EMPTY;
-    if head.load(sk) { head.addresses() } else { None }
-}
-
 /// Completes facts with what is read from the socket itself at this moment. `head` is room for its addresses, which is
 /// not to be had on the stack below a uprobe.
 #[inline(never)]
@@ -173,7 +166,7 @@ pub fn complete(facts: &mut SocketFacts, head: &mut Head, sk: u64, peer: u64) {
     facts.state = head.get(offset!(skc_state)).unwrap_or(0);
     facts.netns = kernel::read_or(head.get(offset!(skc_net)).unwrap_or(0), offset!(net_inum), 0);
     if facts.errno == 0 {
-        facts.errno = kernel::read_or(sk, offset!(sk_err), 0i32);
+        facts.errno = sk.error();
     }
     if facts.family == AF_UNIX {
         complete_unix(facts, sk);
@@ -202,7 +195,7 @@ const SUN_PATH_MAX: usize = 108;
 fn complete_unix(facts: &mut SocketFacts, sk: u64) {
     facts.bytes_received = u64::MAX;
     facts.bytes_acked = u64::MAX;
-    let peer = kernel::read_or(sk, offset!(unix_peer), 0u64);
+    let peer = sk.unix_peer().unwrap_or(0);
     if peer == 0 {
         return;
     }
@@ -218,7 +211,7 @@ fn complete_unix(facts: &mut SocketFacts, sk: u64) {
 /// listener's.
 #[inline(always)]
 pub fn unix_path(to: &mut [u8; 112], sk: u64) -> u16 {
-    let address = kernel::read_or(sk, offset!(unix_addr), 0u64);
+    let address = sk.unix_addr();
     if address == 0 {
         return 0;
     }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    connection::{AF_INET, AF_INET6},
+    connection::{self, AF_INET, AF_INET6},
     head,
     head::Head,
     kernel::{self, offset},
@@ -69,7 +69,7 @@ impl Sock for u64 {
 
     #[inline(always)]
     fn inode(self) -> u64 {
-        kernel::read_or(kernel::read_or(self, offset!(sk_socket), 0), offset!(socket_inode), 0)
+        kernel::read_or(connection::socket_of(self), offset!(socket_inode), 0)
     }
 
     #[inline(always)]

@@ -23,7 +23,7 @@ const CLOSE: u8 = 7;
 pub fn unix_listen(ctx: ProbeContext) -> u32 {
     let (Some(socket), Some(backlog)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
     let sk = kernel::read_or(socket, offset!(socket_sk), 0u64);
-    let bound = kernel::read_or(sk, offset!(unix_addr), 0u64) != 0;
+    let bound = sk.unix_addr() != 0;
     if bound && kernel::read_or(sk, offset!(skc_state), 0u8) == CLOSE {
         unix_changed(sk, 1, backlog as u32);
     }
@@ -36,11 +36,10 @@ pub fn unix_listen(ctx: ProbeContext) -> u32 {
 pub fn changed(sk: u64, open: bool) {
     let mut listen = listen(sk, KIND_LISTEN, open);
     listen.backlog = kernel::read_or(sk, offset!(sk_max_ack_backlog), 0);
-    if let Some((local, _)) = connection::addresses(sk) {
-        listen.local = local;
+    if let Some(ends) = sk.ends() {
+        listen.local = ends.local;
+        listen.port = u16::from_be(ends.local_port);
     }
-    // `skc_num` is already 0 on close, `inet_sport` is not.
-    listen.port = u16::from_be(kernel::read_or(sk, offset!(inet_sport), 0));
     listen.family = sk.family();
     emit::send(&listen);
 }

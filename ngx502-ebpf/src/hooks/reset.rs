@@ -5,6 +5,7 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use crate::{
     connection, emit,
     kernel::{self, offset},
+    sock::Sock,
 };
 
 /// SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6.
@@ -39,7 +40,7 @@ pub fn inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
     let sk: u64 = ctx.arg(0);
     let Some(connection) = connection::get(sk) else { return 0 };
     if connection.facts.errno == 0 {
-        connection.facts.errno = kernel::read_or(sk, offset!(sk_err), 0);
+        connection.facts.errno = sk.error();
     }
     let newest = kernel::read_or(sk, offset!(sk_error_queue_prev), 0u64);
     // An empty queue points at its own head inside the socket.

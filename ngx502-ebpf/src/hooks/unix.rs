@@ -49,7 +49,7 @@ pub fn sys_connect_exit(ctx: RetProbeContext) -> u32 {
         connection.facts.connect_at = began;
         if result == 0 {
             connection.facts.established_at = emit::now();
-            connection.peer = kernel::read_or(sk, offset!(unix_peer), 0);
+            connection.peer = sk.unix_peer().unwrap_or(0);
         } else {
             connection.facts.errno = -result;
         }
@@ -62,7 +62,7 @@ pub fn sys_connect_exit(ctx: RetProbeContext) -> u32 {
 #[kprobe]
 pub fn unix_release_sock(ctx: ProbeContext) -> u32 {
     let (Some(sk), Some(embryo)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
-    let peer = kernel::read_or(sk, offset!(unix_peer), 0u64);
+    let peer = sk.unix_peer().unwrap_or(0);
     if peer == 0 {
         // Still the state that it ends in.
         if kernel::read_or(sk, offset!(skc_state), 0u8) == LISTEN {

@@ -45,24 +45,22 @@ impl KernelTypes {
         Ok(Self { btf, names })
     }
 
-    /// Types of a name, in the order of their ids.
-    fn named(&self, name: &str) -> impl Iterator<Item = Type> {
-        self.ids(name).filter_map(|id| self.btf.resolve_type_by_id(*id).ok()).filter(move |found| {
-            let text = match found {
-                Type::Struct(found) | Type::Union(found) => self.btf.resolve_name(found),
-                Type::Enum(found) => self.btf.resolve_name(found),
-                Type::Typedef(found) => self.btf.resolve_name(found),
-                _ => return false,
-            };
-            text.is_ok_and(|text| text == name)
-        })
-    }
-
-    /// Ids of types that may have a name, in order.
-    fn ids(&self, name: &str) -> impl Iterator<Item = &u32> {
+    /// Types of a name with their ids, in order.
+    fn named(&self, name: &str) -> impl Iterator<Item = (u32, Type)> {
         let wanted = hash(name.as_bytes());
         let from = self.names.partition_point(|(hash, _)| *hash < wanted);
-        self.names[from..].iter().take_while(move |(hash, _)| *hash == wanted).map(|(_, id)| id)
+        let same = self.names[from..].iter().take_while(move |(hash, _)| *hash == wanted);
+        same.filter_map(|(_, id)| Some((*id, self.btf.resolve_type_by_id(*id).ok()?))).filter(
+            move |(_, found)| {
+                let text = match found {
+                    Type::Struct(found) | Type::Union(found) => self.btf.resolve_name(found),
+                    Type::Enum(found) => self.btf.resolve_name(found),
+                    Type::Typedef(found) => self.btf.resolve_name(found),
+                    _ => return false,
+                };
+                text.is_ok_and(|text| text == name)
+            },
+        )
     }
 
     /// Byte offset of a member by path, e.g. `("sock", "__sk_common.skc_family")`. Anonymous structs and unions are
@@ -88,7 +86,7 @@ impl KernelTypes {
 
     /// The value of an enumerator of a named enum.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
-        self.named(enumeration).find_map(|kind| match kind {
+        self.named(enumeration).find_map(|(_, kind)| match kind {
             Type::Enum(found) => found
                 .members
                 .iter()
@@ -136,15 +134,11 @@ impl KernelTypes {
     }
 
     fn typedef_id(&self, name: &str) -> Option<u32> {
-        let candidates = self.ids(name);
-        candidates.copied().find(|id| {
-            matches!(self.btf.resolve_type_by_id(*id), Ok(Type::Typedef(found))
-                if self.btf.resolve_name(&found).is_ok_and(|text| text == name))
-        })
+        self.named(name).find_map(|(id, kind)| matches!(kind, Type::Typedef(_)).then_some(id))
     }
 
     fn tracepoint(&self, name: &str) -> Option<btf_rs::FuncProto> {
-        self.named(&format!("btf_trace_{name}")).find_map(|kind| {
+        self.named(&format!("btf_trace_{name}")).find_map(|(_, kind)| {
             let Type::Typedef(definition) = kind else { return None };
             let Type::Ptr(pointer) = self.btf.resolve_chained_type(&definition).ok()? else { return None };
             match self.btf.resolve_chained_type(&pointer).ok()? {
@@ -155,7 +149,7 @@ impl KernelTypes {
     }
 
     fn structure(&self, name: &str) -> Option<btf_rs::Struct> {
-        self.named(name).find_map(|kind| match kind {
+        self.named(name).find_map(|(_, kind)| match kind {
             Type::Struct(found) | Type::Union(found) => Some(found),
             _ => None,
         })
