@@ -32,12 +32,14 @@ pub(super) const PLAYS: &[(&str, Over, Play)] = &[
     ("reload-under-load", Over::Unix, reload_under_load),
 ];
 
+/// `hold` sleeps again and again: the SIGQUIT with which a reload begins ends a `sleep`, and the script could then be done
+/// before the SIGTERM that follows.
 const APPLICATION: &str = r#"<?php
 $note = "served." . getmypid();
 file_put_contents($note, getmypid());
 rename($note, "served");
 switch (explode("/", $_SERVER["REQUEST_URI"])[1]) {
-case "hold": sleep(30); break;
+case "hold": for ($end = time() + 30; time() < $end;) sleep(1); break;
 case "crash": FFI::cdef("void *memset(long to, int byte, long count);")->memset(16, 0, 1); break;
 case "signal": posix_kill(getmypid(), 11); sleep(5); break;
 case "eat": $hoard = str_repeat("x", 1 << 29); break;
