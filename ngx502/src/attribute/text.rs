@@ -36,19 +36,42 @@ pub struct Span(pub u64);
 pub trait Piece {
     /// Appends this to a text.
     fn append(self, text: &mut Text);
+
+    /// How many parts that adds.
+    fn parts(&self) -> usize {
+        1
+    }
 }
 
 /// Makes a [`Text`] of pieces: `text!["nginx began to connect to ", there]`.
 macro_rules! text {
-    ($($piece:expr),+ $(,)?) => {{
-        let mut text = $crate::attribute::text::Text::default();
+    // All pieces are bound, each to a `piece` of its own expansion: the text gets its room at once.
+    (@bound $($piece:ident)+) => {{
+        let parts = 0 $(+ $crate::attribute::text::Piece::parts(&$piece))+;
+        let mut text = $crate::attribute::text::Text::with_room(parts);
         $(text.push($piece);)+
         text
     }};
+    (@bind [$($bound:ident)*] $next:expr $(, $rest:expr)+) => {{
+        let piece = $next;
+        $crate::attribute::text::text!(@bind [$($bound)* piece] $($rest),+)
+    }};
+    (@bind [$($bound:ident)*] $last:expr) => {{
+        let piece = $last;
+        $crate::attribute::text::text!(@bound $($bound)* piece)
+    }};
+    ($($piece:expr),+ $(,)?) => {
+        $crate::attribute::text::text!(@bind [] $($piece),+)
+    };
 }
 pub(super) use text;
 
 impl Text {
+    /// An empty text that will have so many parts.
+    pub(super) fn with_room(parts: usize) -> Self {
+        Self(SmallVec::with_capacity(parts))
+    }
+
     /// Appends a piece.
     pub fn push(&mut self, piece: impl Piece) {
         piece.append(self);
@@ -187,6 +210,10 @@ impl Piece for &Rc<str> {
 impl Piece for &Text {
     fn append(self, text: &mut Text) {
         text.0.extend(self.0.iter().cloned());
+    }
+
+    fn parts(&self) -> usize {
+        self.0.len()
     }
 }
 

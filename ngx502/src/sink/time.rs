@@ -31,7 +31,12 @@ impl Rfc3339 {
 
     /// The whole text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("only ASCII digits and punctuation are ever written")
+        str::from_utf8(&self.0).expect("only ASCII digits and punctuation are ever written")
+    }
+
+    /// The whole text, as ASCII.
+    pub fn as_bytes(&self) -> &[u8; 27] {
+        &self.0
     }
 
     /// `2026-11-21`.

@@ -43,8 +43,7 @@ fn by_closer(world: &World, failure: &Failure, socket: &Socket, closer: &Closer)
     } else if let Some(certainty) = race(socket, Some(closer)) {
         keepalive_race(&there, &wording::name_unit(&who), certainty)
     } else if closer.how == CloseKind::NeverAccepted {
-        Diagnosis::proven(Cause::StoppedListening, words::never_accepted(&who, &there))
-            .fix(wording::restart(&who))
+        Diagnosis::proven(Cause::StoppedListening, words::never_accepted(&who, &there)).fix(who.restart())
     } else if let Some(told) = death::told_to_end(world, &dead(failure, &closer.process, closer.at, None)) {
         told
     } else {

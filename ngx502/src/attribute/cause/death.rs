@@ -71,7 +71,7 @@ pub(super) fn explain(world: &World, dead: &Dead<'_>) -> Option<Diagnosis> {
         (0, _) => case.exited((code >> 8) & 0xff),
         _ => case.signalled(signal, code & 0x80 != 0),
     };
-    Some(found.of(who.clone()).fix(wording::restart(&who)))
+    Some(found.of(who.clone()).fix(who.restart()))
 }
 
 /// Explains a close by a process that was told to end just before, and let go of its connections while it still lived:

@@ -58,7 +58,7 @@ impl Place<'_> {
         if let (Some(near), Endpoint::Unix(_)) = (aside, self.endpoint) {
             let who = world.processes.facts(&near.process);
             let summary = words::bound_aside(there, &wording::name_unit(&who));
-            return Some(Diagnosis::unknown(summary).fix(wording::restart(&who)).of(who));
+            return Some(Diagnosis::unknown(summary).fix(who.restart()).of(who));
         }
         if self.asked.is_some_and(|(_, info)| info.listeners.is_empty()) {
             return None;
@@ -87,7 +87,7 @@ impl Place<'_> {
                 let who = self.world.processes.facts(&gone.last);
                 let ago = wording::span(gone.at, self.failure.at);
                 Diagnosis::proven(Cause::StoppedListening, words::stopped(&who, &self.there, ago))
-                    .fix(wording::restart(&who))
+                    .fix(who.restart())
                     .of(who)
             }
             End::Died => self.died(gone),
@@ -136,7 +136,7 @@ impl Place<'_> {
                 let who = facts(living);
                 Diagnosis::inferred(Cause::StoppedListening, words::stopped_unseen(&who, &self.there))
                     .seen(gone.at, "process", words::lives(&who))
-                    .fix(wording::restart(&who))
+                    .fix(who.restart())
                     .of(who)
             }
             None => {
