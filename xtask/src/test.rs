@@ -61,12 +61,18 @@ fn visits(all: bool, filter: Option<&str>) -> Vec<Visit<'_>> {
             vec![Visit { choice: Choice::Containing(part), ..Visit::full(Release::Debian12) }]
         }
         (true, None) => {
-            let locked = [Visit::locked_down(Release::Debian12), Visit::confidential(Release::Debian12)];
-            Release::value_variants().iter().map(|guest| Visit::whole(*guest)).chain(locked).collect()
+            let others = [
+                Visit::with_systemd(Release::Debian12),
+                Visit::with_systemd(Release::Sid),
+                Visit::locked_down(Release::Debian12),
+                Visit::confidential(Release::Debian12),
+            ];
+            Release::value_variants().iter().map(|guest| Visit::whole(*guest)).chain(others).collect()
         }
         (false, None) => vec![
             Visit::full(Release::Debian11),
             Visit::whole(Release::Debian12),
+            Visit::with_systemd(Release::Debian12),
             Visit::smoke(Release::Debian13),
             Visit::smoke(Release::Sid),
         ],

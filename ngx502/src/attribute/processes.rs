@@ -4,6 +4,7 @@
 //! resolution (nanoseconds in the kernel, clock ticks in /proc), two times within [`START_TOLERANCE`] are one.
 
 use std::cell::{OnceCell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 
 use bstr::ByteSlice;
@@ -38,6 +39,27 @@ pub(super) struct Life {
     named: OnceCell<Named>,
 }
 
+impl Life {
+    /// Adds the rest of the limiting cgroup's path from the process's own.
+    fn complete_oom(&mut self) {
+        if let Some(path) = self.info.as_ref().and_then(|info| info.cgroup.clone()) {
+            self.oom_in(&path);
+        }
+    }
+
+    /// The kernel's record names only the last component of the limiting cgroup; `path` is that one's, or of a group below
+    /// it. Where it has no such component, it is of another group and proves nothing.
+    fn oom_in(&mut self, path: &str) {
+        let Some((_, oom)) = self.oom.as_mut().filter(|(_, oom)| oom.memcg == Some(true)) else { return };
+        let Some(end) = oom.limit_cgroup.as_deref() else { return };
+        let whole =
+            Path::new(path).ancestors().find(|level| level.file_name().is_some_and(|name| name == end));
+        if let Some(whole) = whole.and_then(Path::to_str) {
+            oom.limit_cgroup = Some(whole.trim_start_matches('/').to_owned());
+        }
+    }
+}
+
 /// Every process that records spoke of.
 #[derive(Debug)]
 pub(super) struct Processes {
@@ -67,6 +89,7 @@ impl Processes {
         let ending = info.exe.is_none() && info.command.is_empty();
         if !ending || life.info.is_none() {
             life.info = Some(info.clone());
+            life.complete_oom();
         }
     }
 
@@ -89,17 +112,14 @@ impl Processes {
     }
 
     pub(super) fn oom(&mut self, at: Nanos, oom: &Oom) {
-        self.life_mut(&oom.victim).oom = Some((at, oom.clone()));
+        let life = self.life_mut(&oom.victim);
+        life.oom = Some((at, oom.clone()));
+        life.complete_oom();
     }
 
-    /// The limiting cgroup's whole path and limit. The kernel's own record names only the path's end; where it
-    /// names another cgroup, or none, this look-up from outside proves nothing and is left out.
+    /// The limiting cgroup's whole path, as a look-up from outside found it.
     pub(super) fn memory_limit(&mut self, limit: &MemoryLimit) {
-        let Some((_, oom)) = &mut self.life_mut(&limit.victim).oom else { return };
-        let named = oom.limit_cgroup.as_deref().is_some_and(|name| limit.cgroup.ends_with(name));
-        if named && oom.memcg == Some(true) {
-            oom.limit_cgroup = Some(limit.cgroup.clone());
-        }
+        self.life_mut(&limit.victim).oom_in(&limit.cgroup);
     }
 
     pub(super) fn exit(&mut self, at: Nanos, exit: &Exit) {
@@ -219,10 +239,17 @@ fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
         pid: process.pid,
         comm: process.comm.clone(),
         unit: info.and_then(|info| info.unit.as_deref().map(Rc::from)),
+        unit_of_user: info.and_then(unit_of_user),
         container: info.and_then(|info| info.container.clone()),
         container_names: info.and_then(|info| info.container_names.clone()),
         pool: info.and_then(pool),
     }
+}
+
+/// Whose service manager keeps the process's unit: below `user@1000.service` it is the user's own.
+fn unit_of_user(info: &ProcessInfo) -> Option<u32> {
+    let (manager, _unit) = info.cgroup.as_deref()?.split_once("/user@")?.1.split_once(".service/")?;
+    manager.parse().ok()
 }
 
 /// The pool in php-fpm's process title: `php-fpm: pool www`.

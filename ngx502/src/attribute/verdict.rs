@@ -121,6 +121,8 @@ pub struct ProcessFacts {
     pub comm: BString,
     /// systemd unit.
     pub unit: Option<Rc<str>>,
+    /// The user whose own service manager keeps the unit; `None` for the system's.
+    pub unit_of_user: Option<u32>,
     /// Container's id.
     pub container: Option<String>,
     /// What that is called.

@@ -65,16 +65,14 @@ pub(super) fn ports(worker: Pid, remote: SocketAddr) -> io::Result<Ports> {
 pub(super) fn memory(oom: &Oom) -> Option<MemoryLimit> {
     let pid = oom.victim.pid;
     let own = cgroup::parse(&proc::read(&format!("/proc/{pid}/cgroup")).unwrap_or_default()).memory;
+    // The kernel's record has the last component only, which finds the group of a victim that is gone where that group
+    // is below the root.
     let named = oom.limit_cgroup.as_ref().or(oom.victim_cgroup.as_ref());
-    let groups = match (named, own) {
-        (Some(path), _) => {
-            vec![MemoryGroup { path: path.clone(), v1: true }, MemoryGroup { path: path.clone(), v1: false }]
-        }
-        (None, own) => own.into_iter().collect(),
-    };
-    groups.iter().find_map(|group| {
+    let named =
+        named.into_iter().flat_map(|path| [true, false].map(|v1| MemoryGroup { path: path.clone(), v1 }));
+    own.into_iter().chain(named).find_map(|group| {
         let root = Path::new(if group.v1 { "/sys/fs/cgroup/memory" } else { "/sys/fs/cgroup" });
-        let (cgroup, limit_bytes, usage_bytes) = smallest_limit(root, group)?;
+        let (cgroup, limit_bytes, usage_bytes) = smallest_limit(root, &group)?;
         Some(MemoryLimit { victim: oom.victim.clone(), cgroup, limit_bytes, usage_bytes })
     })
 }

@@ -47,11 +47,11 @@ pub struct Oom {
     pub trigger: ProcessRef,
     /// True: a memory cgroup's limit; false: the whole system; `None`: not known.
     pub memcg: Option<bool>,
-    /// The limiting cgroup's path below the hierarchy's root.
+    /// The last component of the limiting cgroup's path.
     pub limit_cgroup: Option<String>,
     /// Its limit in bytes.
     pub limit_bytes: Option<u64>,
-    /// The victim's own cgroup.
+    /// The same of the victim's own.
     pub victim_cgroup: Option<String>,
     /// Victim's anonymous + file + shmem resident set in bytes.
     pub rss_bytes: Option<u64>,

@@ -86,6 +86,7 @@ fn upstream(address: &str, pid: u32, comm: &str, unit: Option<&str>) -> Upstream
                 pid: Pid(pid),
                 comm: comm.into(),
                 unit: unit.map(Into::into),
+                unit_of_user: None,
                 container: None,
                 container_names: None,
                 pool: None,

@@ -29,6 +29,7 @@ mod mixed;
 mod policy;
 mod race;
 mod rows;
+mod systemd;
 mod tracer;
 mod unix_listen;
 mod unusable;
@@ -79,6 +80,7 @@ fn main() {
     trials.extend(chaos::trials());
     trials.extend(backends::trials());
     trials.extend(policy::trials());
+    trials.extend(systemd::trials());
     trials.extend(unusable::trials());
     libtest_mimic::run(&arguments, trials).exit()
 }

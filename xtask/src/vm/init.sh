@@ -3,6 +3,8 @@
 # Not busybox, whose shell prefers its own applets to iproute2 and the like.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
 
+if [ "$1" != errand ]; then
+
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -25,6 +27,27 @@ echo 2 >/proc/sys/kernel/printk
 [ -e /sys/kernel/btf/vmlinux ] && btf=yes || btf=no
 echo "guest: kernel $(uname -r), $(nginx -v 2>&1), BTF $btf, uid $(id -u)"
 [ -s /etc/backends ] && echo "guest: backends $(cat /etc/backends)"
+
+case $(cat /proc/cmdline) in
+*ngx502.systemd*)
+    # As on a host: systemd is the first process, and the errand a service of its own. It empties /tmp as it starts, where
+    # the programs to test may be.
+    rm -f /usr/lib/tmpfiles.d/tmp.conf
+    # Without one it would take this for the first boot, and ask for a root password.
+    tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+    cat >/etc/systemd/system/errand.service <<-'UNIT'
+	[Service]
+	ExecStart=/init errand
+	StandardInput=null
+	StandardOutput=tty
+	StandardError=tty
+	TTYPath=/dev/console
+	UNIT
+    exec /lib/systemd/systemd --unit=errand.service
+    ;;
+esac
+
+fi
 
 # Standard input is the console, which nobody types on.
 bash /guest/errand </dev/null

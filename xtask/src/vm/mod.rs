@@ -116,6 +116,11 @@ impl Visit<'_> {
         Self { guest, choice: Choice::Named(SMOKE), options: "" }
     }
 
+    /// Services of a systemd that is the guest's first process; `init.sh` looks for the option.
+    pub(crate) fn with_systemd(guest: Release) -> Self {
+        Self { guest, choice: Choice::Containing("systemd::"), options: "ngx502.systemd" }
+    }
+
     /// What a kernel that is locked down against root for integrity allows and refuses.
     pub(crate) fn locked_down(guest: Release) -> Self {
         Self { guest, choice: Choice::Containing("degraded::"), options: "lockdown=integrity" }

@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 
 /// What every guest has besides the kernel; nginx is named by [`Release::nginx`].
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 18] = [
     "apparmor",
     "base-files",
     "base-passwd",
@@ -22,6 +22,7 @@ const PACKAGES: [&str; 17] = [
     "procps",
     "python3",
     "sed",
+    "systemd",
     "util-linux",
 ];
 

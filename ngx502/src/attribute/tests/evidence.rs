@@ -116,17 +116,61 @@ fn an_oom_kill_names_the_last_straw_apart_from_the_victim() {
         victim: app.clone(),
         trigger: process(60, "cron"),
         memcg: Some(true),
-        limit_cgroup: Some("/system.slice/php8.2-fpm.service".into()),
+        limit_cgroup: Some("php8.2-fpm.service".into()),
         limit_bytes: Some(512 << 20),
         rss_bytes: Some(400 << 20),
         ..Oom::default()
     };
     let found = after_death(vec![Body::Oom(oom.clone()), exit(app.clone(), 9)]);
-    let chosen = "the OOM killer chose php-fpm[12] with 400 MiB resident in cgroup \
-                  /system.slice/php8.2-fpm.service (limit 512 MiB)";
+    let chosen =
+        "the OOM killer chose php-fpm[12] with 400 MiB resident in cgroup php8.2-fpm.service (limit 512 MiB)";
     assert_eq!(told(&found, "oom"), ["memory ran out as cron[60] asked for more", chosen]);
     let own = after_death(vec![Body::Oom(Oom { trigger: app.clone(), ..oom }), exit(app, 9)]);
     assert_eq!(told(&own, "oom").len(), 1);
+}
+
+/// The kernel names the end of the limiting cgroup's path; the rest is known from the process, or looked up.
+#[test]
+fn an_oom_victims_cgroup_has_its_whole_path() {
+    let app = || process(12, "php-fpm");
+    let oom = |end: &str| {
+        let (memcg, limit_cgroup) = (Some(true), Some(end.to_owned()));
+        Body::Oom(Oom { victim: app(), memcg, limit_cgroup, ..Oom::default() })
+    };
+    let cgroup = |path: &str| {
+        let cgroup = Some(path.to_owned());
+        Body::Process(Box::new(ProcessInfo { process: app(), cgroup, ..ProcessInfo::default() }))
+    };
+    let limit = |path: &str| {
+        let cgroup = path.to_owned();
+        Body::MemoryLimit(MemoryLimit { victim: app(), cgroup, limit_bytes: 1, usage_bytes: None })
+    };
+    let own = "/system.slice/php.service/pool";
+    for (records, named) in [
+        (vec![cgroup(own), oom("pool")], "system.slice/php.service/pool"),
+        (vec![oom("php.service"), cgroup(own)], "system.slice/php.service"),
+        (vec![oom("php.service"), limit("/system.slice/php.service")], "system.slice/php.service"),
+        // Of another group, or of one whose name only ends alike.
+        (vec![oom("php.service"), limit("/system.slice"), cgroup("/x/my-php.service")], "php.service"),
+    ] {
+        let found = after_death([records, vec![exit(app(), 9)]].concat());
+        assert!(found.summary.to_str().ends_with(&format!(" in cgroup {named}")), "{}", found.summary);
+    }
+}
+
+#[test]
+fn a_users_own_service_is_told_from_the_systems() {
+    let app = || process(12, "php-fpm");
+    let restarted = |cgroup: &str| {
+        let (unit, cgroup) = (Some("app.service".to_owned()), Some(cgroup.to_owned()));
+        let info = ProcessInfo { process: app(), unit, cgroup, ..ProcessInfo::default() };
+        let found = after_death(vec![Body::Process(Box::new(info)), exit(app(), 9)]);
+        found.fix.iter().map(ToString::to_string).find(|fix| fix.ends_with("restart app.service"))
+    };
+    assert_eq!(restarted("/system.slice/app.service").as_deref(), Some("systemctl restart app.service"));
+    let own = restarted("/user.slice/user-1000.slice/user@1000.service/app.slice/app.service");
+    let command = "sudo -u '#1000' XDG_RUNTIME_DIR=/run/user/1000 systemctl --user restart app.service";
+    assert_eq!(own.as_deref(), Some(command));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use crate::event::{ContainerNames, PodName, Runtime};
 
 /// What keeps a process: whoever restarts it, and has its words.
 enum Keeper<'a> {
-    /// A systemd service.
-    Service(&'a Rc<str>),
+    /// A systemd service; a user's own, where it is one.
+    Service(&'a Rc<str>, Option<u32>),
     /// A unit that systemd did not start, and cannot start again: a session's or `init.scope`.
     Scope(&'a Rc<str>),
     /// A container of this id; a unit that is known as well is one inside.
@@ -24,7 +24,7 @@ enum Keeper<'a> {
 fn keeper(who: &ProcessFacts) -> Keeper<'_> {
     match (&who.container, &who.unit) {
         (Some(id), _) => Keeper::Container(id, who.container_names.clone().unwrap_or_default()),
-        (None, Some(unit)) if is_service(unit) => Keeper::Service(unit),
+        (None, Some(unit)) if is_service(unit) => Keeper::Service(unit, who.unit_of_user),
         (None, Some(unit)) => Keeper::Scope(unit),
         (None, None) => Keeper::Nobody,
     }
@@ -43,10 +43,18 @@ fn unit_word(unit: &Rc<str>) -> Text {
     }
 }
 
+/// `systemctl` as it reaches the manager of a unit. A user's listens in that user's directory of run-time files only.
+fn systemctl(user: Option<u32>) -> Text {
+    match user {
+        Some(uid) => format!("sudo -u '#{uid}' XDG_RUNTIME_DIR=/run/user/{uid} systemctl --user").into(),
+        None => "systemctl".into(),
+    }
+}
+
 /// How to restart a process that is gone, and where its own words are.
 pub(in crate::attribute) fn restart(who: &ProcessFacts) -> Vec<Text> {
     let again = match keeper(who) {
-        Keeper::Service(unit) => Some(text!["systemctl restart ", &unit_word(unit)]),
+        Keeper::Service(unit, user) => Some(text![&systemctl(user), " restart ", &unit_word(unit)]),
         Keeper::Scope(unit) => {
             let comm = who.comm.to_str_lossy().into_owned();
             Some(text![
@@ -68,7 +76,11 @@ pub(in crate::attribute) fn restart(who: &ProcessFacts) -> Vec<Text> {
 /// Where a process's own words are.
 pub(in crate::attribute) fn journal(who: &ProcessFacts) -> Option<Text> {
     match keeper(who) {
-        Keeper::Service(unit) => Some(text!["journalctl -u ", &unit_word(unit), " -n 50"]),
+        Keeper::Service(unit, None) => Some(text!["journalctl -u ", &unit_word(unit), " -n 50"]),
+        Keeper::Service(unit, Some(uid)) => {
+            let user = format!("journalctl _UID={uid} _SYSTEMD_USER_UNIT=");
+            Some(text![user, &unit_word(unit), " -n 50"])
+        }
         Keeper::Scope(_) => Some(format!("journalctl _PID={} -n 50", who.pid).into()),
         Keeper::Container(id, names) => match &names.pod {
             Some(pod) => Some(pod_logs(pod, names.name.as_deref()).into()),
@@ -81,8 +93,8 @@ pub(in crate::attribute) fn journal(who: &ProcessFacts) -> Option<Text> {
 /// How to give a process more memory.
 pub(in crate::attribute) fn more_memory(who: &ProcessFacts) -> Text {
     match keeper(who) {
-        Keeper::Service(unit) => {
-            text!["systemctl set-property ", &unit_word(unit), " MemoryMax=… (or use less memory)"]
+        Keeper::Service(unit, user) => {
+            text![&systemctl(user), " set-property ", &unit_word(unit), " MemoryMax=… (or use less memory)"]
         }
         Keeper::Container(_, ContainerNames { name, pod: Some(pod), .. }) => {
             let container = name.map_or(String::new(), |name| format!("container {name} of "));
@@ -133,6 +145,7 @@ mod tests {
                 pid: crate::event::Pid(812),
                 comm: "app".into(),
                 unit: unit.map(Rc::from),
+                unit_of_user: None,
                 container: container.map(str::to_owned),
                 container_names: container.map(|_| names.clone()),
                 pool: None,
@@ -153,6 +166,20 @@ mod tests {
         let inside = lines(Some("app.service"), Some("0123456789abcdef"));
         assert_eq!(inside, ["docker logs --tail 50 0123456789abcdef", "docker restart 0123456789abcdef"]);
         assert_eq!(lines(None, None), [""; 0]);
+    }
+
+    #[test]
+    fn a_users_own_service_is_reached_through_that_users_manager() {
+        let who = ProcessFacts {
+            unit: Some("app.service".into()),
+            unit_of_user: Some(1000),
+            ..ProcessFacts::default()
+        };
+        let systemctl = "sudo -u '#1000' XDG_RUNTIME_DIR=/run/user/1000 systemctl --user";
+        let lines: Vec<_> = restart(&who).iter().map(Text::to_string).collect();
+        let journal = "journalctl _UID=1000 _SYSTEMD_USER_UNIT=app.service -n 50";
+        assert_eq!(lines, [journal.to_owned(), format!("{systemctl} restart app.service")]);
+        assert!(more_memory(&who).starts_with(&format!("{systemctl} set-property app.service")));
     }
 
     #[test]

@@ -262,6 +262,7 @@ mod tests {
             pid: crate::event::Pid(812),
             comm: "php-fpm".into(),
             unit: Some("php8.2-fpm.service".into()),
+            unit_of_user: None,
             container: None,
             container_names: None,
             pool: Some("www".into()),
