@@ -83,7 +83,8 @@ pub(super) fn header_invalid(failure: &Failure) -> Diagnosis {
         Some(HTTP1_AS_HTTP2) if http2_frame => {
             mismatch("HTTP/1", "an HTTP/2").fix([words::use_instead("proxy_pass", "grpc_pass")])
         }
-        _ if !failure.hidden => Diagnosis::proven(Cause::BadResponse, words::bad_response(failure, &there)),
+        _ if !failure.hidden => Diagnosis::proven(Cause::BadResponse, words::bad_response(failure, &there))
+            .fix(failure.endpoint().and_then(|endpoint| words::watch_it(&endpoint))),
         _ => Diagnosis::inferred(Cause::BadResponse, words::bad_response_hidden(&there))
             .fix([words::show_errors()]),
     }

@@ -2,6 +2,7 @@
 
 use super::nginx_said;
 use crate::attribute::attempt::Failure;
+use crate::event::Endpoint;
 
 pub(in crate::attribute) fn not_tls(there: &str, words: &str) -> String {
     format!("{there} does not speak TLS, but nginx was told to: {words}")
@@ -56,6 +57,12 @@ pub(in crate::attribute) fn use_instead(right: &str, wrong: &str) -> String {
 
 pub(in crate::attribute) fn bad_response(failure: &Failure, there: &str) -> String {
     format!("{there} sent a response that is not valid: {}", super::nginx_words(failure))
+}
+
+/// How to see what a TCP upstream sends, whatever its protocol.
+pub(in crate::attribute) fn watch_it(endpoint: &Endpoint) -> Option<String> {
+    let Endpoint::Tcp(address) = endpoint else { return None };
+    Some(format!("tcpdump -nA -i any tcp port {} (shows what it sends)", address.port()))
 }
 
 pub(in crate::attribute) fn bad_response_hidden(there: &str) -> String {

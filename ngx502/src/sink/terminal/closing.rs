@@ -76,8 +76,9 @@ fn counts(out: &mut String, title: &str, counts: &[(&str, u64)]) {
     }
     let _ = writeln!(out, "  {title:<20}{:>12}{:>9}", "requests", "share");
     for (name, count) in counts {
-        // Per mille in integers: exact enough, and never "100.0 %" for less than all.
-        let share = u128::from(*count) * 1_000 / u128::from(total);
+        // Per mille, to the nearest, but never "100.0 %" for less than all.
+        let (some, all) = (u128::from(*count), u128::from(total));
+        let share = ((some * 1_000 + all / 2) / all).min(if *count < total { 999 } else { 1_000 });
         let _ = writeln!(out, "  {name:<20}{:>12}{:>5}.{} %", grouped(*count), share / 10, share % 10);
     }
 }

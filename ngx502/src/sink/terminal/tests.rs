@@ -270,7 +270,7 @@ fn first_and_last_lines() {
     12,345 failed requests, 12 rescued
       cause                   requests    share
       oom-killed                12,000   97.2 %
-      not-listening                345    2.7 %
+      not-listening                345    2.8 %
       symptom                 requests    share
       connect-refused           12,345  100.0 %
       latency                 requests        p50        p90        p99        max
