@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use xtask::lab::truth::Truth;
 use xtask::lab::{Over, Service, Site};
 
 use super::scene::{Expect, Scene, find, says, wait_replaced};
@@ -12,6 +13,7 @@ pub(super) const PROGRAM: &str = "gunicorn";
 pub(super) const PLAYS: &[(&str, Over, Play)] = &[
     ("worker-timeout", Over::Unix, worker_timeout),
     ("worker-timeout", Over::Tcp, worker_timeout),
+    ("worker-stuck", Over::Unix, worker_stuck),
     ("worker-oom", Over::Unix, worker_oom),
     ("worker-oom", Over::Tcp, worker_oom),
     ("worker-crash", Over::Unix, worker_crash),
@@ -45,12 +47,26 @@ fn serve(over: Over, workers: u32, timeout: u32) -> Result<Service> {
     Service::start(site, &program, &args)
 }
 
-/// The arbiter ends a worker that is silent for too long: SIGABRT, which the worker answers by exiting.
+/// The arbiter ends a worker that is silent for too long: SIGABRT, which the worker answers by exiting. Gunicorn 23 (Debian
+/// 13) has it answer the request with 500 first, if it was in Python code: no gateway's error then, and no verdict.
 fn worker_timeout(over: Over) -> Result<()> {
     let mut scene = scene(over, 1, 1)?;
     let (uri, worker) = scene.ask_and("hold", Ok)?;
+    if Truth::of(&scene.lab, &uri)?.upstream_status == "500" {
+        return scene.finish().map(drop);
+    }
     let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
     says(&line, "silent for longer than --timeout")?;
+    scene.finish().map(drop)
+}
+
+/// A worker in native code does not hear SIGABRT: SIGKILL follows.
+fn worker_stuck(over: Over) -> Result<()> {
+    let mut scene = scene(over, 1, 1)?;
+    let (uri, worker) = scene.ask_and("stick", Ok)?;
+    let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
+    says(&line, "SIGKILL by gunicorn")?;
+    says(&line, "a worker that outlives --timeout")?;
     scene.finish().map(drop)
 }
 

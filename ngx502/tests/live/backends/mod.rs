@@ -24,7 +24,7 @@ const CUT: &[&str] = &["closed-early", "reset"];
 
 /// A WSGI application for Gunicorn and uWSGI.
 const WSGI: &str = r#"
-import ctypes, os, time
+import ctypes, hashlib, os, time
 
 def app(environ, start_response):
     new = "served.%d" % os.getpid()
@@ -34,6 +34,8 @@ def app(environ, start_response):
     action = environ["PATH_INFO"].split("/")[1]
     if action == "hold":
         time.sleep(30)
+    elif action == "stick":
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
     elif action == "crash":
         ctypes.string_at(16)
     elif action == "eat":
