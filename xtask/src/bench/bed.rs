@@ -31,7 +31,7 @@ const ENDLESS: &str = "keepalive_requests 1000000000;";
 /// A running nginx with its upstream.
 pub(super) struct Bed {
     nginx: Lab,
-    _upstream: Lab,
+    upstream: Lab,
     _sockets: tempfile::TempDir,
     /// Bound and not listening: the port stays closed and nobody else's.
     _closed_port: OwnedFd,
@@ -95,12 +95,17 @@ impl Bed {
         })
         .context("the nginx under load")?;
         let wrk_cpu = if cpus > 2 { 2 } else { 1 % cpus };
-        Ok(Bed { nginx, _upstream: upstream, _sockets: sockets, _closed_port: closed_port, wrk_cpu })
+        Ok(Bed { nginx, upstream, _sockets: sockets, _closed_port: closed_port, wrk_cpu })
     }
 
     /// The master's pid: what a tracer is pointed at.
     pub(super) fn master(&self) -> u32 {
         self.nginx.master()
+    }
+
+    /// The pid of the upstream's master.
+    pub(super) fn upstream(&self) -> u32 {
+        self.upstream.master()
     }
 
     /// The one worker's pid.

@@ -27,6 +27,8 @@ pub(super) enum Tool {
     Ngx502,
     /// The same with `--no-latency`.
     NoLatency,
+    /// The same of the upstream's nginx: what its neighbours pay, and the least that probes in these places cost.
+    Elsewhere,
     /// `job.bt`.
     Bpftrace,
     /// strace on the worker's network calls.
@@ -62,6 +64,7 @@ impl Tool {
         match self {
             Tool::Ngx502 => "ngx502",
             Tool::NoLatency => "ngx502 --no-latency",
+            Tool::Elsewhere => "ngx502 of another nginx",
             Tool::Bpftrace => "bpftrace",
             Tool::Strace => "strace",
             Tool::Tcpconnlat => "tcpconnlat",
@@ -72,12 +75,12 @@ impl Tool {
 
     /// Whether it explains failed requests: only then are its lines counted against them.
     pub(super) fn explains(self) -> bool {
-        !matches!(self, Tool::Tcpconnlat | Tool::Tcplife | Tool::Tcpstates)
+        !matches!(self, Tool::Elsewhere | Tool::Tcpconnlat | Tool::Tcplife | Tool::Tcpstates)
     }
 
     /// Whether it is ours.
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Tool::Ngx502 | Tool::NoLatency)
+        matches!(self, Tool::Ngx502 | Tool::NoLatency | Tool::Elsewhere)
     }
 
     fn command(self, binary: &Path, bed: &Bed, scratch: &Path) -> Result<Command> {
@@ -85,6 +88,9 @@ impl Tool {
         let mut command = Command::new(if self.is_ours() { binary } else { Path::new(self.name()) });
         match self {
             Tool::Ngx502 => command.args(["trace", "--format", "json", "--pid", &master]),
+            Tool::Elsewhere => {
+                command.args(["trace", "--format", "json", "--pid", &bed.upstream().to_string()])
+            }
             Tool::NoLatency => command.args(["trace", "--format", "json", "--no-latency", "--pid", &master]),
             Tool::Bpftrace => {
                 let script =
@@ -117,7 +123,7 @@ impl Tool {
     /// File and text that tell when it is attached.
     fn ready_mark(self) -> (&'static str, &'static str) {
         match self {
-            Tool::Ngx502 | Tool::NoLatency => ("stdout", r#"{"type":"ready""#),
+            Tool::Ngx502 | Tool::NoLatency | Tool::Elsewhere => ("stdout", r#"{"type":"ready""#),
             Tool::Bpftrace => ("stdout", "ready\n"),
             Tool::Strace => ("stderr", "attached"),
             Tool::Tcpconnlat | Tool::Tcplife | Tool::Tcpstates => ("stdout", "COMM"),
@@ -213,7 +219,9 @@ impl Tracer {
     /// (verdicts, lost events)
     fn said(&self) -> Result<(u64, u64)> {
         match self.tool {
-            Tool::Ngx502 | Tool::NoLatency => json_lines(&self.scratch.path().join("stdout")),
+            Tool::Ngx502 | Tool::NoLatency | Tool::Elsewhere => {
+                json_lines(&self.scratch.path().join("stdout"))
+            }
             Tool::Bpftrace => {
                 let (verdicts, lost) = text_lines(&self.scratch.path().join("stdout"))?;
                 Ok((verdicts, lost + text_lines(&self.scratch.path().join("stderr"))?.1))
