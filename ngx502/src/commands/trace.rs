@@ -119,6 +119,8 @@ struct Live {
     pipeline: Pipeline,
     /// Losses that were told already.
     lost: [u64; LOSSES],
+    /// Runs that the kernel left out, as far as they were told.
+    skipped: u64,
     durations: DurationReader,
     /// How often latency is shown; `None` for on demand only.
     interval: Option<Duration>,
@@ -128,6 +130,9 @@ struct Live {
     /// When connections were last looked after.
     forgot_at: Instant,
 }
+
+/// Why the kernel left runs out, for people.
+const SKIPPED: &str = "probe still at work on that CPU, events of any process";
 
 const LOSSES: usize = ngx502_common::config::loss::COUNT as usize;
 
@@ -172,6 +177,7 @@ impl Live {
             enricher,
             pipeline,
             lost,
+            skipped: 0,
             durations,
             interval,
             read_at: now,
@@ -246,6 +252,7 @@ impl Live {
             self.durations.forget_closed(now, sockets_of);
         }
         if self.read_at.elapsed() >= READ_HISTOGRAMS {
+            self.tell_skipped(now)?;
             if !self.kernel.serves(EXEC_SIGNAL) {
                 self.targets.look_again();
             }
@@ -256,6 +263,17 @@ impl Live {
             self.latency()?;
         }
         self.pipeline.tick(now)
+    }
+
+    /// Tells of events that no program saw.
+    fn tell_skipped(&mut self, now: Nanos) -> Result<()> {
+        let total = self.kernel.skipped_runs();
+        let events = total.saturating_sub(self.skipped);
+        self.skipped = total;
+        if events == 0 {
+            return Ok(());
+        }
+        self.pipeline.push(Record { at: now, body: Body::Lost { events, reason: SKIPPED.to_owned() } })
     }
 
     /// Takes over what the kernel has counted since the last time.
@@ -284,6 +302,7 @@ impl Live {
     fn finish(mut self) -> Result<()> {
         while !self.drain()? {}
         self.tick()?;
+        self.tell_skipped(clock::now())?;
         self.read_durations()?;
         // What is not counted by now never will be.
         let now = clock::now();

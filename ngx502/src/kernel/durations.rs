@@ -102,8 +102,10 @@ impl DurationReader {
     /// is no part of any [`DurationReader::read`] before.
     pub fn uncounted(&self, now: Nanos) -> Option<Latency> {
         let mut pending: HashMap<Key, Box<Counts>> = HashMap::new();
-        for (_, connection) in self.maps.connections.iter().filter_map(Result::ok) {
-            let Some(phases) = connection.uncounted() else { continue };
+        // The walk begins anew when the entry it stands at goes.
+        let mut met = HashSet::new();
+        for (sk, connection) in self.maps.connections.iter().filter_map(Result::ok) {
+            let Some(phases) = connection.uncounted().filter(|_| met.insert(sk)) else { continue };
             let counts = pending.entry(Key::of(&connection)).or_insert_with(|| Box::new(Counts::ZERO));
             counts.add(phases);
         }

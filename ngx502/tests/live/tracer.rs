@@ -16,6 +16,9 @@ use xtask::lab::wait::scaled;
 /// Longest silence between a request and its line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How the reason begins of events that the kernel kept from a probe that was still at work.
+const BUSY: &str = "probe still at work";
+
 /// A running tracer; killed when this drops.
 #[derive(Debug)]
 pub(crate) struct Tracer {
@@ -32,8 +35,11 @@ pub(crate) struct Said {
     pub(crate) verdicts: Vec<Value>,
     /// `rescued` lines.
     pub(crate) rescued: Vec<Value>,
-    /// `lost` lines.
+    /// `lost` lines, apart from those below.
     pub(crate) lost: Vec<Value>,
+    /// Events that the kernel kept from a probe that was still at work: rare, no matter what is traced, and mostly not
+    /// of what is traced.
+    pub(crate) skipped: u64,
     /// `notice` lines.
     pub(crate) notices: Vec<Value>,
     /// `latency` lines.
@@ -174,6 +180,9 @@ impl Tracer {
             match line["type"].as_str() {
                 Some("verdict") => said.verdicts.push(line),
                 Some("rescued") => said.rescued.push(line),
+                Some("lost") if line["reason"].as_str().is_some_and(|reason| reason.starts_with(BUSY)) => {
+                    said.skipped += line["events"].as_u64().unwrap_or(0);
+                }
                 Some("lost") => said.lost.push(line),
                 Some("notice") => said.notices.push(line),
                 Some("latency") => said.latency.push(line),
@@ -181,6 +190,9 @@ impl Tracer {
                 Some("ready") => {}
                 _ => bail!("not a line of schema 1: {line}"),
             }
+        }
+        if said.skipped > 0 {
+            eprintln!("the kernel kept {} events from a probe that was still at work", said.skipped);
         }
         let complaints = self.stderr.take().map(|reader| reader.join().unwrap_or_default());
         Ok((said, complaints.unwrap_or_default()))
