@@ -23,12 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("capture::replay-says-what-live-said", || told(replay_says_what_live_said(&[]))),
+        Trial::test("capture::replay-says-what-live-said", || told(|| replay_says_what_live_said(&[]))),
         Trial::test("capture::replay-shows-as-the-flags-said", || {
-            told(replay_says_what_live_said(&["--with-query", "--passthrough", "--status", "502"]))
+            told(|| replay_says_what_live_said(&["--with-query", "--passthrough", "--status", "502"]))
         }),
-        Trial::test("capture::sigkill-costs-a-second", || told(sigkill_costs_a_second())),
-        Trial::test("capture::nothing-is-overwritten", || told(nothing_is_overwritten())),
+        Trial::test("capture::sigkill-costs-a-second", || told(sigkill_costs_a_second)),
+        Trial::test("capture::nothing-is-overwritten", || told(nothing_is_overwritten)),
         Trial::test("capture::a-full-disk-ends-the-capture-only", a_full_disk_ends_the_capture_only),
     ]
 }
@@ -248,7 +248,7 @@ impl Drop for Tiny {
 fn a_full_disk_ends_the_capture_only() -> Outcome {
     let directory = tempfile::tempdir()?;
     match Tiny::mount(&directory.path().join("tiny")) {
-        Ok(tiny) => told(a_full_disk(directory.path(), &tiny)),
+        Ok(tiny) => told(|| a_full_disk(directory.path(), &tiny)),
         Err(error) => skip!(format!("no tmpfs can be mounted: {error:#}")),
     }
 }

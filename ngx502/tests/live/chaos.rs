@@ -47,8 +47,8 @@ const ALSO: &[&str] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("lab::the-tally-is-strict", || told(the_tally_is_strict())),
-        Trial::test("chaos::every-fault-at-once", || told(every_fault_at_once())),
+        Trial::test("lab::the-tally-is-strict", || told(the_tally_is_strict)),
+        Trial::test("chaos::every-fault-at-once", || told(every_fault_at_once)),
     ]
 }
 

@@ -38,9 +38,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("socket-denied-inside", socket_denied_inside),
     ];
     let trial = |(name, play): (&str, Play)| {
-        Trial::test(format!("container::{name}"), move || match Pod::create() {
-            Ok(pod) => told(play(pod)),
-            Err(error) => skip!(format!("{error:#}")),
+        Trial::test(format!("container::{name}"), move || {
+            if let Err(error) = Pod::create() {
+                skip!(format!("{error:#}"));
+            }
+            told(|| play(Pod::create()?))
         })
     };
     plays.into_iter().map(trial).collect()

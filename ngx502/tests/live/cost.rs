@@ -17,8 +17,8 @@ const FAULT: &str = "refused-nobody";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("cost::doctor-tells-what-each-hook-takes", || told(doctor_tells_what_each_hook_takes())),
-        Trial::test("cost::a-log-at-debug-is-left-unread", || told(a_log_at_debug_is_left_unread())),
+        Trial::test("cost::doctor-tells-what-each-hook-takes", || told(doctor_tells_what_each_hook_takes)),
+        Trial::test("cost::a-log-at-debug-is-left-unread", || told(a_log_at_debug_is_left_unread)),
     ]
 }
 

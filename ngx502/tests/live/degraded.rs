@@ -31,19 +31,19 @@ const TRACING: [&str; 2] = ["cap_38", "cap_39"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        Trial::test("degraded::no-types", || told(no_types())),
-        Trial::test("degraded::no-tracefs", || told(no_tracefs())),
-        Trial::test("degraded::no-kprobes", || told(no_kprobes())),
-        Trial::test("degraded::no-uprobes", || told(no_uprobes())),
-        Trial::test("degraded::no-capability", || told(no_capability())),
-        Trial::test("degraded::tracing-capabilities-only", || told(tracing_capabilities_only())),
-        Trial::test("degraded::tracing-capabilities-and-ptrace", || told(tracing_capabilities_and_ptrace())),
+        Trial::test("degraded::no-types", || told(no_types)),
+        Trial::test("degraded::no-tracefs", || told(no_tracefs)),
+        Trial::test("degraded::no-kprobes", || told(no_kprobes)),
+        Trial::test("degraded::no-uprobes", || told(no_uprobes)),
+        Trial::test("degraded::no-capability", || told(no_capability)),
+        Trial::test("degraded::tracing-capabilities-only", || told(tracing_capabilities_only)),
+        Trial::test("degraded::tracing-capabilities-and-ptrace", || told(tracing_capabilities_and_ptrace)),
     ];
     // What cannot be had without booting for it is no test elsewhere.
     let booted_with = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if let Some(mode) = booted_with.split_whitespace().find_map(|word| word.strip_prefix("lockdown=")) {
         let mode = mode.to_owned();
-        trials.push(Trial::test("degraded::lockdown", move || told(locked_down(&mode))));
+        trials.push(Trial::test("degraded::lockdown", move || told(|| locked_down(&mode))));
     }
     trials
 }

@@ -21,12 +21,12 @@ use crate::tracer::{Tracer, program};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("latency::agrees-with-nginx", || told(agrees_with_nginx())),
-        Trial::test("latency::retries", || told(retries())),
-        Trial::test("latency::on-demand", || told(on_demand())),
-        Trial::test("latency::interval", || told(interval())),
-        Trial::test("latency::switched-off", || told(switched_off())),
-        Trial::test("latency::captured", || told(captured())),
+        Trial::test("latency::agrees-with-nginx", || told(agrees_with_nginx)),
+        Trial::test("latency::retries", || told(retries)),
+        Trial::test("latency::on-demand", || told(on_demand)),
+        Trial::test("latency::interval", || told(interval)),
+        Trial::test("latency::switched-off", || told(switched_off)),
+        Trial::test("latency::captured", || told(captured)),
     ]
 }
 

@@ -21,16 +21,16 @@ const PACKAGED: &str = "/usr/sbin/nginx";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("life::upgrade", || told(upgrade())),
-        Trial::test("life::upgrade-to-another-file", || told(upgrade_to_another_file())),
-        Trial::test("life::restart", || told(restart())),
-        Trial::test("life::started-after-the-tracer", || told(started_after_the_tracer())),
-        Trial::test("life::goes-into-the-background", || told(goes_into_the_background())),
-        Trial::test("life::worker-killed", || told(worker_crashes(Signal::SIGKILL))),
-        Trial::test("life::worker-crashed", || told(worker_crashes(Signal::SIGSEGV))),
-        Trial::test("life::two-of-one-build", || told(two_at_once(&binary()))),
-        Trial::test("life::two-builds", || told(two_builds())),
-        Trial::test("life::other-instances-are-not-selected", || told(others_are_not_selected())),
+        Trial::test("life::upgrade", || told(upgrade)),
+        Trial::test("life::upgrade-to-another-file", || told(upgrade_to_another_file)),
+        Trial::test("life::restart", || told(restart)),
+        Trial::test("life::started-after-the-tracer", || told(started_after_the_tracer)),
+        Trial::test("life::goes-into-the-background", || told(goes_into_the_background)),
+        Trial::test("life::worker-killed", || told(|| worker_crashes(Signal::SIGKILL))),
+        Trial::test("life::worker-crashed", || told(|| worker_crashes(Signal::SIGSEGV))),
+        Trial::test("life::two-of-one-build", || told(|| two_at_once(&binary()))),
+        Trial::test("life::two-builds", || told(two_builds)),
+        Trial::test("life::other-instances-are-not-selected", || told(others_are_not_selected)),
     ]
 }
 

@@ -10,10 +10,10 @@ use crate::tracer::Tracer;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("lifecycle::two-workers-and-a-reload", || told(two_workers_and_a_reload())),
-        Trial::test("lifecycle::query-is-hidden", || told(query_is_hidden())),
-        Trial::test("lifecycle::passthrough-is-opt-in", || told(passthrough_is_opt_in())),
-        Trial::test("lifecycle::status-filter", || told(status_filter())),
+        Trial::test("lifecycle::two-workers-and-a-reload", || told(two_workers_and_a_reload)),
+        Trial::test("lifecycle::query-is-hidden", || told(query_is_hidden)),
+        Trial::test("lifecycle::passthrough-is-opt-in", || told(passthrough_is_opt_in)),
+        Trial::test("lifecycle::status-filter", || told(status_filter)),
     ]
 }
 

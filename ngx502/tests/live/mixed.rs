@@ -19,9 +19,9 @@ const LISTED: usize = 20;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("lab::the-comparison-is-strict", || told(the_comparison_is_strict())),
-        Trial::test("lab::mixed-run", || told(logs_agree_with_the_rows())),
-        Trial::test("mixed::every-verdict-agrees-with-the-log", || told(every_verdict_agrees_with_the_log())),
+        Trial::test("lab::the-comparison-is-strict", || told(the_comparison_is_strict)),
+        Trial::test("lab::mixed-run", || told(logs_agree_with_the_rows)),
+        Trial::test("mixed::every-verdict-agrees-with-the-log", || told(every_verdict_agrees_with_the_log)),
     ]
 }
 

@@ -14,7 +14,7 @@ use crate::tracer::Tracer;
 use crate::{Outcome, skip, told};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![Trial::test("policy::cgroup-program", || told(cgroup_program()))];
+    let mut trials = vec![Trial::test("policy::cgroup-program", || told(cgroup_program))];
     // Where the kernel was built without AppArmor there is nothing to try, and nothing to skip.
     if Profile::kernel_knows() {
         trials.push(Trial::test("policy::apparmor-tcp", || apparmor(apparmor_tcp)));
@@ -27,7 +27,7 @@ fn apparmor(play: fn() -> Result<()>) -> Outcome {
     if let Some(reason) = Profile::impossible() {
         skip!(reason);
     }
-    told(play())
+    told(play)
 }
 
 /// nginx in front of `upstream`, under `profile` if there is one.

@@ -13,11 +13,11 @@ use crate::tracer::Tracer;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("lab::keepalive-race", || told(keepalive_race_happens())),
-        Trial::test("lab::send-failed", || told(send_failure_happens())),
-        Trial::test("verdict::keepalive-race", || told(keepalive_race_is_named())),
-        Trial::test("verdict::keepalive-race-rescued", || told(keepalive_race_is_rescued())),
-        Trial::test("verdict::send-failed", || told(send_failure_is_named())),
+        Trial::test("lab::keepalive-race", || told(keepalive_race_happens)),
+        Trial::test("lab::send-failed", || told(send_failure_happens)),
+        Trial::test("verdict::keepalive-race", || told(keepalive_race_is_named)),
+        Trial::test("verdict::keepalive-race-rescued", || told(keepalive_race_is_rescued)),
+        Trial::test("verdict::send-failed", || told(send_failure_is_named)),
     ]
 }
 

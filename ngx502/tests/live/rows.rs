@@ -68,7 +68,7 @@ fn on_its_own(fault: &'static Fault) -> TrialOutcome {
     if let Some(reason) = Stage::impossible(fault) {
         skip!(reason);
     }
-    told(behaves_as_its_row(fault))
+    told(|| behaves_as_its_row(fault))
 }
 
 fn behaves_as_its_row(fault: &'static Fault) -> Result<()> {
@@ -83,7 +83,7 @@ fn traced(fault: &'static Fault, error_level: &str) -> TrialOutcome {
     if let Some(reason) = Stage::impossible(fault) {
         skip!(reason);
     }
-    told(traced_here(fault, error_level))
+    told(|| traced_here(fault, error_level))
 }
 
 fn traced_here(fault: &'static Fault, error_level: &str) -> Result<()> {

@@ -57,10 +57,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         return Vec::new();
     }
     vec![
-        Trial::test("systemd::stopped", || told(stopped())),
-        Trial::test("systemd::outlives-its-stop", || told(outlives_its_stop())),
-        Trial::test("systemd::out-of-memory", || told(out_of_memory())),
-        Trial::test("systemd::failed-before-the-trace", || told(failed_before_the_trace())),
+        Trial::test("systemd::stopped", || told(stopped)),
+        Trial::test("systemd::outlives-its-stop", || told(outlives_its_stop)),
+        Trial::test("systemd::out-of-memory", || told(out_of_memory)),
+        Trial::test("systemd::failed-before-the-trace", || told(failed_before_the_trace)),
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,6 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the reason begins of events that the kernel kept from a probe that was still at work.
 const BUSY: &str = "probe still at work";
+
+/// Such events of all tracers so far.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+
+/// How many events the kernel has kept from probes of this program's tracers.
+pub(crate) fn kept() -> u64 {
+    KEPT.load(Ordering::Relaxed)
+}
 
 /// A running tracer; killed when this drops.
 #[derive(Debug)]
@@ -191,9 +200,7 @@ impl Tracer {
                 _ => bail!("not a line of schema 1: {line}"),
             }
         }
-        if said.skipped > 0 {
-            eprintln!("the kernel kept {} events from a probe that was still at work", said.skipped);
-        }
+        KEPT.fetch_add(said.skipped, Ordering::Relaxed);
         let complaints = self.stderr.take().map(|reader| reader.join().unwrap_or_default());
         Ok((said, complaints.unwrap_or_default()))
     }
@@ -213,10 +220,23 @@ impl Said {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // It has ended already after `stop`.
+        // It has ended already after `stop`, and said all; otherwise the trial failed, and the kernel may know why.
+        if let Ok(None) = self.child.try_wait() {
+            KEPT.fetch_add(recursion_misses(self.child.id()), Ordering::Relaxed);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The kernel's count of such events, for all BPF programs of a process.
+fn recursion_misses(process: u32) -> u64 {
+    let entries = std::fs::read_dir(format!("/proc/{process}/fdinfo"));
+    let texts = entries.into_iter().flatten().flatten().map(|entry| std::fs::read_to_string(entry.path()));
+    let count = |text: String| -> Option<u64> {
+        text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+    };
+    texts.filter_map(|text| count(text.ok()?)).sum()
 }
 
 /// The ngx502 to test.

@@ -17,9 +17,9 @@ const PLACE: &str = "socket-missing";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("unix-listen::nobody", || told(nobody())),
-        Trial::test("unix-listen::came-and-was-killed", || told(came_and_was_killed())),
-        Trial::test("unix-listen::came-and-stopped", || told(came_and_stopped())),
+        Trial::test("unix-listen::nobody", || told(nobody)),
+        Trial::test("unix-listen::came-and-was-killed", || told(came_and_was_killed)),
+        Trial::test("unix-listen::came-and-stopped", || told(came_and_stopped)),
     ]
 }
 

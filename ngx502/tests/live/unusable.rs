@@ -13,7 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     if !std::env::args().any(|argument| argument.starts_with("unusable")) {
         return Vec::new();
     }
-    vec![Trial::test("unusable::nginx-without-symbols", || told(nginx_without_symbols()))]
+    vec![Trial::test("unusable::nginx-without-symbols", || told(nginx_without_symbols))]
 }
 
 /// The tracer says that it sees nothing of this nginx and why, invents no verdict, and ends as always.

@@ -70,7 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 {
                     skip!(format!("{error:#}"));
                 }
-                told(play(*over))
+                told(|| play(*over))
             })
         })
     });
