@@ -65,6 +65,10 @@ pub struct Record {
     pub body: Body,
 }
 
+/// The reason of [`Body::Lost`] for events that the kernel kept from the probes of traffic: some of no process that is
+/// traced, and none that tells who listens.
+pub const LOST_TRAFFIC: &str = "probe of traffic still at work on that CPU, events of any process";
+
 /// The kinds of observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Body {
@@ -89,7 +93,7 @@ pub enum Body {
     Signal(Signal),
     /// The OOM killer chose a victim.
     Oom(Oom),
-    /// Records were lost before they reached user space.
+    /// Records were lost before they reached user space, or never made.
     Lost {
         /// How many.
         events: u64,

@@ -9,8 +9,8 @@ use super::listeners::Listeners;
 use super::processes::Processes;
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
-    Body, Endpoint, EndpointInfo, FailedUnit, Guards, Limits, Nanos, PathWalk, PeerSocket, Pid, Ports,
-    RouteLookup, WorkerInfo,
+    Body, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, PathWalk, PeerSocket, Pid,
+    Ports, RouteLookup, WorkerInfo,
 };
 use crate::session::Session;
 
@@ -124,7 +124,8 @@ impl World {
             Body::FailedUnits(units) => self.failed_units = units.iter().take(UNITS).cloned().collect(),
             Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, (at, peer.clone()))),
             Body::Worker(worker) => drop(self.workers.insert(worker.process.pid, worker.clone())),
-            Body::Lost { .. } => self.watch.lost = true,
+            // What is sent and received tells of no listener.
+            Body::Lost { reason, .. } => self.watch.lost |= reason != LOST_TRAFFIC,
             Body::Attempt(_) | Body::Request(_) | Body::Answer(_) => {}
             Body::MemoryLimit(limit) => self.processes.memory_limit(limit),
             Body::PathAlias { path, resolved } => self.listeners.alias(path, resolved),

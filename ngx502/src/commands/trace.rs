@@ -16,8 +16,8 @@ use crate::{
     capture,
     decode::{self, Decoded},
     enrich::{Enricher, holders::sockets_of},
-    event::{Body, Latency, Nanos, Pid, Record},
-    kernel::{durations::DurationReader, load::Kernel, preflight, providers::UPROBES},
+    event::{Body, LOST_TRAFFIC, Latency, Nanos, Pid, Record},
+    kernel::{durations::DurationReader, load::Kernel, preflight, providers::UPROBES, skipped::Skipped},
     nginx,
     session::Session,
     source::ring::RingSource,
@@ -120,7 +120,7 @@ struct Live {
     /// Losses that were told already.
     lost: [u64; LOSSES],
     /// Runs that the kernel left out, as far as they were told.
-    skipped: u64,
+    skipped: Skipped,
     durations: DurationReader,
     /// How often latency is shown; `None` for on demand only.
     interval: Option<Duration>,
@@ -131,7 +131,7 @@ struct Live {
     forgot_at: Instant,
 }
 
-/// Why the kernel left runs out, for people.
+/// Why the kernel left out runs of programs that see more than traffic.
 const SKIPPED: &str = "probe still at work on that CPU, events of any process";
 
 const LOSSES: usize = ngx502_common::config::loss::COUNT as usize;
@@ -177,7 +177,7 @@ impl Live {
             enricher,
             pipeline,
             lost,
-            skipped: 0,
+            skipped: Skipped::default(),
             durations,
             interval,
             read_at: now,
@@ -246,13 +246,13 @@ impl Live {
                 self.pipeline.push(Record { at: now, body: Body::Lost { events, reason } })?;
             }
         }
+        self.tell_skipped(now)?;
         self.pipeline.push(Record { at: now, body: Body::Tick })?;
         if self.forgot_at.elapsed() >= FORGET_CLOSED {
             self.forgot_at = Instant::now();
             self.durations.forget_closed(now, sockets_of);
         }
         if self.read_at.elapsed() >= READ_HISTOGRAMS {
-            self.tell_skipped(now)?;
             if !self.kernel.serves(EXEC_SIGNAL) {
                 self.targets.look_again();
             }
@@ -267,13 +267,13 @@ impl Live {
 
     /// Tells of events that no program saw.
     fn tell_skipped(&mut self, now: Nanos) -> Result<()> {
-        let total = self.kernel.skipped_runs();
-        let events = total.saturating_sub(self.skipped);
+        let (before, total) = (self.skipped, self.kernel.skipped_runs());
         self.skipped = total;
-        if events == 0 {
-            return Ok(());
+        let kinds = [(total.traffic - before.traffic, LOST_TRAFFIC), (total.others - before.others, SKIPPED)];
+        for (events, reason) in kinds.into_iter().filter(|(events, _)| *events > 0) {
+            self.pipeline.push(Record { at: now, body: Body::Lost { events, reason: reason.to_owned() } })?;
         }
-        self.pipeline.push(Record { at: now, body: Body::Lost { events, reason: SKIPPED.to_owned() } })
+        Ok(())
     }
 
     /// Takes over what the kernel has counted since the last time.
@@ -302,7 +302,6 @@ impl Live {
     fn finish(mut self) -> Result<()> {
         while !self.drain()? {}
         self.tick()?;
-        self.tell_skipped(clock::now())?;
         self.read_durations()?;
         // What is not counted by now never will be.
         let now = clock::now();

@@ -7,4 +7,4 @@ pub mod load;
 pub mod offsets;
 pub mod preflight;
 pub mod providers;
-mod skipped;
+pub mod skipped;

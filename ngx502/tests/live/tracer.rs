@@ -17,8 +17,8 @@ use xtask::lab::wait::scaled;
 /// Longest silence between a request and its line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How the reason begins of events that the kernel kept from a probe that was still at work.
-const BUSY: &str = "probe still at work";
+/// What the reason says of events that the kernel kept from a probe that was still at work.
+const BUSY: &str = "still at work on that CPU";
 
 /// Such events of all tracers so far.
 static KEPT: AtomicU64 = AtomicU64::new(0);
@@ -189,7 +189,7 @@ impl Tracer {
             match line["type"].as_str() {
                 Some("verdict") => said.verdicts.push(line),
                 Some("rescued") => said.rescued.push(line),
-                Some("lost") if line["reason"].as_str().is_some_and(|reason| reason.starts_with(BUSY)) => {
+                Some("lost") if line["reason"].as_str().is_some_and(|reason| reason.contains(BUSY)) => {
                     said.skipped += line["events"].as_u64().unwrap_or(0);
                 }
                 Some("lost") => said.lost.push(line),

@@ -314,7 +314,10 @@ fn not_listening_is_proven_only_where_every_listener_would_have_been_seen() {
     assert_eq!(certainty(Trace::watching(Options::default(), &["exit"])), Certainty::Inferred);
     let stale = found_empty(Trace::new()).attempt(socket_refused()).page(502).verdict();
     is(&stale, Symptom::SocketRefused, Cause::NotListening, Certainty::Inferred);
-    let lost = Body::Lost { events: 1, reason: "ring buffer full".into() };
-    let out = Trace::new().feed(lost).feed(asked()).attempt(refused()).page(502).end();
-    assert!(matches!(&out[1], Outcome::Verdict(verdict) if verdict.certainty == Certainty::Inferred));
+    for (reason, certainty) in [("ring buffer full", Certainty::Inferred), (LOST_TRAFFIC, Certainty::Proven)]
+    {
+        let lost = Body::Lost { events: 1, reason: reason.into() };
+        let out = Trace::new().feed(lost).feed(asked()).attempt(refused()).page(502).end();
+        assert!(matches!(&out[1], Outcome::Verdict(verdict) if verdict.certainty == certainty), "{reason}");
+    }
 }
