@@ -34,6 +34,8 @@ mod tracer;
 mod unix_listen;
 mod unusable;
 
+use std::sync::Mutex;
+
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What every trial returns.
@@ -59,6 +61,9 @@ fn skipped(reason: &str) -> Outcome {
 /// How often a trial is made anew of which the kernel kept events from a probe.
 const AGAIN: u32 = 2;
 
+/// What is said of such trials once all are done: in between it would tear the runner's lines apart.
+static AGAIN_NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 /// A trial's result with the whole chain of an error's causes. A failure says nothing where the kernel owns up to having
 /// kept events from a probe meanwhile (Linux 7.0 and later, rarely): such a trial is made again.
 pub(crate) fn told(play: impl Fn() -> anyhow::Result<()>) -> Outcome {
@@ -66,7 +71,8 @@ pub(crate) fn told(play: impl Fn() -> anyhow::Result<()>) -> Outcome {
         let before = tracer::kept();
         match play() {
             Err(error) if tracer::kept() > before => {
-                eprintln!("once more, since the kernel kept events from a probe: {error:#}");
+                let note = format!("made again, since the kernel kept events from a probe: {error:#}");
+                AGAIN_NOTES.lock().expect("nothing panics with it").push(note);
             }
             result => return result.map_err(|error| format!("{error:#}").into()),
         }
@@ -95,5 +101,9 @@ fn main() {
     trials.extend(policy::trials());
     trials.extend(systemd::trials());
     trials.extend(unusable::trials());
-    libtest_mimic::run(&arguments, trials).exit()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    for note in AGAIN_NOTES.lock().expect("nothing panics with it").iter() {
+        eprintln!("{note}");
+    }
+    conclusion.exit()
 }

@@ -10,6 +10,10 @@ use super::{CUT, Play};
 
 pub(super) const PROGRAM: &str = "puma";
 
+/// nginx 1.29.7 and later would keep the connections, and try a request again on another one.
+const LOCATION: &str = "proxy_http_version 1.0; proxy_set_header Connection close; proxy_read_timeout 20s; \
+                        proxy_pass http://up_real;";
+
 pub(super) const PLAYS: &[(&str, Over, Play)] = &[
     ("worker-killed", Over::Unix, worker_killed),
     ("worker-killed", Over::Tcp, worker_killed),
@@ -41,7 +45,7 @@ fn scene(over: Over) -> Result<Scene> {
     let program = find(PROGRAM).context("puma has gone")?;
     let args = ["-C", "-", "-e", "production", "-w", "2", "-t", "1:2", "-b", &bind, "config.ru"];
     let service = Service::start(site, &program, &args)?;
-    let scene = Scene::start(service, "proxy_read_timeout 20s; proxy_pass http://up_real;")?;
+    let scene = Scene::start(service, LOCATION)?;
     // The listener is there before the workers.
     scene.ask("ok")?;
     Ok(scene)
