@@ -39,27 +39,6 @@ pub(super) struct Life {
     named: OnceCell<Named>,
 }
 
-impl Life {
-    /// Adds the rest of the limiting cgroup's path from the process's own.
-    fn complete_oom(&mut self) {
-        if let Some(path) = self.info.as_ref().and_then(|info| info.cgroup.clone()) {
-            self.oom_in(&path);
-        }
-    }
-
-    /// The kernel's record names only the last component of the limiting cgroup; `path` is that one's, or of a group below
-    /// it. Where it has no such component, it is of another group and proves nothing.
-    fn oom_in(&mut self, path: &str) {
-        let Some((_, oom)) = self.oom.as_mut().filter(|(_, oom)| oom.memcg == Some(true)) else { return };
-        let Some(end) = oom.limit_cgroup.as_deref() else { return };
-        let whole =
-            Path::new(path).ancestors().find(|level| level.file_name().is_some_and(|name| name == end));
-        if let Some(whole) = whole.and_then(Path::to_str) {
-            oom.limit_cgroup = Some(whole.trim_start_matches('/').to_owned());
-        }
-    }
-}
-
 /// Every process that records spoke of.
 #[derive(Debug)]
 pub(super) struct Processes {
@@ -89,7 +68,7 @@ impl Processes {
         let ending = info.exe.is_none() && info.command.is_empty();
         if !ending || life.info.is_none() {
             life.info = Some(info.clone());
-            life.complete_oom();
+            complete_oom(&mut life.oom, info.cgroup.as_deref());
         }
     }
 
@@ -114,12 +93,12 @@ impl Processes {
     pub(super) fn oom(&mut self, at: Nanos, oom: &Oom) {
         let life = self.life_mut(&oom.victim);
         life.oom = Some((at, oom.clone()));
-        life.complete_oom();
+        complete_oom(&mut life.oom, life.info.as_ref().and_then(|info| info.cgroup.as_deref()));
     }
 
     /// The limiting cgroup's whole path, as a look-up from outside found it.
     pub(super) fn memory_limit(&mut self, limit: &MemoryLimit) {
-        self.life_mut(&limit.victim).oom_in(&limit.cgroup);
+        complete_oom(&mut self.life_mut(&limit.victim).oom, Some(&limit.cgroup));
     }
 
     pub(super) fn exit(&mut self, at: Nanos, exit: &Exit) {
@@ -243,6 +222,17 @@ fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
         container: info.and_then(|info| info.container.clone()),
         container_names: info.and_then(|info| info.container_names.clone()),
         pool: info.and_then(pool),
+    }
+}
+
+/// The kernel's record of an OOM kill names only the last component of the limiting cgroup; `path` is that one's, or of a
+/// group below it. Where it has no such component, it is of another group and proves nothing.
+fn complete_oom(oom: &mut Option<(Nanos, Oom)>, path: Option<&str>) {
+    let Some((_, oom)) = oom.as_mut().filter(|(_, oom)| oom.memcg == Some(true)) else { return };
+    let (Some(path), Some(end)) = (path, oom.limit_cgroup.as_deref()) else { return };
+    let whole = Path::new(path).ancestors().find(|level| level.file_name().is_some_and(|name| name == end));
+    if let Some(whole) = whole.and_then(Path::to_str) {
+        oom.limit_cgroup = Some(whole.trim_start_matches('/').to_owned());
     }
 }
 

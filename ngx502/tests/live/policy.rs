@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use xtask::lab::policy::{ConnectBan, Profile};
-use xtask::lab::truth::{Owed, Truth};
 use xtask::lab::{Lab, LabConfig};
 
 use crate::tracer::Tracer;
@@ -43,10 +42,7 @@ fn lab(upstream: &str, profile: Option<&Profile>) -> Result<Lab> {
 fn verdict(lab: &Lab, errno: &str) -> Result<Value> {
     let mut tracer = Tracer::start(lab.master(), &[])?;
     lab.get("/denied")?;
-    let entry = Truth::of(lab, "/denied")?;
-    let Owed::Verdict(symptom) = entry.owed() else { anyhow::bail!("nginx says nothing: {entry:?}") };
-    let line = tracer.wait_for_uri("verdict", "/denied")?;
-    ensure!(line["symptom"] == symptom && line["status"] == entry.status, "not {entry:?}: {line}");
+    let (line, _) = tracer.agreed_verdict(lab, "/denied")?;
     ensure!(line["errno"] == errno, "errno {}, not {errno}: {line}", line["errno"]);
     ensure!(tracer.stop()?.verdicts.len() == 1, "exactly one verdict");
     Ok(line)

@@ -3,8 +3,6 @@
 //! Where another program is the first process there is nothing to try, and nothing to skip: `cargo xtask test` boots a
 //! guest for these trials.
 
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,11 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use xtask::lab::truth::{Owed, Truth};
 use xtask::lab::{Lab, LabConfig, Over, Site, wait};
 
 use crate::told;
-use crate::tracer::Tracer;
+use crate::tracer::{Tracer, says};
 
 /// There while systemd is the init system, sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -26,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers every request; `eat` wants more memory than its unit may have, `exit` ends it with status 78.
 const SERVER: &str = r#"
-import http.server, os, socket, socketserver, sys
+import http.server, os, socketserver, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -40,12 +37,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def address_string(self):
         return "nginx"
 
-class Unix(socketserver.UnixStreamServer):
-    pass
-
 place = sys.argv[1]
 if place.startswith("unix:"):
-    server = Unix(place[5:], Handler)
+    server = socketserver.UnixStreamServer(place[5:], Handler)
 else:
     host, port = place.rsplit(":", 1)
     server = http.server.HTTPServer((host, int(port)), Handler)
@@ -80,7 +74,7 @@ impl Unit {
         run.args(properties.iter().flat_map(|property| ["--property", property]));
         run.arg("/usr/bin/python3").arg(program).arg(unit.site.address());
         say(&mut run)?;
-        wait::until("the service to listen", PATIENCE, || unit.accepts().then_some(()))
+        wait::until("the service to listen", PATIENCE, || unit.site.accepts().then_some(()))
             .with_context(|| unit.status())?;
         Ok(unit)
     }
@@ -91,16 +85,6 @@ impl Unit {
             Command::new("systemctl").args(["status", "--no-pager", "--lines=20", &self.name]).output();
         status
             .map_or_else(|error| error.to_string(), |said| String::from_utf8_lossy(&said.stdout).into_owned())
-    }
-
-    fn accepts(&self) -> bool {
-        match self.site.socket() {
-            Some(path) => UnixStream::connect(path).is_ok(),
-            None => {
-                let address = self.site.address().parse::<SocketAddr>();
-                address.is_ok_and(|address| std::net::TcpStream::connect(address).is_ok())
-            }
-        }
     }
 
     /// An nginx whose one location is this service.
@@ -155,20 +139,10 @@ fn say(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The verdict on a request of this path, which agrees with nginx's log about the symptom.
+/// Asks for this path, and returns the verdict on it.
 fn verdict(lab: &Lab, tracer: &mut Tracer, path: &str) -> Result<Value> {
     lab.get(path)?;
-    let entry = Truth::of(lab, path)?;
-    let Owed::Verdict(symptom) = entry.owed() else { anyhow::bail!("{path} did not fail: {entry:?}") };
-    let line = tracer.wait_for_uri("verdict", path)?;
-    ensure!(line["symptom"] == symptom, "not {symptom}: {line}");
-    Ok(line)
-}
-
-fn says(line: &Value, words: &str) -> Result<()> {
-    let said = line["summary"].as_str().is_some_and(|summary| summary.contains(words));
-    ensure!(said, "the summary does not say `{words}`: {line}");
-    Ok(())
+    Ok(tracer.agreed_verdict(lab, path)?.0)
 }
 
 /// `systemctl stop`: the service is told by SIGTERM.

@@ -8,10 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use xtask::lab::Lab;
+use xtask::lab::truth::{Entry, Owed, Truth};
 use xtask::lab::wait::scaled;
 
 /// Longest silence between a request and its line.
@@ -145,6 +147,17 @@ impl Tracer {
         })
     }
 
+    /// The verdict of a URI that has been asked for: symptom and status are those of nginx's own logs. Returns it with
+    /// the log's entry.
+    pub(crate) fn agreed_verdict(&mut self, lab: &Lab, uri: &str) -> Result<(Value, Entry)> {
+        let entry = Truth::of(lab, uri)?;
+        let Owed::Verdict(symptom) = entry.owed() else { bail!("{uri} did not fail: {entry:?}") };
+        let line = self.wait_for_uri("verdict", uri)?;
+        ensure!(line["symptom"] == symptom, "symptom {}, not {symptom}: {line}", line["symptom"]);
+        ensure!(line["status"] == entry.status, "status {}, not {}: {line}", line["status"], entry.status);
+        Ok((line, entry))
+    }
+
     /// How many uprobes and kprobes it has attached: a perf event each, or since Linux 5.15 a link to one.
     pub(crate) fn probes(&self) -> Result<usize> {
         let process = format!("/proc/{}", self.child.id());
@@ -184,14 +197,12 @@ impl Tracer {
         if !status.success() {
             bail!("the tracer ended with {status} after SIGTERM, not with 0");
         }
-        let mut said = Said::default();
+        let mut said = Said { skipped: self.count_kept(), ..Said::default() };
         for line in std::mem::take(&mut self.seen) {
             match line["type"].as_str() {
                 Some("verdict") => said.verdicts.push(line),
                 Some("rescued") => said.rescued.push(line),
-                Some("lost") if line["reason"].as_str().is_some_and(|reason| reason.contains(BUSY)) => {
-                    said.skipped += line["events"].as_u64().unwrap_or(0);
-                }
+                Some("lost") if skipped(&line) > 0 => {}
                 Some("lost") => said.lost.push(line),
                 Some("notice") => said.notices.push(line),
                 Some("latency") => said.latency.push(line),
@@ -200,9 +211,15 @@ impl Tracer {
                 _ => bail!("not a line of schema 1: {line}"),
             }
         }
-        KEPT.fetch_add(said.skipped, Ordering::Relaxed);
         let complaints = self.stderr.take().map(|reader| reader.join().unwrap_or_default());
         Ok((said, complaints.unwrap_or_default()))
+    }
+
+    /// How many events the kernel kept from probes, as far as was said.
+    fn count_kept(&self) -> u64 {
+        let events = self.seen.iter().map(skipped).sum();
+        KEPT.fetch_add(events, Ordering::Relaxed);
+        events
     }
 }
 
@@ -220,23 +237,27 @@ impl Said {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // It has ended already after `stop`, and said all; otherwise the trial failed, and the kernel may know why.
-        if let Ok(None) = self.child.try_wait() {
-            KEPT.fetch_add(recursion_misses(self.child.id()), Ordering::Relaxed);
+        // It has ended already after `stop`; otherwise the trial failed, and what it says at its end may tell why.
+        if matches!(self.child.try_wait(), Ok(None)) && self.signal(Signal::SIGTERM).is_ok() {
+            let _ = self.wait_for("summary", |line| line["type"] == "summary");
+            self.count_kept();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The kernel's count of such events, for all BPF programs of a process.
-fn recursion_misses(process: u32) -> u64 {
-    let entries = std::fs::read_dir(format!("/proc/{process}/fdinfo"));
-    let texts = entries.into_iter().flatten().flatten().map(|entry| std::fs::read_to_string(entry.path()));
-    let count = |text: String| -> Option<u64> {
-        text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
-    };
-    texts.filter_map(|text| count(text.ok()?)).sum()
+/// How many events a line tells of that the kernel kept from a probe.
+fn skipped(line: &Value) -> u64 {
+    let busy = line["type"] == "lost" && line["reason"].as_str().is_some_and(|reason| reason.contains(BUSY));
+    line["events"].as_u64().filter(|_| busy).unwrap_or(0)
+}
+
+/// The summary of a verdict contains `words`.
+pub(crate) fn says(line: &Value, words: &str) -> Result<()> {
+    let said = line["summary"].as_str().is_some_and(|summary| summary.contains(words));
+    ensure!(said, "the summary does not say `{words}`: {line}");
+    Ok(())
 }
 
 /// The ngx502 to test.

@@ -110,10 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(soak) = results.soak.as_ref().filter(|soak| soak.cost.verdicts != soak.failures) {
         bail!("the long run: {} verdicts for {} 502s; each must have one", soak.cost.verdicts, soak.failures);
     }
-    let incomplete = results
-        .comparisons
-        .iter()
-        .find(|one| one.tool.is_ours() && one.tool.explains() && !one.is_complete());
+    let incomplete = results.comparisons.iter().find(|one| one.tool.is_judged() && !one.is_complete());
     match incomplete {
         Some(one) => {
             let (verdicts, failures, _) = one.told();

@@ -59,7 +59,7 @@ impl Results {
         );
         for one in &self.comparisons {
             let ratio = one.ratio(Run::throughput);
-            let bar = one.scenario.bar().filter(|_| one.tool.is_ours()).map_or(String::new(), |bar| {
+            let bar = one.scenario.bar().filter(|_| one.tool.is_judged()).map_or(String::new(), |bar| {
                 format!("≥ {bar:.2}: {}", if ratio.median >= bar { "met" } else { "missed" })
             });
             let _ = writeln!(

@@ -78,20 +78,23 @@ impl Tool {
         !matches!(self, Tool::Elsewhere | Tool::Tcpconnlat | Tool::Tcplife | Tool::Tcpstates)
     }
 
+    /// Whether bars hold for it: it is ours, and explains the load.
+    pub(super) fn is_judged(self) -> bool {
+        self.is_ours() && self.explains()
+    }
+
     /// Whether it is ours.
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Tool::Ngx502 | Tool::NoLatency | Tool::Elsewhere)
     }
 
     fn command(self, binary: &Path, bed: &Bed, scratch: &Path) -> Result<Command> {
-        let (master, worker) = (bed.master().to_string(), bed.worker()?.to_string());
+        let worker = bed.worker()?.to_string();
         let mut command = Command::new(if self.is_ours() { binary } else { Path::new(self.name()) });
         match self {
-            Tool::Ngx502 => command.args(["trace", "--format", "json", "--pid", &master]),
-            Tool::Elsewhere => {
-                command.args(["trace", "--format", "json", "--pid", &bed.upstream().to_string()])
-            }
-            Tool::NoLatency => command.args(["trace", "--format", "json", "--no-latency", "--pid", &master]),
+            Tool::Ngx502 => ours(&mut command, bed.master()),
+            Tool::NoLatency => ours(&mut command, bed.master()).arg("--no-latency"),
+            Tool::Elsewhere => ours(&mut command, bed.upstream()),
             Tool::Bpftrace => {
                 let script =
                     JOB.replace("NGINX", &nginx::binary().to_string_lossy()).replace("WORKER", &worker);
@@ -133,6 +136,10 @@ impl Tool {
     fn end_signal(self) -> Signal {
         if self.is_ours() { Signal::SIGTERM } else { Signal::SIGINT }
     }
+}
+
+fn ours(command: &mut Command, master: u32) -> &mut Command {
+    command.args(["trace", "--format", "json", "--pid", &master.to_string()])
 }
 
 fn line_by_line(program: &str) -> Command {

@@ -67,6 +67,14 @@ impl Site {
         self.address.strip_prefix("unix:")
     }
 
+    /// Whether a connect succeeds now.
+    pub fn accepts(&self) -> bool {
+        match self.socket() {
+            Some(path) => UnixStream::connect(path).is_ok(),
+            None => self.address.parse::<SocketAddr>().is_ok_and(|at| TcpStream::connect(at).is_ok()),
+        }
+    }
+
     /// Writes a file into the directory.
     ///
     /// # Errors
@@ -108,7 +116,7 @@ impl Service {
             if let Ok(Some(status)) = service.master.try_wait() {
                 return Some(Some(status));
             }
-            service.accepts().then_some(None)
+            service.site.accepts().then_some(None)
         })
         .with_context(|| service.output())?;
         match ended {
@@ -135,14 +143,6 @@ impl Service {
     /// What it wrote to its standard streams.
     pub fn output(&self) -> String {
         fs::read_to_string(self.site.dir().join("output")).unwrap_or_default()
-    }
-
-    /// Whether a connect succeeds now.
-    pub fn accepts(&self) -> bool {
-        match self.site.socket() {
-            Some(path) => UnixStream::connect(path).is_ok(),
-            None => self.site.address.parse::<SocketAddr>().is_ok_and(|at| TcpStream::connect(at).is_ok()),
-        }
     }
 
     /// Sends the master a signal.

@@ -62,7 +62,7 @@ pub(in crate::attribute) fn bad_response(failure: &Failure, there: &str) -> Stri
 /// How to see what a TCP upstream sends, whatever its protocol.
 pub(in crate::attribute) fn watch_it(endpoint: &Endpoint) -> Option<String> {
     let Endpoint::Tcp(address) = endpoint else { return None };
-    Some(format!("tcpdump -nA -i any tcp port {} (shows what it sends)", address.port()))
+    Some(format!("tcpdump -nA -i any tcp port {}  # shows what it sends", address.port()))
 }
 
 pub(in crate::attribute) fn bad_response_hidden(there: &str) -> String {

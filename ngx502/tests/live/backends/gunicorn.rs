@@ -5,8 +5,9 @@ use nix::sys::signal::Signal;
 use xtask::lab::truth::Truth;
 use xtask::lab::{Over, Service, Site};
 
-use super::scene::{Expect, Scene, find, says, wait_replaced};
+use super::scene::{Expect, Scene, find, wait_replaced};
 use super::{CUT, Play, WSGI};
+use crate::tracer::says;
 
 pub(super) const PROGRAM: &str = "gunicorn";
 

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use xtask::lab::{Over, Service, Site};
 
-use super::scene::{Expect, Scene, find, says, wait_replaced};
+use super::scene::{Expect, Scene, find, wait_replaced};
 use super::{CUT, Play};
+use crate::tracer::says;
 
 pub(super) const PROGRAM: &str = "php-fpm";
 

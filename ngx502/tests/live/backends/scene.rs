@@ -133,16 +133,13 @@ impl Scene {
 
     /// The verdict of `uri` is as expected.
     pub(super) fn explains(&mut self, uri: &str, expect: Expect<'_>) -> Result<Value> {
-        let entry = Truth::of(&self.lab, uri)?;
-        let Owed::Verdict(symptom) = entry.owed() else { anyhow::bail!("{uri} did not fail: {entry:?}") };
+        let (line, entry) = self.tracer.agreed_verdict(&self.lab, uri)?;
+        let symptom = line["symptom"].as_str().unwrap_or_default();
         ensure!(
             expect.symptoms.contains(&symptom),
             "nginx saw {symptom}, not {:?}: {entry:?}",
             expect.symptoms
         );
-        let line = self.tracer.wait_for_uri("verdict", uri)?;
-        ensure!(line["symptom"] == symptom, "symptom {}, not {symptom}: {line}", line["symptom"]);
-        ensure!(line["status"] == entry.status, "status {}, not {}: {line}", line["status"], entry.status);
         let cause = line["cause"].as_str().unwrap_or_default();
         ensure!(
             expect.causes.contains(&cause),
@@ -184,13 +181,6 @@ impl Scene {
         }
         Ok(said)
     }
-}
-
-/// The verdict's summary contains `words`.
-pub(super) fn says(line: &Value, words: &str) -> Result<()> {
-    let said = line["summary"].as_str().is_some_and(|summary| summary.contains(words));
-    ensure!(said, "the summary does not say `{words}`: {line}");
-    Ok(())
 }
 
 /// Where `program` is, if anywhere, perhaps with a version behind its name: `php-fpm8.2`.

@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use xtask::lab::{Over, Service, Site};
 
-use super::scene::{Expect, Scene, fill_queue, find, says};
+use super::scene::{Expect, Scene, fill_queue, find};
 use super::{CUT, Play, WSGI};
+use crate::tracer::says;
 
 pub(super) const PROGRAM: &str = "uwsgi";
 
