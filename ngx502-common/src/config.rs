@@ -230,7 +230,7 @@ pub struct KnownBinary {
 unsafe impl aya::Pod for KnownBinary {}
 
 /// Slots that say which sockets may be of interest; a power of two.
-pub const SOCKET_SLOTS_LEN: u32 = 65_536;
+pub const SOCKET_SLOTS_LEN: usize = 65_536;
 /// Slots that say which processes may be traced; a power of two.
 pub const WORKER_SLOTS_LEN: u32 = 16_384;
 
@@ -238,6 +238,16 @@ pub const WORKER_SLOTS_LEN: u32 = 16_384;
 #[inline(always)]
 pub fn worker_slot(tgid: u32) -> u32 {
     tgid & (WORKER_SLOTS_LEN - 1)
+}
+
+/// What was ever seen in this trace; index of the array `SEEN`.
+pub mod seen {
+    /// An AF_UNIX connection to an upstream.
+    pub const UNIX: u32 = 0;
+    /// A traced nginx whose error log hides the text of failures.
+    pub const HIDING_LOG: u32 = 1;
+    /// How many of these there are.
+    pub const COUNT: u32 = 2;
 }
 
 /// Why a record was lost; index of the per-CPU array `LOST`.

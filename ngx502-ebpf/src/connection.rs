@@ -41,31 +41,39 @@ pub fn socket_of(sk: u64) -> u64 {
 /// Starts to observe a TCP socket that the current worker connects to an upstream.
 #[inline(always)]
 pub fn begin(sk: impl Sock) {
-    let Some(connection) = blank(sk.address()) else { return };
+    let Some(connection) = blank(sk.address(), get(sk.address())) else { return };
     connection.facts.connect_at = emit::now();
     connection.facts.family = sk.family();
     latency::identify(connection, sk);
 }
 
 /// Starts to observe an AF_UNIX socket that the current worker has connected to an upstream; when it did, the caller
-/// may know.
+/// may know. `earlier` is what `get` says of its address.
 #[inline(always)]
-pub fn begin_unix<'a>(sk: impl Sock) -> Option<&'a mut Connection> {
-    let connection = blank(sk.address())?;
+pub fn begin_unix<'a>(sk: impl Sock, earlier: Option<&'a mut Connection>) -> Option<&'a mut Connection> {
+    let known = earlier.as_ref().map(|earlier| (earlier.series, earlier.place));
+    let connection = blank(sk.address(), earlier)?;
     connection.facts.family = AF_UNIX;
     connection.inode = sk.inode();
+    connection.peer = sk.unix_peer().map_or(0, Sock::address);
     filter::unix_added();
-    latency::identify_path(connection, sk.unix_peer().map_or(0, Sock::address));
+    latency::identify_path(connection, connection.peer);
+    // Most often it is of the same upstream, whose place need not be looked for again.
+    if let Some((series, place)) = known
+        && series == connection.series
+    {
+        connection.place = place;
+    }
     Some(connection)
 }
 
 /// A new entry for a socket. Where no hook tells of an AF_UNIX socket's end, the next one at its address takes its
 /// entry over.
 #[inline(always)]
-fn blank<'a>(sk: u64) -> Option<&'a mut Connection> {
+fn blank<'a>(sk: u64, earlier: Option<&'a mut Connection>) -> Option<&'a mut Connection> {
     // The initial value comes from a map, since it would fill most of the stack.
     let blank = BLANK_CONNECTION.get(0)?;
-    if let Some(earlier) = get(sk) {
+    if let Some(earlier) = earlier {
         kernel::copy_struct(earlier, blank);
         earlier.worker = task::tgid();
         earlier.facts.id = sk;

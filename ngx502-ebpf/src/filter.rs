@@ -7,21 +7,28 @@
 
 use core::arch::asm;
 
-use ngx502_common::config::{SOCKET_SLOTS_LEN, worker_slot};
+use ngx502_common::config::{SOCKET_SLOTS_LEN, seen, worker_slot};
 
-use crate::maps::{SOCKET_SLOTS, UNIX_SEEN, WORKER_SLOTS};
+use crate::maps::{SEEN, SOCKET_SLOTS, WORKER_SLOTS};
 
-/// Sockets are slab objects of more than 512 bytes, so that the lowest bits say little.
+/// The slot of a socket, in the one entry of the array: each entry of its own would be padded to eight bytes.
+///
+/// Sockets are slab objects of more than 512 bytes, so that the lowest bits say nothing. Neighbours get neighbouring
+/// slots, which share a cache line and a page: strewn over the table, its slots cost a miss at each look.
 #[inline(always)]
-fn socket_slot(sk: u64) -> u32 {
-    ((sk >> 6) ^ (sk >> 22)) as u32 & (SOCKET_SLOTS_LEN - 1)
+fn socket_slot(sk: u64) -> Option<*mut u32> {
+    const { assert!(SOCKET_SLOTS_LEN.is_power_of_two()) };
+    let slots = SOCKET_SLOTS.get_ptr_mut(0)?;
+    let slot = ((sk >> 9) ^ (sk >> 25)) as usize & (SOCKET_SLOTS_LEN - 1);
+    // SAFETY: the mask keeps it in the table.
+    Some(unsafe { slots.cast::<u32>().add(slot) })
 }
 
 /// Whether a socket may be in `CONNECTIONS` or `WATCHED`.
 #[inline(always)]
 pub fn may_know_socket(sk: u64) -> bool {
     // SAFETY: array memory; a count that is being changed is as good before as after.
-    SOCKET_SLOTS.get_ptr(socket_slot(sk)).is_some_and(|count| unsafe { count.read_volatile() } != 0)
+    socket_slot(sk).is_some_and(|count| unsafe { count.read_volatile() } != 0)
 }
 
 /// An entry for a socket was added.
@@ -33,16 +40,17 @@ pub fn socket_added(sk: u64) {
 /// An entry for a socket was removed.
 #[inline(always)]
 pub fn socket_removed(sk: u64) {
-    add(sk, u64::MAX);
+    add(sk, u32::MAX);
 }
 
 #[inline(always)]
-fn add(sk: u64, difference: u64) {
-    if let Some(count) = SOCKET_SLOTS.get_ptr_mut(socket_slot(sk)) {
+fn add(sk: u64, difference: u32) {
+    if let Some(count) = socket_slot(sk) {
+        let difference = u64::from(difference);
         // core's atomics have no `fetch_add` for BPF before its third version, which Linux 5.10 does not run.
-        // SAFETY: array memory, aligned to 8.
+        // SAFETY: array memory, aligned to 4.
         unsafe {
-            asm!("lock *(u64 *)({count} + 0) += {difference}", count = in(reg) count, difference = in(reg) difference)
+            asm!("lock *(u32 *)({count} + 0) += {difference}", count = in(reg) count, difference = in(reg) difference)
         };
     }
 }
@@ -63,14 +71,25 @@ pub fn worker_added(tgid: u32) {
 /// Whether any AF_UNIX connection was ever observed: if not, no socket's other end is to be looked for.
 #[inline(always)]
 pub fn unix_seen() -> bool {
+    seen(seen::UNIX)
+}
+
+/// Whether the error log of any nginx ever hid failures: if not, nothing needs to be kept in its stead.
+#[inline(always)]
+pub fn hiding_log_seen() -> bool {
+    seen(seen::HIDING_LOG)
+}
+
+#[inline(always)]
+fn seen(what: u32) -> bool {
     // SAFETY: array memory.
-    UNIX_SEEN.get_ptr(0).is_some_and(|seen| unsafe { seen.read_volatile() } != 0)
+    SEEN.get_ptr(what).is_some_and(|seen| unsafe { seen.read_volatile() } != 0)
 }
 
 /// An AF_UNIX connection is observed.
 #[inline(always)]
 pub fn unix_added() {
-    if let Some(seen) = UNIX_SEEN.get_ptr_mut(0) {
+    if let Some(seen) = SEEN.get_ptr_mut(seen::UNIX) {
         // SAFETY: array memory, in which this is the only value ever written.
         unsafe { seen.write_volatile(1) };
     }

@@ -37,15 +37,24 @@ pub fn identify_path(connection: &mut Connection, peer: u64) {
         return;
     }
     connection.facts.path_len = connection::unix_path(&mut connection.facts.path, peer);
+    let hash = hash_of_path(&connection.facts.path, connection.facts.path_len);
+    connection.series.address[..8].copy_from_slice(&hash.to_ne_bytes());
+}
+
+#[inline(always)]
+fn hash_of_path(path: &[u8; 112], len: u16) -> u64 {
     let mut hash = FNV_OFFSET;
-    for word in connection.facts.path.chunks_exact(8) {
+    for (index, word) in path.chunks_exact(8).enumerate() {
+        if index * 8 >= usize::from(len) {
+            break;
+        }
         let mut bytes = [0; 8];
         bytes.copy_from_slice(word);
         hash = (hash ^ u64::from_ne_bytes(bytes)).wrapping_mul(FNV_PRIME);
         // The multiplication only carries upwards.
         hash ^= hash >> 32;
     }
-    connection.series.address[..8].copy_from_slice(&hash.to_ne_bytes());
+    hash
 }
 
 /// As FNV-1a, but by words of 64 bits: a path is zero-padded.
@@ -81,19 +90,33 @@ pub fn place_of(connection: &Connection) -> u32 {
         if place == 0 {
             continue;
         }
-        if SERIES.get_ptr(&place).is_none()
-            && SERIES.insert(&place, &connection.series, u64::from(BPF_NOEXIST)).is_ok()
-            && connection.facts.family == AF_UNIX
-        {
-            let _ = PATHS.insert(&place, &connection.facts.path, 0);
-        }
-        // Another CPU may have taken it meanwhile, for the same series or another one.
-        // SAFETY: entries never change; only compared.
-        if unsafe { SERIES.get(&place) }.is_some_and(|known| *known == connection.series) {
+        let series = match has(place) {
+            None => take(place, connection),
+            known => known,
+        };
+        if series.is_some_and(|series| *series == connection.series) {
             return place;
         }
     }
     0
+}
+
+/// The series that has a place. Entries never change.
+#[inline(always)]
+fn has<'a>(place: u32) -> Option<&'a Series> {
+    // SAFETY: map memory stays valid while a program runs.
+    unsafe { SERIES.get(&place) }
+}
+
+/// Takes a place that was free, and tells who has it now: another CPU may have been faster.
+#[inline(always)]
+fn take<'a>(place: u32, connection: &Connection) -> Option<&'a Series> {
+    if SERIES.insert(&place, &connection.series, u64::from(BPF_NOEXIST)).is_ok()
+        && connection.facts.family == AF_UNIX
+    {
+        let _ = PATHS.insert(&place, &connection.facts.path, 0);
+    }
+    has(place)
 }
 
 #[inline(always)]

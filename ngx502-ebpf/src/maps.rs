@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use ngx502_common::{
-    config::{FileKey, KnownBinary, SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss},
+    config::{FileKey, KnownBinary, SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss, seen},
     connection::{Connection, Tuple},
     latency::{Durations, Series},
     layout::NginxLayout,
@@ -49,17 +49,17 @@ pub static TUPLES: HashMap<Tuple, u64> = HashMap::with_max_entries(32_768, 0);
 #[map]
 pub static WATCHED: LruHashMap<u64, Watch> = LruHashMap::with_max_entries(16_384, 0);
 
-/// How many entries of `CONNECTIONS` and `WATCHED` there are by slot of their socket; see `filter`.
+/// How many entries of `CONNECTIONS` and `WATCHED` there are by slot of their socket, in one entry; see `filter`.
 #[map]
-pub static SOCKET_SLOTS: Array<u64> = Array::with_max_entries(SOCKET_SLOTS_LEN, 0);
+pub static SOCKET_SLOTS: Array<[u32; SOCKET_SLOTS_LEN]> = Array::with_max_entries(1, 0);
 
 /// Whether a process of this slot was ever in `TRACED`; see `filter`.
 #[map]
 pub static WORKER_SLOTS: Array<u64> = Array::with_max_entries(WORKER_SLOTS_LEN, 0);
 
-/// Whether an AF_UNIX connection was ever in `CONNECTIONS`, in one entry; see `filter`.
+/// Whether there ever was what the constants in `seen` name; see `filter`.
 #[map]
-pub static UNIX_SEEN: Array<u64> = Array::with_max_entries(1, 0);
+pub static SEEN: Array<u64> = Array::with_max_entries(seen::COUNT, 0);
 
 /// What the threads of traced workers are in the middle of. Inserted by uprobes and at the close of an upstream socket,
 /// removed at the thread's end; an entry is only ever used by its own thread.

@@ -148,9 +148,13 @@ pub fn keep(connection: &mut Connection, sk: u64) {
     // An answer came and nothing broke: an error page that is about it all the same (a bad header) has its text in
     // the error log, unless that hides it. And what an attempt has told of needs no second word.
     let well = connection.facts.first_byte_at != 0 && connection.facts.errno == 0;
+    let superfluous = well || connection.told != 0;
+    if superfluous && !filter::hiding_log_seen() {
+        return;
+    }
     // SAFETY: read at once. A worker that is ending is not in the table any more, and answers nobody.
     let hides = unsafe { TRACED.get(&task::tgid()) }.map(|traced| traced.log_hides != 0);
-    if hides.is_none() || (hides == Some(false) && (well || connection.told != 0)) {
+    if hides.is_none() || (hides == Some(false) && superfluous) {
         return;
     }
     if let Some(thread) = thread::current() {

@@ -87,7 +87,7 @@ fn sent(sk: impl Sock) {
     if filter::may_know_socket(sk.address()) {
         known_sent(sk);
     } else if sk.family() == AF_UNIX && task::is_traced() && is_unix_client(sk) {
-        unix_connected(sk);
+        unix_connected(sk, None);
     }
 }
 
@@ -99,17 +99,17 @@ fn known_sent(sk: impl Sock) {
                 request_sent(connection);
             }
         }
-        earlier => {
+        mut earlier => {
             if !task::is_traced() {
                 return;
             }
             if sk.family() != AF_UNIX || !is_unix_client(sk) {
                 return answer::sent(sk.address());
             }
-            if let Some(earlier) = earlier {
+            if let Some(earlier) = &mut earlier {
                 latency::count(earlier);
             }
-            unix_connected(sk);
+            unix_connected(sk, earlier);
         }
     }
 }
@@ -117,9 +117,8 @@ fn known_sent(sk: impl Sock) {
 /// The first bytes that a worker sends on an AF_UNIX socket of which no hook told before: when connect(2) was called is
 /// not known.
 #[inline(always)]
-fn unix_connected(sk: impl Sock) {
-    if let Some(connection) = connection::begin_unix(sk) {
-        connection.peer = sk.unix_peer().map_or(0, Sock::address);
+fn unix_connected(sk: impl Sock, earlier: Option<&mut Connection>) {
+    if let Some(connection) = connection::begin_unix(sk, earlier) {
         request_sent(connection);
     }
 }
@@ -156,7 +155,7 @@ fn received(sk: impl Sock, result: i32) {
         let now = emit::now();
         if connection.facts.first_byte_at == 0 {
             connection.facts.first_byte_at = now;
-            if connection.facts.requests <= 1 {
+            if connection.facts.requests <= 1 && connection.place == 0 {
                 connection.place = latency::place_of(connection);
             }
         }

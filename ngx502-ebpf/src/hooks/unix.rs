@@ -44,12 +44,11 @@ pub fn sys_connect_exit(ctx: RetProbeContext) -> u32 {
     let sk = descriptor::sock_of_fd(thread.connect_fd);
     if sk != 0
         && sk.family() == AF_UNIX
-        && let Some(connection) = connection::begin_unix(sk)
+        && let Some(connection) = connection::begin_unix(sk, connection::get(sk))
     {
         connection.facts.connect_at = began;
         if result == 0 {
             connection.facts.established_at = emit::now();
-            connection.peer = sk.unix_peer().unwrap_or(0);
         } else {
             connection.facts.errno = -result;
         }

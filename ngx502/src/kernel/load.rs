@@ -12,7 +12,7 @@ use aya::{
     },
 };
 use ngx502_common::{
-    config::{FileKey, KnownBinary, Traced, loss, worker_slot},
+    config::{FileKey, KnownBinary, Traced, loss, seen, worker_slot},
     latency::{Durations, durations_at},
     layout::NginxLayout,
 };
@@ -62,6 +62,7 @@ pub struct Kernel {
     traced: HashMap<MapData, u32, Traced>,
     binaries: HashMap<MapData, FileKey, KnownBinary>,
     worker_slots: Array<MapData, u64>,
+    seen: Array<MapData, u64>,
     layouts: Array<MapData, NginxLayout>,
     chatter: PerCpuArray<MapData, u64>,
     holders: HashMap<MapData, u32, u8>,
@@ -102,6 +103,7 @@ impl Kernel {
             traced: HashMap::try_from(take(&mut ebpf, "TRACED")?)?,
             binaries: HashMap::try_from(take(&mut ebpf, "BINARIES")?)?,
             worker_slots: Array::try_from(take(&mut ebpf, "WORKER_SLOTS")?)?,
+            seen: Array::try_from(take(&mut ebpf, "SEEN")?)?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             chatter: PerCpuArray::try_from(take(&mut ebpf, "CHATTER")?)?,
             holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
@@ -217,10 +219,13 @@ impl Kernel {
     /// # Errors
     /// When the map is full.
     pub fn trace(&mut self, pid: u32, traced: Traced) -> Result<()> {
-        // The slot first: without it the programs do not look at the table.
+        // The slots first: without them the programs do not look at the table.
         self.worker_slots
             .set(worker_slot(pid), 1, 0)
             .context("cannot tell the BPF programs of an nginx process")?;
+        if traced.log_hides != 0 {
+            self.seen.set(seen::HIDING_LOG, 1, 0).context("cannot tell the BPF programs of an error log")?;
+        }
         self.traced.insert(pid, traced, 0).context("more nginx processes than ngx502 has room for (16384)")
     }
 
