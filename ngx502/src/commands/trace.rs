@@ -17,7 +17,13 @@ use crate::{
     decode::{self, Decoded},
     enrich::{Enricher, holders::sockets_of},
     event::{Body, LOST_TRAFFIC, Latency, Nanos, Pid, Record},
-    kernel::{durations::DurationReader, load::Kernel, preflight, providers::UPROBES, skipped::Skipped},
+    kernel::{
+        durations::DurationReader,
+        load::Kernel,
+        preflight,
+        providers::UPROBES,
+        skipped::{Skipped, SkippedRuns},
+    },
     nginx,
     session::Session,
     source::ring::RingSource,
@@ -119,8 +125,7 @@ struct Live {
     pipeline: Pipeline,
     /// Losses that were told already.
     lost: [u64; LOSSES],
-    /// Runs that the kernel left out, as far as they were told.
-    skipped: Skipped,
+    skipped_runs: SkippedRuns,
     durations: DurationReader,
     /// How often latency is shown; `None` for on demand only.
     interval: Option<Duration>,
@@ -177,7 +182,7 @@ impl Live {
             enricher,
             pipeline,
             lost,
-            skipped: Skipped::default(),
+            skipped_runs: SkippedRuns::default(),
             durations,
             interval,
             read_at: now,
@@ -267,9 +272,8 @@ impl Live {
 
     /// Tells of events that no program saw.
     fn tell_skipped(&mut self, now: Nanos) -> Result<()> {
-        let (before, total) = (self.skipped, self.kernel.skipped_runs());
-        self.skipped = total;
-        let kinds = [(total.traffic - before.traffic, LOST_TRAFFIC), (total.others - before.others, SKIPPED)];
+        let Skipped { traffic, others } = self.skipped_runs.read(&self.kernel);
+        let kinds = [(traffic, LOST_TRAFFIC), (others, SKIPPED)];
         for (events, reason) in kinds.into_iter().filter(|(events, _)| *events > 0) {
             self.pipeline.push(Record { at: now, body: Body::Lost { events, reason: reason.to_owned() } })?;
         }

@@ -5,7 +5,10 @@
 //! 7.0 on (commit a46023d5616e) the program can be preempted: until it goes on, every event of its kind on that CPU is left
 //! out. In a guest with 7.2, slow as it is, that were a few events a minute.
 
+use std::fs::File;
+use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::FileExt as _;
 
 use aya::programs::Program;
 
@@ -24,27 +27,64 @@ pub struct Skipped {
     pub others: u64,
 }
 
-impl Kernel {
-    /// What was left out so far; nothing where the kernel does not tell (before 5.12).
-    pub fn skipped_runs(&self) -> Skipped {
-        let mut skipped = Skipped::default();
-        for (name, program) in self.programs() {
-            let count = misses_of(program).unwrap_or(0);
-            *(if is_traffic(name) { &mut skipped.traffic } else { &mut skipped.others }) += count;
+/// Reads the kernel's counts. Opening a program's `fdinfo` costs more than reading it, hence it stays open.
+#[derive(Default)]
+pub struct SkippedRuns {
+    counters: Vec<Counter>,
+    /// The counts at the last reading.
+    last: Skipped,
+}
+
+struct Counter {
+    is_traffic: bool,
+    /// The program's `/proc/self/fdinfo/N`, which is made anew for each reader at its beginning.
+    fdinfo: File,
+}
+
+impl SkippedRuns {
+    /// What was left out since the last reading; nothing where the kernel does not tell (before 5.12).
+    pub fn read(&mut self, kernel: &Kernel) -> Skipped {
+        // Programs are never unloaded, but some are loaded only once they are needed.
+        let loaded = kernel.programs().filter(|(_, program)| program.fd().is_ok());
+        if loaded.count() != self.counters.len() {
+            let counters = kernel.programs().filter_map(|(name, program)| Counter::open(name, program));
+            self.counters = counters.collect();
         }
-        skipped
+        let mut total = Skipped::default();
+        for counter in &self.counters {
+            let count = counter.read().unwrap_or(0);
+            *(if counter.is_traffic { &mut total.traffic } else { &mut total.others }) += count;
+        }
+        let last = mem::replace(&mut self.last, total);
+        Skipped {
+            traffic: total.traffic.saturating_sub(last.traffic),
+            others: total.others.saturating_sub(last.others),
+        }
     }
 }
+
+impl Counter {
+    /// `None` for a program that is not loaded.
+    fn open(name: &str, program: &Program) -> Option<Self> {
+        let descriptor = program.fd().ok()?.as_fd().as_raw_fd();
+        let fdinfo = File::open(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+        Some(Self { is_traffic: is_traffic(name), fdinfo })
+    }
+
+    fn read(&self) -> Option<u64> {
+        let mut fdinfo = [0; FDINFO_MAX];
+        let len = self.fdinfo.read_at(&mut fdinfo, 0).ok()?;
+        recursion_misses(str::from_utf8(&fdinfo[..len]).ok()?)
+    }
+}
+
+/// A program's `fdinfo` has some 200 bytes.
+const FDINFO_MAX: usize = 1_024;
 
 fn is_traffic(program: &str) -> bool {
     let signals = SIGNALS.iter().filter(|signal| TRAFFIC.contains(&signal.name));
     let mut programs = signals.flat_map(|signal| signal.providers).flat_map(|provider| provider.programs);
     programs.any(|(name, _)| *name == program)
-}
-
-fn misses_of(program: &Program) -> Option<u64> {
-    let descriptor = program.fd().ok()?.as_fd().as_raw_fd();
-    recursion_misses(&std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?)
 }
 
 /// The count in a program's `fdinfo`, `bpf_prog_show_fdinfo` in kernel/bpf/syscall.c.
