@@ -306,11 +306,15 @@ impl Live {
     fn finish(mut self) -> Result<()> {
         while !self.drain()? {}
         self.tick()?;
-        self.read_durations()?;
-        // What is not counted by now never will be.
+        let Self { kernel, mut durations, mut pipeline, .. } = self;
+        // Without its probes, no request ends between the two readings and is then in both of them, or in neither.
+        drop(kernel);
         let now = clock::now();
-        self.push_latency(now, self.durations.uncounted(now))?;
-        self.pipeline.finish()
+        // What is not counted by now never will be.
+        for latency in [durations.read(now), durations.uncounted(now)].into_iter().flatten() {
+            pipeline.push(Record { at: now, body: Body::Latency(Box::new(latency)) })?;
+        }
+        pipeline.finish()
     }
 }
 
