@@ -3,7 +3,13 @@
 //! A listener is gone when its last holder is gone; the kernel says so with a `Listen` record, and where no hook tells of
 //! AF_UNIX sockets, the last holder's exit says so.
 
+mod place;
+mod row;
+
 use bstr::BString;
+
+use place::{Place, near, place, reaches};
+pub(super) use row::{End, Gone, Listener};
 
 use super::bounded::Bounded;
 use super::ended_names::EndedNames;
@@ -17,79 +23,10 @@ const PER_PLACE: usize = 64;
 const PER_PROCESS: usize = 256;
 /// A dying process closes its files within this time (nanoseconds) of its last record.
 const ENDING: u64 = 1_000_000_000;
-/// A process can be so old (nanoseconds) before its descriptors show in /proc, on a busy machine.
-const BIRTH: u64 = 100_000_000;
 /// How old a look-up's list of holders may be that does not say (nanoseconds).
 const STALE: u64 = 10_000_000_000;
 /// Processes whose places are remembered: as many as may share listeners.
 const HOLDERS: usize = 32_768;
-
-/// What listeners are filed under: wildcards make addresses useless as a key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Port(u16),
-    Path(BString),
-}
-
-/// A listening socket.
-#[derive(Clone, Debug)]
-pub(super) struct Listener {
-    id: Option<u64>,
-    pub(super) netns: u32,
-    pub(super) bound: Endpoint,
-    pub(super) holders: Vec<ProcessRef>,
-    /// Holders that died while others held on, with when.
-    pub(super) lost: Vec<(ProcessRef, Nanos)>,
-    /// When it began to listen; `None`: before the trace.
-    pub(super) opened_at: Option<Nanos>,
-    /// When it was last seen alive: deaths before then did not end it.
-    confirmed_at: Nanos,
-}
-
-impl Listener {
-    /// A look-up found it alive, held by `holders` as of `listed_at`: who is not among them has let it go, unless it came
-    /// to hold it later.
-    fn confirm(&mut self, at: Nanos, mut holders: Vec<ProcessRef>, listed_at: Nanos) {
-        let opened_later = self.opened_at.is_some_and(|opened| opened >= listed_at);
-        for known in std::mem::take(&mut self.holders) {
-            let unlisted = !holders.iter().any(|holder| same(holder, &known));
-            if unlisted && (opened_later || known.start.0 + BIRTH >= listed_at.0) {
-                holders.push(known);
-            }
-        }
-        self.holders = holders;
-        self.confirmed_at = at;
-    }
-}
-
-/// A listener that is no more.
-#[derive(Clone, Debug)]
-pub(super) struct Gone {
-    id: Option<u64>,
-    pub(super) netns: u32,
-    pub(super) bound: Endpoint,
-    /// The last holder.
-    pub(super) last: ProcessRef,
-    pub(super) at: Nanos,
-    pub(super) end: End,
-    /// Every process that held it.
-    pub(super) holders: Vec<ProcessRef>,
-    /// [`End::Unseen`]: those of them whose death was not seen when the socket was found gone.
-    pub(super) rest: Vec<ProcessRef>,
-    /// [`End::Unseen`]: whether a holder was seen dying since the socket was last seen alive; `last` is that one.
-    pub(super) lost_one: bool,
-}
-
-/// How a listener ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// A living process closed it.
-    Closed,
-    /// Its last holder died.
-    Died,
-    /// A look-up found it gone; how is not observed.
-    Unseen,
-}
 
 /// The table.
 #[derive(Debug)]
@@ -199,7 +136,7 @@ impl Listeners {
             .iter()
             .position(|listener| listener.id == Some(event.id))
             .or_else(|| {
-                there.iter().position(|one| one.id.is_none() && fits(one) && holds(one, &event.process))
+                there.iter().position(|one| one.id.is_none() && fits(one) && one.is_held_by(&event.process))
             })
             .or_else(|| there.iter().position(|one| one.id.is_none() && fits(one)));
         let mut holders = vec![event.process.clone()];
@@ -243,7 +180,7 @@ impl Listeners {
         for place in &places {
             let there = self.live.get_mut(place).into_iter().flatten();
             let mut shared = false;
-            for listener in there.filter(|listener| holds(listener, parent)) {
+            for listener in there.filter(|listener| listener.is_held_by(parent)) {
                 listener.holders.push(child.clone());
                 shared = true;
             }
@@ -260,7 +197,7 @@ impl Listeners {
         for place in &places {
             let Some(listeners) = self.live.get_mut(place) else { continue };
             listeners.retain_mut(|listener| {
-                if !holds(listener, process) {
+                if !listener.is_held_by(process) {
                     return true;
                 }
                 listener.holders.retain(|holder| !same(holder, process));
@@ -269,7 +206,7 @@ impl Listeners {
                 }
                 listener.lost.push((process.clone(), at));
                 if listener.holders.is_empty() {
-                    dead.push(ended(listener, process.clone(), at, End::Died));
+                    dead.push(listener.ended(process.clone(), at, End::Died));
                 }
                 !listener.holders.is_empty()
             });
@@ -296,7 +233,7 @@ impl Listeners {
             holders.iter().for_each(|holder| self.hold(holder, &place));
             let there = self.live_at(&found.bound);
             let known = there.iter_mut().find(|known| {
-                let shared = holders.iter().any(|holder| holds(known, holder));
+                let shared = holders.iter().any(|holder| known.is_held_by(holder));
                 known.bound == found.bound
                     && near(known.netns, info.netns)
                     && (shared || known.holders.is_empty())
@@ -350,7 +287,7 @@ impl Listeners {
             self.bury(Gone {
                 rest: listener.holders.clone(),
                 lost_one,
-                ..ended(&listener, last, when, End::Unseen)
+                ..listener.ended(last, when, End::Unseen)
             });
         }
         self.tidy(&key);
@@ -391,46 +328,9 @@ impl Listeners {
     }
 }
 
-fn ended(listener: &Listener, last: ProcessRef, at: Nanos, end: End) -> Gone {
-    let lost = listener.lost.iter().map(|(holder, _)| holder.clone());
-    Gone {
-        id: listener.id,
-        netns: listener.netns,
-        bound: listener.bound.clone(),
-        last,
-        at,
-        end,
-        holders: listener.holders.iter().cloned().chain(lost).collect(),
-        rest: Vec::new(),
-        lost_one: false,
-    }
-}
-
 fn push<T>(list: &mut Vec<T>, item: T) {
     if list.len() == PER_PLACE {
         list.remove(0);
     }
     list.push(item);
-}
-
-fn holds(listener: &Listener, process: &ProcessRef) -> bool {
-    listener.holders.iter().any(|holder| same(holder, process))
-}
-
-fn place(endpoint: &Endpoint) -> Place {
-    match endpoint {
-        Endpoint::Tcp(address) => Place::Port(address.port()),
-        Endpoint::Unix(path) => Place::Path(path.clone()),
-    }
-}
-
-/// Whether two network namespaces may be one; 0 is unknown.
-fn near(a: u32, b: u32) -> bool {
-    a == b || a == 0 || b == 0
-}
-
-fn reaches(netns: u32, endpoint: &Endpoint, bound_netns: u32, bound: &Endpoint) -> bool {
-    // Pathname sockets do not belong to a network namespace; abstract ones do.
-    let pathname = matches!(endpoint, Endpoint::Unix(path) if path.first() != Some(&0));
-    endpoint.reaches(bound) && (pathname || near(netns, bound_netns))
 }
