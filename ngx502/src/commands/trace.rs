@@ -284,15 +284,7 @@ impl Live {
     fn read_durations(&mut self) -> Result<()> {
         self.read_at = Instant::now();
         let now = clock::now();
-        let latency = self.durations.read(now);
-        self.push_latency(now, latency)
-    }
-
-    fn push_latency(&mut self, now: Nanos, latency: Option<Latency>) -> Result<()> {
-        match latency {
-            Some(latency) => self.pipeline.push(Record { at: now, body: Body::Latency(Box::new(latency)) }),
-            None => Ok(()),
-        }
+        push_latency(&mut self.pipeline, now, self.durations.read(now))
     }
 
     /// Shows the latency of all upstream requests so far.
@@ -311,10 +303,16 @@ impl Live {
         drop(kernel);
         let now = clock::now();
         // What is not counted by now never will be.
-        for latency in [durations.read(now), durations.uncounted(now)].into_iter().flatten() {
-            pipeline.push(Record { at: now, body: Body::Latency(Box::new(latency)) })?;
-        }
+        push_latency(&mut pipeline, now, durations.read(now))?;
+        push_latency(&mut pipeline, now, durations.uncounted(now))?;
         pipeline.finish()
+    }
+}
+
+fn push_latency(pipeline: &mut Pipeline, now: Nanos, latency: Option<Latency>) -> Result<()> {
+    match latency {
+        Some(latency) => pipeline.push(Record { at: now, body: Body::Latency(Box::new(latency)) }),
+        None => Ok(()),
     }
 }
 
