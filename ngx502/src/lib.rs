@@ -21,4 +21,5 @@ pub mod report;
 pub mod session;
 pub mod sink;
 pub mod source;
+pub mod units;
 pub mod wrap;
