@@ -23,3 +23,11 @@ pub mod sink;
 pub mod source;
 pub mod units;
 pub mod wrap;
+
+#[cfg(test)]
+#[path = "../tests/synthetic/mod.rs"]
+mod synthetic;
+
+/// The tests' world is shared with the tests in `tests/`, which know this crate by its name.
+#[cfg(test)]
+extern crate self as ngx502;

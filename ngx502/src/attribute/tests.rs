@@ -255,6 +255,7 @@ mod causes;
 mod denied;
 mod evidence;
 mod flow;
+mod gallery;
 mod hidden;
 mod supervisors;
 mod symptoms;

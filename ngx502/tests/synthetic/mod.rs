@@ -3,6 +3,11 @@
 //! The records are those of a live trace in kind and order; clocks, ports, socket addresses and URIs have no pattern
 //! that compression or attribution could profit from.
 
+#![allow(dead_code, reason = "each test crate that includes this uses a part of it")]
+
+pub(crate) mod cases;
+pub(crate) mod scene;
+
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -13,9 +18,11 @@ use ngx502::session::Session;
 
 /// 2026-11-21T02:00:00Z as CLOCK_REALTIME minus CLOCK_BOOTTIME.
 const WALL: i64 = 1_795_226_400_000_000_000;
-const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 /// Boot time of the first failure.
-const BEGIN: u64 = 1_000 * SECOND;
+pub(crate) const BEGIN: u64 = 1_000 * SECOND;
+/// nginx's network namespace.
+pub(crate) const NETNS: u32 = 4_026_531_840;
 /// From one failure to the next, on average.
 const STEP: u64 = 33_000;
 const NGINX: Pid = Pid(410);
@@ -93,7 +100,7 @@ fn snapshot() -> Vec<Record> {
         ListenerInfo { bound: bound.clone(), inode: 77, queue: None, holders: vec![fpm()], all_busy: None };
     let endpoint = EndpointInfo {
         endpoint: bound,
-        netns: 4_026_531_840,
+        netns: NETNS,
         listeners: vec![listener],
         near: vec![],
         path: None,
@@ -119,7 +126,7 @@ fn death(at: u64) -> [Record; 3] {
     let listen = Listen {
         open: false,
         id: 0xffff_8881_0000_0000,
-        netns: 4_026_531_840,
+        netns: NETNS,
         endpoint: Endpoint::Tcp(place()),
         process: fpm(),
         exiting: true,
@@ -199,7 +206,7 @@ fn socket(at: u64, noise: u64, alive: bool, errno: Option<i32>) -> Socket {
     };
     Socket {
         id: 0xffff_8881_0000_0000 + (noise >> 58) * 2368,
-        netns: 4_026_531_840,
+        netns: NETNS,
         ends: Ends::Tcp {
             local: ([127, 0, 0, 1], 32768 + (noise >> 49) as u16 % 28000).into(),
             remote: place(),

@@ -1,0 +1,179 @@
+//! Nobody answered at the place that nginx connected to.
+
+use std::net::SocketAddr;
+
+use ngx502::event::*;
+
+use super::Case;
+use super::death::fallen;
+use crate::synthetic::scene::{CONNECTING, Scene, near};
+
+/// An AF_UNIX listener of these holders; a look-up later finds nobody there.
+fn emptied(s: &mut Scene, holders: Vec<ProcessRef>, between: Vec<Body>, after: Vec<Body>) {
+    s.php_fpm();
+    s.feed(s.listening(s.unix(), holders, false));
+    s.feed_all(between);
+    s.feed(s.listening(s.unix(), vec![], true));
+    s.feed_all(after);
+    s.fails(s.unix_failed(111));
+}
+
+/// Nobody was ever there; a look-up found what `near` is, and what is at the path.
+fn never(s: &mut Scene, near: Vec<NearListener>, path: Option<PathKind>, errno: i32) {
+    s.feed(s.near(s.unix(), near, path));
+    s.fails(s.unix_failed(errno));
+}
+
+/// The same of a TCP port.
+fn never_tcp(s: &mut Scene, near: Vec<NearListener>) {
+    s.feed(s.near(s.tcp(), near, None));
+    s.fails(s.refused());
+}
+
+/// Records are lost first, so that a listener may have come and gone.
+fn unwatched(s: &mut Scene) {
+    s.feed(Body::Lost { events: 3, reason: "ring buffer full".into() });
+}
+
+/// A listener of that path ended, and nobody listens at nginx's.
+fn ended_at(s: &mut Scene, path: &str) {
+    let open = Listen {
+        open: true,
+        id: 9,
+        netns: 4_026_531_840,
+        endpoint: Endpoint::Unix(path.into()),
+        process: s.app(),
+        exiting: false,
+        exit_code: 0,
+        backlog: 511,
+    };
+    s.feed(Body::Listen(open));
+    s.feed(s.exit(s.app(), 9));
+    never(s, vec![], Some(PathKind::Socket), 111);
+}
+
+fn failed(unit: &str, result: &str, exit_status: Option<i32>) -> FailedUnit {
+    FailedUnit { unit: unit.into(), result: result.into(), exit_status, at: Some(Nanos(900_000_000_000)) }
+}
+
+fn many_near(s: &mut Scene, count: u16) {
+    let address = |n| SocketAddr::from(([127, 0, 0, 1], 9_101 + n));
+    let one = |n| near(Endpoint::Tcp(address(n)), s.process(940, "app"), Nearness::SameProgram);
+    never_tcp(s, (0..count).map(one).collect());
+}
+
+/// The listener of this place is in a container's namespace.
+fn elsewhere(s: &Scene) -> Body {
+    let bound = Endpoint::Tcp(([0, 0, 0, 0], s.remote().port()).into());
+    let Body::Endpoint(info) = s.listening(bound, vec![s.app()], false) else { unreachable!() };
+    Body::Endpoint(Box::new(EndpointInfo { netns: 2, ..*info }))
+}
+
+pub(super) const CASES: &[Case] = &[
+    ("closed by a process that lives", |s| fallen(s, vec![s.shut(s.tcp(), s.app(), false)])),
+    ("closed unseen by a process that lives", |s| {
+        emptied(s, vec![s.app()], vec![], vec![s.known(s.app(), |_| ())]);
+    }),
+    ("one of two holders died, the other lives without the socket", |s| {
+        let between = vec![s.exit(s.second(), 9)];
+        emptied(s, vec![s.app(), s.second()], between, vec![s.known(s.app(), |_| ())]);
+    }),
+    ("one of two holders died, and of the other nothing is known", |s| {
+        let between = vec![s.sent(9, s.second(), s.deploy()), s.exit(s.second(), 9)];
+        emptied(s, vec![s.app(), s.second()], between, vec![]);
+    }),
+    ("it vanished unseen", |s| emptied(s, vec![s.app()], vec![], vec![])),
+    ("it was another namespace's", |s| {
+        s.php_fpm();
+        let Body::Endpoint(info) = s.listening(s.unix(), vec![s.app()], false) else { unreachable!() };
+        s.feed(Body::Endpoint(Box::new(EndpointInfo { netns: 2, ..*info })));
+        s.feed_all([s.sent(9, s.app(), s.deploy()), s.exit(s.app(), 9)]);
+        s.feed(s.listening(s.unix(), vec![], true));
+        s.fails(s.unix_failed(111));
+    }),
+    ("the program that died came back elsewhere", |s| {
+        s.php_fpm();
+        s.feed(s.listening(s.tcp(), vec![s.app()], false));
+        s.feed(s.exit(s.app(), 1 << 8));
+        let there = Endpoint::Tcp(([127, 0, 0, 1], 9_100).into());
+        never_tcp(s, vec![near(there, s.process(840, "php-fpm8.2"), Nearness::SameProgram)]);
+    }),
+    ("a filter's ICMP error", |s| {
+        let socket = Socket { icmp: Some((3, 3)), ..s.unconnected(s.address()) };
+        s.fails(s.on(socket, "connect() failed", 111, CONNECTING));
+    }),
+    ("a refusal where a look-up found the listener alive", |s| {
+        s.feed(s.listening(s.tcp(), vec![s.app()], false));
+        s.feed(s.listening(s.tcp(), vec![s.app()], true));
+        s.fails(s.refused());
+    }),
+    ("a refusal by a listener that no look-up confirmed", |s| {
+        s.feed(s.listening(s.tcp(), vec![s.app()], false));
+        s.fails(s.refused());
+    }),
+    ("a socket whose file was replaced", |s| {
+        s.feed(s.known(s.app(), |_| ()));
+        never(s, vec![near(s.unix(), s.app(), Nearness::SameDirectory)], Some(PathKind::Missing), 2);
+    }),
+    ("a listener that nginx's path does not reach", |s| {
+        s.feed(s.listening(s.unix(), vec![s.app()], false));
+        s.fails(s.unix_failed(111));
+    }),
+    ("an address that could not be read", |s| s.fails(s.said("", "connect() failed", 111, CONNECTING))),
+    ("another host refused", |s| s.fails(s.tcp_failed(s.remote(), 111))),
+    ("another host or a container refused", |s| {
+        s.feed(elsewhere(s));
+        let socket = s.unconnected(s.remote());
+        s.fails(s.on(socket, "connect() failed", 111, CONNECTING));
+    }),
+    ("nobody, ever", |s| never_tcp(s, vec![])),
+    ("nobody, as far as was seen", |s| {
+        unwatched(s);
+        never_tcp(s, vec![]);
+    }),
+    ("nobody, and no look-up", |s| s.fails(s.refused())),
+    ("somebody by now", |s| {
+        s.feed(s.listening(s.tcp(), vec![s.app()], true));
+        let socket = Socket { connect_at: Some(s.before(1_500)), ..s.unconnected(s.address()) };
+        s.fails(s.on(socket, "connect() failed", 111, CONNECTING));
+    }),
+    ("a path that does not exist", |s| never(s, vec![], Some(PathKind::Missing), 2)),
+    ("a path that does not exist, as far as was seen", |s| {
+        unwatched(s);
+        never(s, vec![], Some(PathKind::Missing), 2);
+    }),
+    ("a socket file without a server", |s| never(s, vec![], Some(PathKind::Socket), 111)),
+    ("a path that is no socket", |s| never(s, vec![], Some(PathKind::Other), 111)),
+    ("a listener ended at another path to the same file name", |s| {
+        ended_at(s, "/srv/run/php8.2-fpm.sock");
+    }),
+    ("a listener ended at a relative path to the same file name", |s| ended_at(s, "php8.2-fpm.sock")),
+    ("the same port on another address", |s| {
+        let bound = Endpoint::Tcp(([10, 0, 0, 5], s.address().port()).into());
+        never_tcp(s, vec![near(bound, s.app(), Nearness::SamePort)]);
+    }),
+    ("the same port in another network namespace", |s| {
+        never_tcp(s, vec![near(s.tcp(), s.app(), Nearness::OtherNamespace)]);
+    }),
+    ("a socket in the same directory", |s| {
+        let bound = Endpoint::Unix("/run/php/www.sock".into());
+        never(s, vec![near(bound, s.app(), Nearness::SameDirectory)], Some(PathKind::Missing), 2);
+    }),
+    ("five listeners of the same program", |s| many_near(s, 5)),
+    ("more than a look-up counts", |s| many_near(s, 8)),
+    ("services that failed, one of them by a like name", |s| {
+        let units = vec![
+            failed("cron.service", "exit-code", Some(1)),
+            failed("php8.2-fpm.service", "oom-kill", None),
+            failed("a;reboot.service", "timeout", None),
+        ];
+        s.feed(Body::FailedUnits(units));
+        never(s, vec![], Some(PathKind::Missing), 2);
+    }),
+    ("an abstract socket", |s| {
+        s.feed(s.near(Endpoint::Unix("\0php-fpm".into()), vec![], None));
+        let socket = s.unix_unconnected("\0php-fpm");
+        let attempt = s.said("", "connect() failed", 111, CONNECTING);
+        s.fails(Attempt { socket: Some(Box::new(socket)), ..attempt });
+    }),
+];

@@ -1,0 +1,33 @@
+//! Everything that ngx502 can say, as scenes that make it say so: one case a sentence.
+
+mod connection;
+mod death;
+mod denied;
+mod homes;
+mod listener;
+mod local;
+mod protocol;
+mod timeout;
+mod wordless;
+
+use super::scene::Scene;
+
+/// What is shown, and the records that show it: one failed request, the last of the scene.
+pub(crate) type Case = (&'static str, fn(&mut Scene));
+
+/// Every case.
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    [
+        death::CASES,
+        homes::CASES,
+        listener::CASES,
+        timeout::CASES,
+        connection::CASES,
+        local::CASES,
+        denied::CASES,
+        protocol::CASES,
+        wordless::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -1,0 +1,109 @@
+//! What the upstream's own bytes did.
+
+use ngx502::event::*;
+
+use super::Case;
+use crate::synthetic::scene::{HANDSHAKE, READING, Scene, connected};
+
+/// OpenSSL's words.
+fn openssl(s: &mut Scene, words: &str) {
+    s.attempt(Attempt { via: Via::SslError, ..s.said(&s.peer(), "SSL_do_handshake() failed", 0, HANDSHAKE) });
+    let words = format!("SSL_do_handshake() failed (SSL: error:0A000000:SSL routines::{words})");
+    s.fails(Attempt { detail: Some(words.into()), ..s.said(&s.peer(), "%*s", 0, HANDSHAKE) });
+}
+
+/// OpenSSL's words are hidden; the upstream sent so many bytes.
+fn wordless_handshake(s: &mut Scene, received: u64) {
+    let socket = Socket { bytes_received: Some(received), ..s.socket() };
+    let attempt = s.on(socket, "SSL_do_handshake() failed", 0, HANDSHAKE);
+    s.fails(Attempt { via: Via::SslError, ..attempt });
+}
+
+/// nginx's parser refused what it read.
+fn rejected(s: &mut Scene, peer: &str, text: &str, number: Option<i64>) {
+    s.fails(Attempt { number, ..s.said(peer, text, 0, READING) });
+}
+
+const FASTCGI: &str = "upstream sent unsupported FastCGI protocol version: %d";
+
+/// The upstream itself answered so.
+fn own(s: &Scene, status: u16) -> State {
+    State { header_ms: Some(3), ..connected(status, &s.peer(), 312) }
+}
+
+pub(super) const CASES: &[Case] = &[
+    ("no TLS", |s| openssl(s, "wrong version number")),
+    ("no TLS, by the size of what came", |s| wordless_handshake(s, 90)),
+    ("no TLS version in common", |s| openssl(s, "tlsv1 alert protocol version")),
+    ("bytes before the handshake", |s| {
+        s.fails(s.said(&s.peer(), "upstream prematurely sent response", 0, HANDSHAKE));
+    }),
+    ("HTTP as FastCGI", |s| rejected(s, &s.peer(), FASTCGI, Some(72))),
+    ("TLS as FastCGI", |s| rejected(s, &s.peer(), FASTCGI, Some(0x15))),
+    ("HTTP/1 as HTTP/2", |s| {
+        rejected(s, &s.peer(), "upstream sent too large http2 frame: %uz", Some(0x48_5454));
+    }),
+    ("a header that is none, over TCP", |s| rejected(s, &s.peer(), "upstream sent invalid header", None)),
+    ("a header that is none, over a socket file", |s| {
+        rejected(s, &s.sock(), "upstream sent invalid header", None);
+    }),
+    ("words in stderr that fastcgi_catch_stderr takes for an error", |s| {
+        let sock = s.sock();
+        s.attempt(s.said(&sock, "FastCGI sent in stderr: \"%*s\"", 0, READING));
+        let states = Some(vec![connected(502, &sock, 96)]);
+        s.request(Request { states, peer: Some(sock.as_str().into()), ..s.error_page(502) });
+    }),
+    ("a header that is none, and nginx's words are hidden", |s| {
+        let closer = s.closer(s.app(), CloseKind::Closed);
+        let socket = Socket { closer, fin_at: Some(s.before(300)), ..s.socket() };
+        s.wordless(false, connected(502, &s.peer(), 40), Some(socket));
+    }),
+    ("a header too large", |s| {
+        s.attempt(s.said(&s.peer(), "upstream sent too big header", 0, READING));
+        s.request(Request { states: Some(vec![connected(502, &s.peer(), 4_096)]), ..s.error_page(502) });
+    }),
+    ("a header too large, its size not known", |s| {
+        rejected(s, &s.peer(), "upstream sent too big header", None);
+    }),
+    ("a header too large, and nginx's words are hidden", |s| {
+        s.wordless(false, connected(502, &s.peer(), 4_096), Some(s.socket()));
+    }),
+    ("a certificate", |s| {
+        let text = "upstream SSL certificate verify error: (%l:%s)";
+        s.fails(Attempt {
+            number: Some(10),
+            detail: Some("certificate has expired".into()),
+            ..s.said(&s.peer(), text, 0, HANDSHAKE)
+        });
+    }),
+    ("another refusal of OpenSSL", |s| openssl(s, "tlsv1 alert unknown ca")),
+    ("an alert of which OpenSSL's words are hidden", |s| wordless_handshake(s, 7)),
+    ("a connection that ended in the handshake", |s| {
+        s.php_fpm();
+        let closer = s.closer(s.app(), CloseKind::Closed);
+        let socket = Socket { closer, sent_at: None, fin_at: Some(s.before(300)), ..s.socket() };
+        s.fails(s.on(socket, "peer closed connection in SSL handshake", 0, HANDSHAKE));
+    }),
+    ("the upstream's own error, intercepted", |s| {
+        s.request(Request { states: Some(vec![own(s, 502)]), ..s.error_page(502) });
+    }),
+    ("the upstream's own error, passed on", |s| s.answer(504, Some(own(s, 504)))),
+    ("the upstream's own error, after a retry", |s| {
+        s.attempt(s.tcp_failed(s.remote(), 113));
+        s.answer(502, Some(own(s, 502)));
+    }),
+    ("the upstream's own error, met by auth_request", |s| {
+        let text = "auth request unexpected status: %ui";
+        s.attempt(Attempt { index: 0, number: Some(502), ..s.said("", text, 0, "") });
+        s.page(500);
+    }),
+    ("an upstream of auth_request that refused", |s| {
+        s.feed(s.listening(s.tcp(), vec![], true));
+        let subrequest = Some(0x2000);
+        s.attempt(Attempt { subrequest, ..s.refused() });
+        s.request(Request { subrequest, ..s.error_page(502) });
+        let text = "auth request unexpected status: %ui";
+        s.attempt(Attempt { index: 0, number: Some(502), ..s.said("", text, 0, "") });
+        s.page(500);
+    }),
+];
