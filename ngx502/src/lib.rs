@@ -21,6 +21,7 @@ pub mod report;
 pub mod session;
 pub mod sink;
 pub mod source;
+pub mod time;
 pub mod units;
 pub mod wrap;
 

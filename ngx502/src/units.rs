@@ -66,6 +66,11 @@ impl fmt::Display for Count {
     }
 }
 
+/// `1 request`, `12,345 requests`: a count with its noun, in the plural unless it is one.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", Count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A size in bytes, in the largest binary unit that it fills: `512 MiB`, `1.5 GiB`, `40 KiB`, `7 bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);

@@ -12,7 +12,6 @@ use crate::attribute::verdict::Outcome;
 use crate::export::{CsvWriter, ParquetWriter, Row};
 use crate::session::Session;
 use crate::sink::json::write_outcome;
-use crate::sink::time::Clock;
 
 /// Lines are written when this many bytes are together.
 const LINES: usize = 1 << 16;
@@ -89,9 +88,9 @@ pub fn run(options: &Options) -> Result<()> {
 pub fn export<W: Write + Send>(captures: &Captures, format: Format, mut output: W) -> Result<Replayed> {
     match format {
         Format::JsonLines => {
-            let (mut lines, mut clock) = (Vec::with_capacity(2 * LINES), Clock::default());
+            let mut lines = Vec::with_capacity(2 * LINES);
             let mut watch = |session: &Session, outcome: &Outcome| {
-                write_outcome(&mut lines, &mut clock, session, outcome)?;
+                write_outcome(&mut lines, session, outcome)?;
                 if lines.len() >= LINES { drain(&mut lines, &mut output) } else { Ok(()) }
             };
             let replayed = Replay::open(captures)?.run(attributor, &mut watch)?;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::row::{COLUMNS, Cell, Row, Type};
 use crate::escape::is_deceptive;
+use crate::time::Moment;
 
 /// Writes a header and one line a row.
 pub struct CsvWriter<W: Write> {
@@ -30,7 +31,9 @@ impl<W: Write> CsvWriter<W> {
         for column in COLUMNS {
             let cell = match (column.value)(row) {
                 Cell::Null => Cow::Borrowed(""),
-                Cell::Integer(micros) if column.of == Type::Time => Cow::Owned(time(micros)),
+                Cell::Integer(micros) if column.of == Type::Time => {
+                    Cow::Owned(Moment::from_micros(micros).to_string())
+                }
                 Cell::Integer(value) => Cow::Owned(value.to_string()),
                 Cell::Text(text) => Cow::Owned(harmless(&text).into_owned()),
             };
@@ -53,11 +56,6 @@ fn system(error: csv::Error) -> io::Error {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
     }
-}
-
-/// RFC 3339 with microseconds; empty outside the years that it can tell.
-fn time(micros: i64) -> String {
-    jiff::Timestamp::from_microsecond(micros).map(|time| format!("{time:.6}")).unwrap_or_default()
 }
 
 /// A text that no spreadsheet computes and no terminal obeys.

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::attribute::verdict::{Evidence, Outcome, ProcessFacts, RequestFacts, Symptom, Verdict};
 use crate::capture::strip_query;
 use crate::session::Session;
+use crate::time::Moment;
+use crate::units::Errno;
 
 /// A verdict with the session that it belongs to.
 #[derive(Clone, Copy)]
@@ -52,7 +54,7 @@ impl<'a> Row<'a> {
                 "upstream": attempt.upstream.as_ref().map(|name| name.to_str_lossy()),
                 "symptom": attempt.symptom.and_then(Symptom::fact),
                 "cause": attempt.cause.map(|cause| cause.as_str()),
-                "errno": attempt.errno.map(errno_name),
+                "errno": attempt.errno.map(Errno),
                 "connect_us": attempt.times.connect_us,
                 "first_byte_us": attempt.times.first_byte_us,
                 "total_us": attempt.times.total_us,
@@ -62,20 +64,8 @@ impl<'a> Row<'a> {
     }
 
     fn evidence(&self) -> Value {
-        let fact = |fact: &Evidence| {
-            let micros = i64::try_from(self.session.wall(fact.at) / 1000).ok();
-            let time = micros.and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
-            json!({"time": time.map(|time| format!("{time:.6}")), "event": fact.event, "text": fact.text})
-        };
+        let fact = |fact: &Evidence| json!({"time": Moment::of(self.session, fact.at), "event": fact.event, "text": fact.text});
         self.verdict.evidence.iter().map(fact).collect()
-    }
-}
-
-/// `ECONNREFUSED` for 111; the number where it has no name.
-fn errno_name(errno: i32) -> String {
-    match nix::errno::Errno::from_raw(errno) {
-        nix::errno::Errno::UnknownErrno => errno.to_string(),
-        known => format!("{known:?}"),
     }
 }
 
@@ -139,7 +129,7 @@ const fn maybe(name: &'static str, of: Type, value: for<'a> fn(&Row<'a>) -> Cell
 
 /// Every column, in order. Columns may be added at the end, never renamed.
 pub const COLUMNS: &[Column] = &[
-    maybe("time", Type::Time, |r| Cell::integer(Some(r.session.wall(r.verdict.at).div_euclid(1000)))),
+    maybe("time", Type::Time, |r| Cell::Integer(Moment::of(r.session, r.verdict.at).micros())),
     always("type", Type::Text, |r| Cell::text(Some(r.kind))),
     always("host", Type::Text, |r| Cell::text(Some(&r.verdict.host))),
     always("status", Type::Int, |r| Cell::Integer(i64::from(r.verdict.status))),
@@ -163,7 +153,7 @@ pub const COLUMNS: &[Column] = &[
     maybe("process_unit", Type::Text, |r| Cell::text(r.process().and_then(|p| p.unit.as_deref()))),
     maybe("process_container", Type::Text, |r| Cell::text(r.process().and_then(|p| p.container.as_deref()))),
     maybe("errno", Type::Text, |r| {
-        r.verdict.errno.map_or(Cell::Null, |errno| Cell::Text(Cow::Owned(errno_name(errno))))
+        r.verdict.errno.map_or(Cell::Null, |errno| Cell::Text(Errno(errno).name()))
     }),
     maybe("connect_us", Type::Long, |r| Cell::integer(r.verdict.latency.connect_us)),
     maybe("first_byte_us", Type::Long, |r| Cell::integer(r.verdict.latency.first_byte_us)),

@@ -6,11 +6,11 @@ use super::histogram::{Latencies, Trio};
 use super::model::{Case, Report};
 use super::rows::{self, HostTally, LostTally, ProcessTally, UpstreamTally};
 use super::table::Table;
-use super::time::Time;
 use super::timeline::Buckets;
 use crate::attribute::verdict::{Cause, Certainty, Outcome, Symptom, Times, Verdict};
 use crate::event::{Latency, LatencySeries, Nanos};
 use crate::session::Session;
+use crate::time::Moment;
 
 /// Rows of the bounded tables.
 const HOSTS: usize = 100;
@@ -25,7 +25,7 @@ const DAMAGE: usize = 100;
 /// Aggregates outcomes and latency records as they pass. Several hosts' streams may be mixed.
 #[derive(Debug)]
 pub struct Collector {
-    pub(super) window: Option<(Time, Time)>,
+    pub(super) window: Option<(Moment, Moment)>,
     pub(super) hosts: Table<HostTally>,
     pub(super) failed: u64,
     pub(super) rescued: u64,
@@ -55,8 +55,8 @@ pub(super) struct CauseTally {
     pub(super) count: u64,
     pub(super) proven: u64,
     pub(super) inferred: u64,
-    pub(super) since: Time,
-    pub(super) until: Time,
+    pub(super) since: Moment,
+    pub(super) until: Moment,
     pub(super) example: Case,
 }
 
@@ -111,9 +111,9 @@ impl Collector {
     /// Takes one latency record, observed at `at`.
     pub fn latency(&mut self, session: &Session, at: Nanos, latency: &Latency) {
         let since = if latency.since == Nanos(0) { at } else { latency.since };
-        let time = Time::of(session, since);
+        let time = Moment::of(session, since);
         self.see(session, time);
-        self.see(session, Time::of(session, at));
+        self.see(session, Moment::of(session, at));
         self.host(session, 0);
         for series in &latency.series {
             self.series(session, time, series);
@@ -135,7 +135,7 @@ impl Collector {
     }
 
     fn failure(&mut self, session: &Session, verdict: &Verdict) {
-        let time = Time::of(session, verdict.at);
+        let time = Moment::of(session, verdict.at);
         self.see(session, time);
         self.failed += 1;
         self.host(session, 1).failed += 1;
@@ -152,7 +152,7 @@ impl Collector {
     }
 
     fn rescue(&mut self, session: &Session, verdict: &Verdict) {
-        let time = Time::of(session, verdict.at);
+        let time = Moment::of(session, verdict.at);
         self.see(session, time);
         self.rescued += 1;
         self.host(session, 0).rescued += 1;
@@ -161,7 +161,7 @@ impl Collector {
         self.attempts(session, verdict, time);
     }
 
-    fn cause(&mut self, session: &Session, verdict: &Verdict, time: Time) {
+    fn cause(&mut self, session: &Session, verdict: &Verdict, time: Moment) {
         let tally = self.causes[verdict.cause as usize].get_or_insert_with(|| CauseTally {
             count: 0,
             proven: 0,
@@ -196,7 +196,7 @@ impl Collector {
     }
 
     /// Times of the failed attempts; of the deciding one where nginx's list of them is not known.
-    fn attempts(&mut self, session: &Session, verdict: &Verdict, time: Time) {
+    fn attempts(&mut self, session: &Session, verdict: &Verdict, time: Moment) {
         if verdict.attempts.is_empty() {
             self.attempt(session, rows::address(verdict), time, &verdict.latency);
         }
@@ -206,7 +206,7 @@ impl Collector {
         }
     }
 
-    fn attempt(&mut self, session: &Session, address: &[u8], time: Time, times: &Times) {
+    fn attempt(&mut self, session: &Session, address: &[u8], time: Moment, times: &Times) {
         self.unmeasured += u64::from(times.total_us == Some(0));
         // The kernel measures no zero; it is nginx's clock, and as microseconds would be the shortest time of all.
         let known = |micros: Option<u64>| micros.filter(|micros| *micros > 0);
@@ -228,7 +228,7 @@ impl Collector {
         }
     }
 
-    fn series(&mut self, session: &Session, time: Time, series: &LatencySeries) {
+    fn series(&mut self, session: &Session, time: Moment, series: &LatencySeries) {
         let add = |trio: &mut Trio| {
             trio.connect.add_buckets(&series.connect);
             trio.first_byte.add_buckets(&series.first_byte);
@@ -244,7 +244,7 @@ impl Collector {
         }
     }
 
-    fn cases(&mut self, session: &Session, verdict: &Verdict, time: Time) {
+    fn cases(&mut self, session: &Session, verdict: &Verdict, time: Moment) {
         // Cases are costly to copy, so only those that stay are made.
         if self.first.len() < CASES || self.first.last().is_some_and(|last| time < last.time) {
             let at = self.first.partition_point(|case| case.time <= time);
@@ -268,8 +268,8 @@ impl Collector {
         self.upstreams.add(&parts, count, || UpstreamTally::new(session, address))
     }
 
-    fn see(&mut self, session: &Session, time: Time) {
-        let ready = Time::of(session, session.ready_at).min(time);
+    fn see(&mut self, session: &Session, time: Moment) {
+        let ready = Moment::of(session, session.ready_at).min(time);
         self.window = Some(match self.window {
             Some((since, until)) => (since.min(ready), until.max(time)),
             None => (ready, time),

@@ -10,8 +10,8 @@ use super::model::Case;
 use super::narrate;
 use super::page::{ROWS, Table, figure, latency_table, left_out};
 use super::text::{latency_rows, reasons, request};
-use super::time::{count, percent};
 use crate::escape::html;
+use crate::units::{Count, Share};
 
 /// Upstreams with their own rows in the latency table.
 const LATENCY_ROWS: usize = 10;
@@ -78,7 +78,7 @@ fn lost(page: &mut String, report: &Report) -> fmt::Result {
             page,
             "<p>{}: {} records were lost: {}</p>",
             html(&row.host),
-            count(row.events),
+            Count(row.events),
             html(&row.reason)
         )?;
     }
@@ -104,7 +104,7 @@ fn tiles(page: &mut String, report: &Report) -> fmt::Result {
     }
     page.write_str("<dl class=\"tiles\">\n")?;
     for (name, number) in tiles {
-        writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", html(&name), count(number))?;
+        writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", html(&name), Count(number))?;
     }
     page.write_str("</dl>\n")
 }
@@ -120,8 +120,8 @@ fn causes(page: &mut String, report: &Report) -> fmt::Result {
     for row in &report.causes {
         table.row(&[
             ("", row.cause.as_str()),
-            ("n", &count(row.count)),
-            ("n", &percent(row.share)),
+            ("n", &Count(row.count).to_string()),
+            ("n", &Share(row.share).to_string()),
             ("", &narrate::certainty(row)),
             ("t", &row.since.clock()),
             ("t", &row.until.clock()),
@@ -139,7 +139,11 @@ fn causes(page: &mut String, report: &Report) -> fmt::Result {
         &[("symptom", ""), ("failed", "n"), ("share", "n")],
     )?;
     for row in &report.symptoms {
-        table.row(&[("", row.symptom.as_str()), ("n", &count(row.count)), ("n", &percent(row.share))])?;
+        table.row(&[
+            ("", row.symptom.as_str()),
+            ("n", &Count(row.count).to_string()),
+            ("n", &Share(row.share).to_string()),
+        ])?;
     }
     table.close()?;
     page.write_str("</section>\n")
@@ -159,8 +163,8 @@ fn timeline(page: &mut String, report: &Report) -> fmt::Result {
             ("", &format!("{} {}", episode.onset.date(), episode.onset.clock())),
             ("t", &episode.peak.clock()),
             ("t", &episode.end.clock()),
-            ("n", &count(episode.failed)),
-            ("n", &format!("{} in {} s", count(episode.peak_failed), report.timeline.bucket_seconds)),
+            ("n", &Count(episode.failed).to_string()),
+            ("n", &format!("{} in {} s", Count(episode.peak_failed), report.timeline.bucket_seconds)),
             ("w", episode.cause.as_str()),
         ])?;
     }
@@ -187,12 +191,13 @@ fn upstreams(page: &mut String, report: &Report) -> fmt::Result {
     let mut table = Table::open(page, "Upstreams, most failures first", &columns)?;
     for row in report.upstreams.iter().take(ROWS) {
         let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
-        let answered = row.latency.answered.total.map_or_else(|| "–".to_owned(), |total| count(total.count));
+        let answered =
+            row.latency.answered.total.map_or_else(|| "–".to_owned(), |total| Count(total.count).to_string());
         table.row(&[
             ("", &narrate::on_host(report, address, &row.host)),
-            ("n", &count(row.failed)),
-            ("n", &percent(row.share)),
-            ("n", &count(row.rescued)),
+            ("n", &Count(row.failed).to_string()),
+            ("n", &Share(row.share).to_string()),
+            ("n", &Count(row.rescued).to_string()),
             ("n", &answered),
             ("w", &reasons(&row.causes)),
         ])?;
@@ -213,8 +218,8 @@ fn processes(page: &mut String, report: &Report) -> fmt::Result {
     for row in report.processes.iter().take(ROWS) {
         table.row(&[
             ("", &narrate::on_host(report, &narrate::name(row), &row.host)),
-            ("n", &count(row.failed)),
-            ("n", &percent(row.share)),
+            ("n", &Count(row.failed).to_string()),
+            ("n", &Share(row.share).to_string()),
             ("w", &reasons(&row.causes)),
         ])?;
     }
@@ -303,8 +308,8 @@ fn hosts(page: &mut String, report: &Report) -> fmt::Result {
             ("", &row.kernel),
             ("w", &row.nginx.join(", ")),
             ("", &row.traced_by),
-            ("n", &count(row.failed)),
-            ("n", &count(row.rescued)),
+            ("n", &Count(row.failed).to_string()),
+            ("n", &Count(row.rescued).to_string()),
         ])?;
     }
     table.close()?;

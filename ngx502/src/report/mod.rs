@@ -15,7 +15,6 @@ mod page;
 mod rows;
 mod table;
 pub mod text;
-pub mod time;
 mod timeline;
 
 #[cfg(test)]

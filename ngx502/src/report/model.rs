@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::time::Time;
 use crate::attribute::verdict::{Cause, Certainty, Symptom};
+use crate::time::Moment;
 
 /// The version of the JSON schema.
 pub const SCHEMA: u32 = 1;
@@ -56,9 +56,9 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// The first moment.
-    pub since: Time,
+    pub since: Moment,
     /// The last.
-    pub until: Time,
+    pub until: Moment,
 }
 
 /// One traced host.
@@ -119,9 +119,9 @@ pub struct CauseRow {
     /// Of `count`, how many were inferred.
     pub inferred: u64,
     /// The first of them.
-    pub since: Time,
+    pub since: Moment,
     /// The last of them.
-    pub until: Time,
+    pub until: Moment,
     /// The first of the surest.
     pub example: Case,
 }
@@ -163,7 +163,7 @@ pub struct Timeline {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
     /// Its start.
-    pub time: Time,
+    pub time: Moment,
     /// Failed client requests.
     pub failed: u64,
     /// Rescued client requests.
@@ -180,11 +180,11 @@ pub struct Bucket {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     /// Its first failure.
-    pub onset: Time,
+    pub onset: Moment,
     /// Start of the bucket with most failures.
-    pub peak: Time,
+    pub peak: Moment,
     /// Its last failure.
-    pub end: Time,
+    pub end: Moment,
     /// Failed client requests.
     pub failed: u64,
     /// Of them, in the peak's bucket.
@@ -249,7 +249,7 @@ pub struct Other {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// When nginx answered.
-    pub time: Time,
+    pub time: Moment,
     /// The nginx host.
     pub host: String,
     /// What the client saw.
@@ -289,7 +289,7 @@ pub struct Case {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     /// When it was observed.
-    pub time: Time,
+    pub time: Moment,
     /// Its kind: `connect`, `exit`, `oom`, …
     pub event: String,
     /// The fact as a sentence.

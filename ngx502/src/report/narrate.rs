@@ -1,8 +1,9 @@
 //! The paragraph that says what happened, made of the report's own facts.
 
 use super::model::{CauseRow, Episode, ProcessRow, Report};
-use super::time::{Time, count, duration, percent};
 use crate::attribute::verdict::{Cause, Certainty};
+use crate::time::Moment;
+use crate::units::{Count, Micros, Share, counted};
 
 /// A process is named when at least this share of all requests failed at it.
 const MOST: f64 = 0.5;
@@ -43,18 +44,18 @@ fn what(report: &Report) -> String {
         _ => (report.first[0].time, report.first[0].time),
     };
     let mut text = format!("{}, nginx on {} failed ", capital(&between(onset, end)), hosts(report));
-    text += &plural(report.totals.failed, "request", "requests");
+    text += &counted(report.totals.failed, "request");
     let statuses = &report.totals.by_status;
     match statuses.as_slice() {
         [one] => text += &format!(" {}", with(one.status)),
         many => {
             let parts: Vec<_> =
-                many.iter().map(|row| format!("{} {}", count(row.count), with(row.status))).collect();
+                many.iter().map(|row| format!("{} {}", Count(row.count), with(row.status))).collect();
             text += &format!(": {}", list(&parts));
         }
     }
     if let Some(answered) = report.totals.answered {
-        text += &format!("; {} were answered", plural(answered, "upstream request", "upstream requests"));
+        text += &format!("; {} were answered", counted(answered, "upstream request"));
     }
     text + "."
 }
@@ -68,7 +69,7 @@ pub(super) fn with(status: u16) -> String {
 fn why(report: &Report, row: &CauseRow) -> String {
     let of = match row.count == report.totals.failed {
         true => "The cause".to_owned(),
-        false => format!("For {} of the failures the cause", percent(row.share)),
+        false => format!("For {} of the failures the cause", Share(row.share)),
     };
     let cause = if row.cause == Cause::Unknown {
         "unknown".to_owned()
@@ -86,14 +87,14 @@ fn why(report: &Report, row: &CauseRow) -> String {
 fn place(report: &Report) -> Option<String> {
     let process = report.processes.first().filter(|process| process.share >= MOST)?;
     let all = process.failed == report.totals.failed;
-    let share = if all { "All".to_owned() } else { percent(process.share) };
+    let share = if all { "All".to_owned() } else { Share(process.share).to_string() };
     (report.totals.failed > 1).then(|| format!("{share} of the failures were at {}.", name(process)))
 }
 
 fn why_else(report: &Report) -> Option<String> {
     let others: Vec<_> = report.causes.iter().skip(1).collect();
     let shown: Vec<_> =
-        others.iter().take(3).map(|row| format!("{} ({})", row.cause, percent(row.share))).collect();
+        others.iter().take(3).map(|row| format!("{} ({})", row.cause, Share(row.share))).collect();
     match (shown.is_empty(), others.len() - shown.len()) {
         (true, _) => None,
         (false, 0) => Some(format!("Further causes: {}.", list(&shown))),
@@ -117,24 +118,21 @@ fn peak(report: &Report) -> Option<String> {
     Some(format!(
         "{when} peaked at {} UTC with {} in {within}.",
         worst.peak.clock(),
-        count(worst.peak_failed)
+        Count(worst.peak_failed)
     ))
 }
 
 fn rescued(report: &Report) -> Option<String> {
     let rescued = report.totals.rescued;
-    (rescued > 0).then(|| {
-        format!("Retries or the cache rescued {}.", plural(rescued, "further request", "further requests"))
-    })
+    (rescued > 0).then(|| format!("Retries or the cache rescued {}.", counted(rescued, "further request")))
 }
 
 fn missing(report: &Report) -> Option<String> {
     let mut facts = Vec::new();
     if report.totals.lost_events > 0 {
-        facts.push(format!(
-            "{} lost while tracing",
-            plural(report.totals.lost_events, "record was", "records were")
-        ));
+        let lost = report.totals.lost_events;
+        let were = if lost == 1 { "was" } else { "were" };
+        facts.push(format!("{} {were} lost while tracing", counted(lost, "record")));
     }
     if !report.damage.is_empty() {
         facts.push("parts of the captures could not be read".to_owned());
@@ -180,7 +178,7 @@ pub(super) fn certainty(row: &CauseRow) -> String {
         [(_, certainty)] => certainty.to_string(),
         many => many
             .iter()
-            .map(|(n, certainty)| format!("{} {certainty}", count(*n)))
+            .map(|(n, certainty)| format!("{} {certainty}", Count(*n)))
             .collect::<Vec<_>>()
             .join(", "),
     }
@@ -192,7 +190,7 @@ pub(super) fn waited(total_us: Option<u64>) -> String {
         None => "wait not measured".to_owned(),
         // nginx's own clock, which has milliseconds, where the kernel's was not to be had.
         Some(0) => "waited less than 1 ms".to_owned(),
-        Some(total) => format!("waited {}", duration(total)),
+        Some(total) => format!("waited {}", Micros(total)),
     }
 }
 
@@ -200,12 +198,8 @@ pub(super) fn waited(total_us: Option<u64>) -> String {
 pub(super) fn unmeasured(report: &Report) -> Option<String> {
     let number = report.latency.unmeasured;
     (number > 0).then(|| {
-        let what = plural(
-            number,
-            "failed attempt, which nginx's clock found",
-            "failed attempts, which nginx's clock found",
-        );
-        format!("Not in these figures: {what} shorter than its millisecond.")
+        let what = counted(number, "failed attempt");
+        format!("Not in these figures: {what}, which nginx's clock found shorter than its millisecond.")
     })
 }
 
@@ -218,17 +212,13 @@ fn hosts(report: &Report) -> String {
     }
 }
 
-fn between(since: Time, until: Time) -> String {
+fn between(since: Moment, until: Moment) -> String {
     let (from, to) = (since.clock(), until.clock());
     match since.date() == until.date() {
         true if from == to => format!("at {from} UTC on {}", since.date()),
         true => format!("between {from} and {to} UTC on {}", since.date()),
         false => format!("between {} {from} and {} {to} UTC", since.date(), until.date()),
     }
-}
-
-fn plural(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
 fn list(parts: &[String]) -> String {

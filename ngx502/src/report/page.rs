@@ -6,8 +6,8 @@ use super::Report;
 use super::chart::{self, Kind, Size};
 use super::model::{Measures, Other};
 use super::text::latency_rows;
-use super::time::{count, duration};
 use crate::escape::html;
+use crate::units::{Count, Micros};
 
 /// Rows shown of each table; JSON has more.
 pub(super) const ROWS: usize = 50;
@@ -126,8 +126,8 @@ pub(super) fn left_out(page: &mut String, listed: usize, hidden: u64, other: &Ot
     writeln!(
         page,
         "<p class=\"soft\">And {} more with {} failures.</p>",
-        count(rows),
-        count(hidden + other.failed)
+        Count(rows),
+        Count(hidden + other.failed)
     )
 }
 
@@ -155,12 +155,12 @@ pub(super) fn latency_table(
     for (label, quantiles) in rows {
         table.row(&[
             ("", &label),
-            ("n", &count(quantiles.count)),
-            ("n", &duration(quantiles.p50_us)),
-            ("n", &duration(quantiles.p90_us)),
-            ("n", &duration(quantiles.p99_us)),
-            ("n", &duration(quantiles.p999_us)),
-            ("n", &duration(quantiles.max_us)),
+            ("n", &Count(quantiles.count).to_string()),
+            ("n", &Micros(quantiles.p50_us).to_string()),
+            ("n", &Micros(quantiles.p90_us).to_string()),
+            ("n", &Micros(quantiles.p99_us).to_string()),
+            ("n", &Micros(quantiles.p999_us).to_string()),
+            ("n", &Micros(quantiles.max_us).to_string()),
         ])?;
     }
     table.close()

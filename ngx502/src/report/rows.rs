@@ -7,11 +7,11 @@ use super::histogram::Latencies;
 use super::model::*;
 use super::narrate;
 use super::table::{Ranking, Table};
-use super::time::Time;
 use super::timeline::ByCause;
 use crate::attribute::verdict::{Cause, ProcessFacts, Symptom, Verdict};
 use crate::event::Pid;
 use crate::session::Session;
+use crate::time::Moment;
 
 /// Texts are kept up to this many characters.
 const LONGEST_TEXT: usize = 512;
@@ -142,12 +142,12 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
     let text = |bytes: Option<&bstr::BString>| bytes.map(|bytes| clip(bytes));
     let uri = request.and_then(|request| request.uri.as_ref());
     let evidence = verdict.evidence.iter().take(MOST_FACTS).map(|fact| Fact {
-        time: Time::of(session, fact.at),
+        time: Moment::of(session, fact.at),
         event: fact.event.to_owned(),
         text: clip(fact.text.to_str().as_bytes()),
     });
     Case {
-        time: Time::of(session, verdict.at),
+        time: Moment::of(session, verdict.at),
         host: clip(verdict.host.as_bytes()),
         status: verdict.status,
         method: text(request.and_then(|request| request.method.as_ref())),

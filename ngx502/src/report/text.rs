@@ -9,8 +9,8 @@ use self::grid::Grid;
 use super::Report;
 use super::model::{Case, CauseCount, Measures, Other, Quantiles};
 use super::narrate;
-use super::time::{count, duration, percent};
 use crate::escape;
+use crate::units::{Count, Micros, Share};
 use crate::wrap::{columns, wrap};
 
 /// Rows shown of each table; JSON and HTML have more.
@@ -57,12 +57,12 @@ impl Page {
         let mut grid = Grid::new(["cause", "failed", "share", "certainty", "from (UTC)", "to"], 1..3, &[3]);
         for row in &report.causes {
             grid.row([
-                row.cause.to_string(),
-                count(row.count),
-                percent(row.share),
-                narrate::certainty(row),
-                row.since.clock(),
-                row.until.clock(),
+                &row.cause,
+                &Count(row.count),
+                &Share(row.share),
+                &narrate::certainty(row),
+                &row.since.clock(),
+                &row.until.clock(),
             ]);
         }
         grid.print(&mut self.text, self.width);
@@ -80,7 +80,7 @@ impl Page {
         self.heading("Symptoms: what nginx saw");
         let mut grid = Grid::new(["symptom", "failed", "share"], 1..3, &[]);
         for row in &report.symptoms {
-            grid.row([row.symptom.to_string(), count(row.count), percent(row.share)]);
+            grid.row([&row.symptom, &Count(row.count), &Share(row.share)]);
         }
         grid.print(&mut self.text, self.width);
     }
@@ -94,12 +94,12 @@ impl Page {
         let mut grid = Grid::new(head, 3..5, &[]);
         for episode in &report.timeline.episodes {
             grid.row([
-                format!("{} {}", episode.onset.date(), episode.onset.clock()),
-                episode.peak.clock(),
-                episode.end.clock(),
-                count(episode.failed),
-                format!("{}/{} s", count(episode.peak_failed), report.timeline.bucket_seconds),
-                episode.cause.to_string(),
+                &format!("{} {}", episode.onset.date(), episode.onset.clock()),
+                &episode.peak.clock(),
+                &episode.end.clock(),
+                &Count(episode.failed),
+                &format!("{}/{} s", Count(episode.peak_failed), report.timeline.bucket_seconds),
+                &episode.cause,
             ]);
         }
         grid.print(&mut self.text, self.width);
@@ -114,11 +114,11 @@ impl Page {
         for row in report.upstreams.iter().take(ROWS) {
             let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
             grid.row([
-                narrate::on_host(report, address, &row.host),
-                count(row.failed),
-                percent(row.share),
-                count(row.rescued),
-                reasons(&row.causes),
+                &narrate::on_host(report, address, &row.host),
+                &Count(row.failed),
+                &Share(row.share),
+                &Count(row.rescued),
+                &reasons(&row.causes),
             ]);
         }
         grid.print(&mut self.text, self.width);
@@ -134,10 +134,10 @@ impl Page {
         let mut grid = Grid::new(["process", "failed", "share", "causes"], 1..3, &[3, 0]);
         for row in report.processes.iter().take(ROWS) {
             grid.row([
-                narrate::on_host(report, &narrate::name(row), &row.host),
-                count(row.failed),
-                percent(row.share),
-                reasons(&row.causes),
+                &narrate::on_host(report, &narrate::name(row), &row.host),
+                &Count(row.failed),
+                &Share(row.share),
+                &reasons(&row.causes),
             ]);
         }
         grid.print(&mut self.text, self.width);
@@ -148,8 +148,8 @@ impl Page {
     fn left_out(&mut self, listed: usize, hidden: u64, other: &Other) {
         let rows = listed.saturating_sub(ROWS) as u64 + other.rows;
         if rows > 0 {
-            let failed = count(hidden + other.failed);
-            let _ = writeln!(self.text, "  and {} more with {failed} failures", count(rows));
+            let failed = Count(hidden + other.failed);
+            let _ = writeln!(self.text, "  and {} more with {failed} failures", Count(rows));
         }
     }
 
@@ -189,13 +189,13 @@ impl Page {
             let mut grid = Grid::new(["", "samples", "p50", "p90", "p99", "p99.9", "max"], 1..7, &[]);
             for (label, quantiles) in rows {
                 grid.row([
-                    label,
-                    count(quantiles.count),
-                    duration(quantiles.p50_us),
-                    duration(quantiles.p90_us),
-                    duration(quantiles.p99_us),
-                    duration(quantiles.p999_us),
-                    duration(quantiles.max_us),
+                    &label,
+                    &Count(quantiles.count),
+                    &Micros(quantiles.p50_us),
+                    &Micros(quantiles.p90_us),
+                    &Micros(quantiles.p99_us),
+                    &Micros(quantiles.p999_us),
+                    &Micros(quantiles.max_us),
                 ]);
             }
             grid.print(&mut self.text, self.width);
@@ -211,7 +211,7 @@ impl Page {
         }
         self.heading("Lost");
         for row in &report.lost {
-            self.fold("  ", "", &format!("{}: {} records, {}", row.host, count(row.events), row.reason));
+            self.fold("  ", "", &format!("{}: {} records, {}", row.host, Count(row.events), row.reason));
         }
         for sentence in &report.damage {
             self.fold("  ", "", sentence);
@@ -237,7 +237,7 @@ impl Page {
 
 /// `oom-killed 93, exited 2`.
 pub(super) fn reasons(causes: &[CauseCount]) -> String {
-    let shown = causes.iter().take(3).map(|row| format!("{} {}", row.cause, count(row.count)));
+    let shown = causes.iter().take(3).map(|row| format!("{} {}", row.cause, Count(row.count)));
     let mut text = shown.collect::<Vec<_>>().join(", ");
     if causes.len() > 3 {
         let _ = write!(text, ", {} more", causes.len() - 3);

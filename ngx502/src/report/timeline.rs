@@ -5,8 +5,8 @@ use std::mem;
 
 use super::histogram::Distribution;
 use super::model::{self, CauseCount, Episode};
-use super::time::Time;
 use crate::attribute::verdict::Cause;
+use crate::time::Moment;
 
 /// Buckets between the first and the last; with more, all double in width.
 const MOST_BUCKETS: i64 = 240;
@@ -50,7 +50,7 @@ impl ByCause {
 pub(super) struct Bucket {
     failed: u64,
     /// First and last failure.
-    ends: Option<(Time, Time)>,
+    ends: Option<(Moment, Moment)>,
     /// Rescued client requests.
     pub(super) rescued: u64,
     causes: ByCause,
@@ -62,7 +62,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Counts a failed client request.
-    pub(super) fn fail(&mut self, time: Time, cause: Cause) {
+    pub(super) fn fail(&mut self, time: Moment, cause: Cause) {
         self.failed += 1;
         self.causes.add(cause);
         self.ends = join(self.ends, Some((time, time)));
@@ -80,7 +80,7 @@ impl Bucket {
     }
 }
 
-fn join(a: Option<(Time, Time)>, b: Option<(Time, Time)>) -> Option<(Time, Time)> {
+fn join(a: Option<(Moment, Moment)>, b: Option<(Moment, Moment)>) -> Option<(Moment, Moment)> {
     match (a, b) {
         (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
         (a, b) => a.or(b),
@@ -104,7 +104,7 @@ impl Buckets {
     }
 
     /// The bucket of a moment.
-    pub(super) fn at(&mut self, time: Time) -> &mut Bucket {
+    pub(super) fn at(&mut self, time: Moment) -> &mut Bucket {
         let mut index = self.index(time);
         while self.span_with(index) > MOST_BUCKETS {
             self.double();
@@ -113,7 +113,7 @@ impl Buckets {
         self.by_index.entry(index).or_default()
     }
 
-    fn index(&self, time: Time) -> i64 {
+    fn index(&self, time: Moment) -> i64 {
         time.micros().div_euclid(self.width * MICROS)
     }
 
@@ -133,7 +133,7 @@ impl Buckets {
     /// The timeline as data.
     pub(super) fn finish(&self) -> model::Timeline {
         let buckets = self.by_index.iter().map(|(index, bucket)| model::Bucket {
-            time: Time::from_micros(index * self.width * MICROS),
+            time: Moment::from_micros(index * self.width * MICROS),
             failed: bucket.failed,
             rescued: bucket.rescued,
             causes: bucket.causes.ranking(),
@@ -160,12 +160,12 @@ impl Buckets {
                     causes.merge(&bucket.causes);
                     if bucket.failed > last.peak_failed {
                         last.peak_failed = bucket.failed;
-                        last.peak = Time::from_micros(index * self.width * MICROS);
+                        last.peak = Moment::from_micros(index * self.width * MICROS);
                     }
                 }
                 _ => {
                     let (failed, peak_failed) = (bucket.failed, bucket.failed);
-                    let peak = Time::from_micros(index * self.width * MICROS);
+                    let peak = Moment::from_micros(index * self.width * MICROS);
                     let episode = Episode { onset, peak, end, failed, peak_failed, cause: Cause::Unknown };
                     episodes.push((episode, bucket.causes.clone()));
                 }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn fail(buckets: &mut Buckets, second: i64, cause: Cause) {
-        let time = Time::from_micros(second * MICROS);
+        let time = Moment::from_micros(second * MICROS);
         buckets.at(time).fail(time, cause);
     }
 
@@ -204,7 +204,7 @@ mod tests {
     fn a_time_beyond_all_bounds_costs_no_memory() {
         let mut buckets = Buckets::new();
         for micros in [i64::MIN, 0, i64::MAX] {
-            let time = Time::from_micros(micros);
+            let time = Moment::from_micros(micros);
             buckets.at(time).fail(time, Cause::Dns);
         }
         assert!(buckets.finish().buckets.len() <= 240);
@@ -219,7 +219,7 @@ mod tests {
             fail(&mut buckets, second, cause);
         }
         let episodes = buckets.finish().episodes;
-        let seconds = |time: Time| time.micros() / MICROS;
+        let seconds = |time: Moment| time.micros() / MICROS;
         let told: Vec<_> = episodes
             .iter()
             .map(|e| (seconds(e.onset), seconds(e.peak), seconds(e.end), e.failed, e.peak_failed, e.cause))

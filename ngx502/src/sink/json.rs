@@ -20,7 +20,6 @@ use serde_json::ser::Formatter;
 use crate::attribute::verdict::Outcome;
 use crate::escape::is_deceptive;
 use crate::session::Session;
-use crate::sink::time::Clock;
 use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
 
 use self::line::LineWriter;
@@ -40,13 +39,12 @@ const BUFFER: usize = 64 * 1024;
 pub struct JsonSink<W> {
     out: W,
     buffer: Vec<u8>,
-    clock: Clock,
 }
 
 impl<W: io::Write> JsonSink<W> {
     /// A sink that writes to `out`, which need not be buffered.
     pub fn new(out: W) -> JsonSink<W> {
-        JsonSink { out, buffer: Vec::with_capacity(2 * BUFFER), clock: Clock::default() }
+        JsonSink { out, buffer: Vec::with_capacity(2 * BUFFER) }
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
@@ -68,7 +66,7 @@ impl<W: io::Write> Sink for JsonSink<W> {
     }
 
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
-        write_outcome(&mut self.buffer, &mut self.clock, session, outcome)?;
+        write_outcome(&mut self.buffer, session, outcome)?;
         if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
     }
 
@@ -90,19 +88,14 @@ impl<W: io::Write> Sink for JsonSink<W> {
     }
 }
 
-/// Appends an outcome's line to `buffer`, with times by a `clock` that is kept for the next; nothing for [`Outcome::NotUpstream`], which only the summary counts.
+/// Appends an outcome's line to `buffer`; nothing for [`Outcome::NotUpstream`], which only the summary counts.
 ///
 /// # Errors
 /// None in practice: memory takes every byte, and every value here can be serialised.
-pub fn write_outcome(
-    buffer: &mut Vec<u8>,
-    clock: &mut Clock,
-    session: &Session,
-    outcome: &Outcome,
-) -> io::Result<()> {
+pub fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> io::Result<()> {
     match outcome {
-        Outcome::Verdict(verdict) => LineWriter { out: buffer, session, clock }.verdict("verdict", verdict),
-        Outcome::Rescued(verdict) => LineWriter { out: buffer, session, clock }.verdict("rescued", verdict),
+        Outcome::Verdict(verdict) => LineWriter { out: buffer, session }.verdict("verdict", verdict),
+        Outcome::Rescued(verdict) => LineWriter { out: buffer, session }.verdict("rescued", verdict),
         Outcome::Lost { events, reason } => write_line(buffer, &Lost::new(*events, reason)),
         Outcome::Notice { at, topic, text } => write_line(buffer, &Notice::new(session, *at, topic, text)),
         Outcome::NotUpstream { .. } => Ok(()),

@@ -4,9 +4,7 @@
 //! person. Sinks buffer; whoever drives them calls [`Sink::flush`] after each batch, so that a lone 502 is seen at
 //! once and a storm costs one write a batch.
 
-use std::borrow::Cow;
 use std::io;
-use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -15,7 +13,6 @@ use crate::session::Session;
 
 pub mod json;
 pub mod terminal;
-pub mod time;
 
 #[cfg(test)]
 mod sample;
@@ -108,31 +105,6 @@ pub struct Quantiles {
     pub p99: u64,
     /// The longest.
     pub max: u64,
-}
-
-/// The symbolic name of an errno, `ECONNREFUSED`; `errno 4242` for one that has none here.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ErrnoName(pub(crate) i32);
-
-impl ErrnoName {
-    /// The name as it is printed, made once.
-    pub(crate) fn to_str(self) -> Cow<'static, str> {
-        static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
-            // Linux has 133 of them.
-            (0..134).map(|errno| ErrnoName(errno).to_string()).collect()
-        });
-        let known = usize::try_from(self.0).ok().and_then(|errno| KNOWN.get(errno));
-        known.map_or_else(|| Cow::Owned(self.to_string()), |name| Cow::Borrowed(name.as_str()))
-    }
-}
-
-impl std::fmt::Display for ErrnoName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match nix::errno::Errno::from_raw(self.0) {
-            nix::errno::Errno::UnknownErrno => write!(f, "errno {}", self.0),
-            known => write!(f, "{known:?}"),
-        }
-    }
 }
 
 /// A URI as it may be shown: without its query string unless the session allows it.

@@ -7,8 +7,9 @@ use std::io;
 
 use crate::attribute::verdict::{Outcome, Verdict};
 use crate::session::Session;
-use crate::sink::time::{Rfc3339, grouped};
 use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
+use crate::time::Moment;
+use crate::units::Count;
 
 use self::fold::{Fold, Folded, Key};
 use self::paint::{Paint, Tone};
@@ -85,15 +86,15 @@ impl<W: io::Write> TerminalSink<W> {
         }
         self.advance(wall);
         if self.fold.admit(Key::of(verdict, rescued)) {
-            self.day_rule(&Rfc3339::new(wall));
+            self.day_rule(Moment::from_nanos(wall));
             block::block(&mut self.text, &self.options, session, verdict, rescued);
         }
     }
 
     /// A rule with the date, where the day is not the one of the verdict before.
-    fn day_rule(&mut self, time: &Rfc3339) {
+    fn day_rule(&mut self, time: Moment) {
         if self.day != time.date() {
-            self.day = time.date().to_owned();
+            self.day = time.date();
             let rule = format!("── {} UTC ──", self.day);
             self.text += &format!("{}\n\n", self.paint(Tone::Dim, &rule));
         }
@@ -121,7 +122,7 @@ impl<W: io::Write> TerminalSink<W> {
     fn show_lost(&mut self) {
         let text = format!(
             "lost {} events ({}): counts and causes may be incomplete",
-            grouped(self.lost.events),
+            Count(self.lost.events),
             crate::escape::terminal(self.lost.reason.as_bytes())
         );
         self.text += &format!("{}\n\n", self.paint(Tone::Bad, &text));

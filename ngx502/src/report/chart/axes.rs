@@ -8,7 +8,8 @@ use plotters::prelude::*;
 use super::frame::{Backend, GRID, INK, Pen, Plot};
 use super::{ChartError, drawing};
 use crate::report::Report;
-use crate::report::time::{Time, duration};
+use crate::time::Moment;
+use crate::units::Micros;
 
 /// A linear axis that labels exactly the points it was given.
 pub(super) struct Axis {
@@ -118,12 +119,12 @@ fn decades(range: &Range<f64>) -> Vec<f64> {
 
 /// The label of a power of ten of microseconds.
 fn decade(logarithm: &f64) -> String {
-    duration(10_f64.powf(*logarithm).round() as u64)
+    Micros(10_f64.powf(*logarithm).round() as u64).to_string()
 }
 
 /// Seconds since the epoch, from the first to the end of the last bucket; at least three, with those in the middle.
 fn time_range(report: &Report) -> Range<f64> {
-    let seconds = |time: Time| time.micros() as f64 / 1e6;
+    let seconds = |time: Moment| time.micros() as f64 / 1e6;
     let width = report.timeline.bucket_seconds as f64;
     let first = report.timeline.buckets.first().map_or(0.0, |bucket| seconds(bucket.time));
     let last = report.timeline.buckets.last().map_or(0.0, |bucket| seconds(bucket.time)) + width;
@@ -154,7 +155,7 @@ fn clock_label(range: &Range<f64>, points: &[f64]) -> impl Fn(&f64) -> String + 
     let days = range.end - range.start > 172_800.0;
     let minutes = points.iter().all(|point| point % 60.0 == 0.0);
     move |seconds| {
-        let time = Time::from_micros((seconds * 1e6).round() as i64);
+        let time = Moment::from_micros((seconds * 1e6).round() as i64);
         match (days, minutes) {
             (true, _) => time.date(),
             (_, true) => time.minute(),
@@ -165,7 +166,7 @@ fn clock_label(range: &Range<f64>, points: &[f64]) -> impl Fn(&f64) -> String + 
 
 /// `Time (UTC), 2026-11-21`.
 fn time_title(range: &Range<f64>) -> String {
-    let date = |seconds: f64| Time::from_micros((seconds * 1e6) as i64).date();
+    let date = |seconds: f64| Moment::from_micros((seconds * 1e6) as i64).date();
     let (first, last) = (date(range.start), date(range.end));
     if first == last { format!("time (UTC), {first}") } else { format!("time (UTC), {first} to {last}") }
 }

@@ -6,13 +6,13 @@ use super::axes::Scale;
 use super::frame::{Area, Backend, Pen, REST, cause_legend, colours};
 use super::{ChartError, drawing};
 use crate::report::Report;
-use crate::report::time::count;
+use crate::units::Count;
 
 pub(super) fn describe(report: &Report) -> String {
-    let mut told = format!("Failed requests by cause over time: {} in all", count(report.totals.failed));
+    let mut told = format!("Failed requests by cause over time: {} in all", Count(report.totals.failed));
     if let Some(peak) = report.timeline.buckets.iter().rev().max_by_key(|bucket| bucket.failed) {
         let width = report.timeline.bucket_seconds;
-        told += &format!(", at most {} in {width} s, at {} UTC", count(peak.failed), peak.time.clock());
+        told += &format!(", at most {} in {width} s, at {} UTC", Count(peak.failed), peak.time.clock());
     }
     told + "."
 }

@@ -8,7 +8,7 @@ use super::frame::{ANSWERED, Area, Backend, FAILED, Pen};
 use super::{ChartError, drawing};
 use crate::report::Report;
 use crate::report::model::{Bin, Quantiles};
-use crate::report::time::{count, duration};
+use crate::units::{Count, Micros};
 
 /// One of the two distributions.
 struct Series {
@@ -38,7 +38,7 @@ fn series(report: &Report) -> Vec<Series> {
 pub(super) fn describe(report: &Report) -> String {
     let told = series(report).into_iter().map(|series| {
         let Quantiles { count: samples, p50_us, p99_us, .. } = series.quantiles;
-        format!("{} {}, median {}, p99 {}", count(samples), series.name, duration(p50_us), duration(p99_us))
+        format!("{} {}, median {}, p99 {}", Count(samples), series.name, Micros(p50_us), Micros(p99_us))
     });
     format!("Histogram of upstream latency: {}.", told.collect::<Vec<_>>().join("; "))
 }
@@ -46,7 +46,7 @@ pub(super) fn describe(report: &Report) -> String {
 pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> Result<(), ChartError> {
     let all = series(report);
     let legend: Vec<_> =
-        all.iter().map(|s| (format!("{} ({})", s.name, count(s.quantiles.count)), s.colour)).collect();
+        all.iter().map(|s| (format!("{} ({})", s.name, Count(s.quantiles.count)), s.colour)).collect();
     let plot = pen.frame(area, "Latency of upstream requests", &legend)?;
     let bins = &report.latency.bins;
     let edge = |index: Option<u32>| f64::from(index.unwrap_or(0)) / 10.0;
@@ -91,9 +91,9 @@ fn mark<DB: Backend>(chart: &mut Chart<DB>, pen: Pen, all: &[Series]) -> Result<
         chart.draw_series([stem]).map_err(drawing)?;
         // Space that SVG does not swallow.
         let (side, text) = if x > edge {
-            (HPos::Right, format!("{name} {}\u{a0}", duration(micros)))
+            (HPos::Right, format!("{name} {}\u{a0}", Micros(micros)))
         } else {
-            (HPos::Left, format!("\u{a0}{name} {}", duration(micros)))
+            (HPos::Left, format!("\u{a0}{name} {}", Micros(micros)))
         };
         let style = pen.text(12).pos(Pos::new(side, VPos::Center));
         chart.draw_series([Text::new(text, (x, level), style)]).map_err(drawing)?;

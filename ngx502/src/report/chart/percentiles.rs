@@ -7,7 +7,7 @@ use super::frame::{Area, Backend, PALETTE, Pen};
 use super::{ChartError, drawing};
 use crate::report::Report;
 use crate::report::model::{Bucket, Quantiles};
-use crate::report::time::duration;
+use crate::units::Micros;
 
 type Percentile = (&'static str, RGBColor, fn(&Quantiles) -> u64);
 
@@ -36,7 +36,7 @@ pub(super) fn describe(report: &Report) -> String {
     let highest = report.timeline.buckets.iter().filter_map(|bucket| Some((of(bucket)?.p99_us, bucket.time)));
     let told = highest
         .max()
-        .map(|(micros, time)| format!(", p99 highest at {} UTC with {}", time.clock(), duration(micros)));
+        .map(|(micros, time)| format!(", p99 highest at {} UTC with {}", time.clock(), Micros(micros)));
     format!("Percentiles of {name} over time{}.", told.unwrap_or_default())
 }
 

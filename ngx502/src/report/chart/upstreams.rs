@@ -8,7 +8,7 @@ use super::{ChartError, Size, drawing};
 use crate::report::Report;
 use crate::report::model::UpstreamRow;
 use crate::report::narrate;
-use crate::report::time::{count, percent};
+use crate::units::{Count, Share};
 
 /// Bars shown where there is room.
 const MOST: usize = 8;
@@ -34,7 +34,7 @@ fn shown(report: &Report, size: Size) -> usize {
 
 pub(super) fn describe(report: &Report) -> String {
     let worst = report.upstreams.first();
-    let told = worst.map(|row| format!(", most at {} ({})", name(report, row), count(row.failed)));
+    let told = worst.map(|row| format!(", most at {} ({})", name(report, row), Count(row.failed)));
     format!("Failed requests by upstream{}.", told.unwrap_or_default())
 }
 
@@ -59,7 +59,7 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
         let characters = if plot.narrow { 26 } else { 70 };
         let text = pen.text(13);
         plot.area.draw_text(&label(&name(report, row), characters), &text, (left, top)).map_err(drawing)?;
-        let numbers = format!("{} ({})", count(row.failed), percent(row.share));
+        let numbers = format!("{} ({})", Count(row.failed), Share(row.share));
         let text = text.pos(Pos::new(HPos::Right, VPos::Top));
         plot.area.draw_text(&numbers, &text, (right, top)).map_err(drawing)?;
         bar.draw(&plot.area, report, row, largest)?;

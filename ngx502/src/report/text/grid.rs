@@ -1,6 +1,6 @@
 //! Tables of the text: columns aligned by their widest cell, folded where a line is too narrow for all of them.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::ops::Range;
 
 use crate::escape;
@@ -27,8 +27,9 @@ impl<const N: usize> Grid<N> {
     }
 
     /// Adds a row; hostile text becomes harmless.
-    pub(super) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| cut(&escape::terminal(cell.as_bytes()), LONGEST_CELL)));
+    pub(super) fn row(&mut self, cells: [&dyn Display; N]) {
+        let safe = |cell: &dyn Display| cut(&escape::terminal(cell.to_string().as_bytes()), LONGEST_CELL);
+        self.rows.push(cells.map(safe));
     }
 
     /// Appends the table in lines of at most `width` columns, as far as folding can do that; nothing without rows.
@@ -72,12 +73,8 @@ mod tests {
 
     fn shown(width: usize) -> String {
         let mut grid = Grid::new(["upstream", "failed", "causes"], 1..2, &[2, 0]);
-        grid.row([
-            "unix:/run/php/php8.2-fpm.sock".into(),
-            "1,200".into(),
-            "oom-killed 1,100, queue-full 100".into(),
-        ]);
-        grid.row(["10.0.0.1:80\x1b[2J".into(), "7".into(), "dns 7".into()]);
+        grid.row([&"unix:/run/php/php8.2-fpm.sock", &"1,200", &"oom-killed 1,100, queue-full 100"]);
+        grid.row([&"10.0.0.1:80\x1b[2J", &7, &"dns 7"]);
         let mut page = String::new();
         grid.print(&mut page, width);
         page

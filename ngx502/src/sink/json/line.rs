@@ -35,14 +35,14 @@ use crate::attribute::verdict::{
 use crate::escape::is_deceptive;
 use crate::event::{ContainerNames, Nanos};
 use crate::session::Session;
-use crate::sink::time::Clock;
-use crate::sink::{ErrnoName, shown_uri};
+use crate::sink::shown_uri;
+use crate::time::Moment;
+use crate::units::Errno;
 
 /// Appends verdicts to a buffer.
 pub(super) struct LineWriter<'a> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) session: &'a Session,
-    pub(super) clock: &'a mut Clock,
 }
 
 impl LineWriter<'_> {
@@ -213,7 +213,7 @@ impl LineWriter<'_> {
         match errno {
             Some(errno) => {
                 self.put("\"");
-                self.put(&ErrnoName(errno).to_str());
+                self.put(&Errno(errno).name());
                 self.put("\"");
             }
             None => self.put("null"),
@@ -221,9 +221,8 @@ impl LineWriter<'_> {
     }
 
     fn time(&mut self, at: Nanos) {
-        let time = self.clock.rfc3339(self.session.wall(at));
         self.out.push(b'"');
-        self.out.extend_from_slice(time.as_bytes());
+        self.out.extend_from_slice(&Moment::of(self.session, at).rfc3339());
         self.out.push(b'"');
     }
 

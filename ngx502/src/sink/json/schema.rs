@@ -8,8 +8,8 @@ use crate::attribute::verdict::{Cause, Symptom};
 use crate::event::Nanos;
 use crate::session::Session;
 use crate::sink::json::SCHEMA;
-use crate::sink::time::Rfc3339;
 use crate::sink::{LatencyFacts, SummaryFacts, UpstreamLatency};
+use crate::time::Moment;
 
 /// The `ready` line.
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ pub(super) struct Ready<'a> {
     #[serde(serialize_with = "providers")]
     providers: &'a Session,
     host: &'a str,
-    time: Rfc3339,
+    time: Moment,
 }
 
 impl<'a> Ready<'a> {
@@ -38,7 +38,7 @@ impl<'a> Ready<'a> {
             workers: &session.workers,
             providers: session,
             host: &session.host,
-            time: Rfc3339::new(session.wall(session.ready_at)),
+            time: Moment::of(session, session.ready_at),
         }
     }
 }
@@ -68,7 +68,7 @@ impl<'a> Lost<'a> {
 pub(super) struct Notice<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    time: Rfc3339,
+    time: Moment,
     host: &'a str,
     topic: &'a str,
     text: &'a str,
@@ -76,7 +76,7 @@ pub(super) struct Notice<'a> {
 
 impl<'a> Notice<'a> {
     pub(super) fn new(session: &'a Session, at: Nanos, topic: &'a str, text: &'a str) -> Notice<'a> {
-        Notice { kind: "notice", time: Rfc3339::new(session.wall(at)), host: &session.host, topic, text }
+        Notice { kind: "notice", time: Moment::of(session, at), host: &session.host, topic, text }
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) struct Summary<'a> {
 pub(super) struct Latency<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    time: Rfc3339,
+    time: Moment,
     host: &'a str,
     upstreams: Vec<Series<'a>>,
 }
@@ -115,7 +115,7 @@ pub(super) struct Latency<'a> {
 impl<'a> Latency<'a> {
     pub(super) fn new(session: &'a Session, wall_ns: i128, upstreams: &'a [UpstreamLatency]) -> Latency<'a> {
         let upstreams = upstreams.iter().map(Series::new).collect();
-        Latency { kind: "latency", time: Rfc3339::new(wall_ns), host: &session.host, upstreams }
+        Latency { kind: "latency", time: Moment::from_nanos(wall_ns), host: &session.host, upstreams }
     }
 }
 

@@ -144,7 +144,7 @@ mod reader {
 
 fn line(session: &Session, outcome: &Outcome) -> String {
     let mut buffer = Vec::new();
-    write_outcome(&mut buffer, &mut Clock::default(), session, outcome).expect("memory takes every byte");
+    write_outcome(&mut buffer, session, outcome).expect("memory takes every byte");
     String::from_utf8(buffer).expect("JSON is UTF-8")
 }
 

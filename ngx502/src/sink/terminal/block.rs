@@ -8,11 +8,12 @@ use crate::attribute::verdict::{AttemptFacts, Certainty, Evidence, ProcessFacts,
 use crate::escape;
 use crate::event::Nanos;
 use crate::session::Session;
+use crate::sink::shown_uri;
 use crate::sink::terminal::fold::Folded;
 use crate::sink::terminal::paint::{Paint, Tone};
 use crate::sink::terminal::{Detail, TerminalOptions};
-use crate::sink::time::{Rfc3339, grouped, span};
-use crate::sink::{ErrnoName, shown_uri};
+use crate::time::Moment;
+use crate::units::{Count, Errno, Micros};
 use crate::wrap::{columns, cut, wrap};
 
 /// Columns before everything but the headline, as wide as a status and its gap.
@@ -57,9 +58,8 @@ pub(super) fn line(
     verdict: &Verdict,
     rescued: bool,
 ) {
-    let time = Rfc3339::new(session.wall(verdict.at));
-    let _ =
-        write!(out, "{}T{} {}", time.date(), time.time_of_day(), status(options, verdict.status, rescued));
+    let time = Moment::of(session, verdict.at);
+    let _ = write!(out, "{}T{}Z {}", time.date(), time.millis(), status(options, verdict.status, rescued));
     if options.show_host {
         let _ = write!(out, " {}", safe(verdict.host.as_bytes()));
     }
@@ -74,10 +74,10 @@ pub(super) fn line(
 
 /// The line that stands for verdicts that were not shown.
 pub(super) fn folded(folded: &Folded, options: &TerminalOptions) -> String {
-    let mut text = format!("…    {} more in the last ", grouped(folded.count));
+    let mut text = format!("…    {} more in the last ", Count(folded.count));
     text += &match folded.seconds {
         1 => "second".to_owned(),
-        seconds => format!("{} seconds", grouped(seconds)),
+        seconds => format!("{} seconds", Count(seconds)),
     };
     let Some(key) = &folded.key else { return text + " of other kinds" };
     let _ = write!(text, ": {}{} {} {}", key.status, rescued_mark(key.rescued), key.symptom, key.cause);
@@ -100,8 +100,8 @@ struct Block<'a> {
 
 impl Block<'_> {
     fn headline(&mut self, session: &Session, verdict: &Verdict, rescued: bool) {
-        let time = Rfc3339::new(session.wall(verdict.at));
-        let mut before = format!("{}{}  {}", verdict.status, rescued_mark(rescued), time.time_of_day());
+        let time = Moment::of(session, verdict.at);
+        let mut before = format!("{}{}  {}Z", verdict.status, rescued_mark(rescued), time.millis());
         if self.options.show_host {
             let _ = write!(before, "  on {}", safe(verdict.host.as_bytes()));
         }
@@ -142,7 +142,7 @@ impl Block<'_> {
         }
         let _ = write!(start, " → {}", verdict.symptom);
         if let Some(errno) = verdict.errno {
-            let _ = write!(start, " ({})", ErrnoName(errno));
+            let _ = write!(start, " ({})", Errno(errno));
         }
         start += &after(verdict.latency.total_us);
         let (cause, tone) = match verdict.certainty {
@@ -172,7 +172,7 @@ impl Block<'_> {
             self.rows(
                 "",
                 Some(Tone::Dim),
-                &format!("… {} earlier attempts (-v shows them)", grouped(hidden as u64)),
+                &format!("… {} earlier attempts (-v shows them)", Count(hidden as u64)),
             );
         }
         for (index, attempt) in attempts.iter().enumerate().skip(hidden) {
@@ -188,7 +188,7 @@ impl Block<'_> {
         shown.iter().for_each(|fact| self.fact(at, fact));
         let hidden = facts.len() - shown.len();
         if hidden > 0 {
-            let text = format!("… {} more facts (-v shows them)", grouped(hidden as u64));
+            let text = format!("… {} more facts (-v shows them)", Count(hidden as u64));
             self.rows("", Some(Tone::Dim), &text);
         }
     }
@@ -277,7 +277,7 @@ fn attempt_text(attempt: &AttemptFacts) -> String {
     let symptom = attempt.symptom.map_or("answered", |symptom| symptom.as_str());
     let _ = write!(text, " → {symptom}");
     if let Some(errno) = attempt.errno {
-        let _ = write!(text, " ({})", ErrnoName(errno));
+        let _ = write!(text, " ({})", Errno(errno));
     }
     text += &after(attempt.times.total_us);
     if let Some(cause) = attempt.cause {
@@ -291,7 +291,7 @@ fn after(total_us: Option<u64>) -> String {
     match total_us {
         // nginx's own clock, which has milliseconds, where the kernel's was not to be had.
         Some(0) => " after less than 1 ms".to_owned(),
-        Some(total) => format!(" after {}", span(total)),
+        Some(total) => format!(" after {}", Micros(total)),
         None => String::new(),
     }
 }
@@ -311,11 +311,11 @@ fn names(process: &ProcessFacts) -> String {
 /// How long before (or after) the verdict: `-12.3 s`.
 fn relative(verdict: Nanos, fact: Nanos) -> String {
     if fact > verdict {
-        return format!("+{}", span(fact.micros_since(verdict)));
+        return format!("+{}", Micros(fact.micros_since(verdict)));
     }
     match verdict.micros_since(fact) {
         0 => "0 s".to_owned(),
-        micros => format!("-{}", span(micros)),
+        micros => format!("-{}", Micros(micros)),
     }
 }
 

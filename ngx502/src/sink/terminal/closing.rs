@@ -6,9 +6,10 @@ use crate::escape;
 use crate::session::Session;
 use crate::sink::terminal::TerminalOptions;
 use crate::sink::terminal::paint::{Paint, Tone};
-use crate::sink::time::{Rfc3339, grouped, span};
 use crate::sink::{LatencyFacts, Quantiles, SummaryFacts, UpstreamLatency};
-use crate::wrap::{columns, wrap};
+use crate::time::Moment;
+use crate::units::{Count, Micros, Share, counted};
+use crate::wrap::wrap;
 
 /// Upstreams in the table of latencies; `ngx502 report` has them all.
 const UPSTREAMS_SHOWN: usize = 5;
@@ -43,7 +44,7 @@ pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Sessi
 /// Appends the summary.
 pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &SummaryFacts) {
     let strong = |text: &str| Paint::new(options.color, Tone::Strong, text).to_string();
-    let title = format!("{}, {} rescued", plural(facts.verdicts, "failed request"), grouped(facts.rescued));
+    let title = format!("{}, {} rescued", counted(facts.verdicts, "failed request"), Count(facts.rescued));
     let _ = writeln!(out, "{}", strong(&title));
     let causes: Vec<_> = facts.by_cause.iter().map(|&(cause, count)| (cause.as_str(), count)).collect();
     counts(out, "cause", &causes);
@@ -59,12 +60,12 @@ pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &Summa
         latency_of_each(out, &facts.upstreams);
     }
     for (status, count) in &facts.not_upstream {
-        let _ = writeln!(out, "  {} answered {status} by nginx itself, without an upstream", grouped(*count));
+        let _ = writeln!(out, "  {} answered {status} by nginx itself, without an upstream", Count(*count));
     }
     if facts.lost_events == 0 {
         let _ = writeln!(out, "  no event was lost");
     } else {
-        let text = format!("{} lost: the counts above are too low", plural(facts.lost_events, "event"));
+        let text = format!("{} lost: the counts above are too low", counted(facts.lost_events, "event"));
         let _ = writeln!(out, "  {}", Paint::new(options.color, Tone::Bad, &text));
     }
 }
@@ -76,10 +77,7 @@ fn counts(out: &mut String, title: &str, counts: &[(&str, u64)]) {
     }
     let _ = writeln!(out, "  {title:<20}{:>12}{:>9}", "requests", "share");
     for (name, count) in counts {
-        // Per mille, to the nearest, but never "100.0 %" for less than all.
-        let (some, all) = (u128::from(*count), u128::from(total));
-        let share = ((some * 1_000 + all / 2) / all).min(if *count < total { 999 } else { 1_000 });
-        let _ = writeln!(out, "  {name:<20}{:>12}{:>5}.{} %", grouped(*count), share / 10, share % 10);
+        let _ = writeln!(out, "  {name:<20}{:>12}{:>9}", Count(*count), Share::of(*count, total));
     }
 }
 
@@ -90,7 +88,7 @@ pub(super) fn upstreams(
     session: &Session,
     (wall_ns, upstreams): (i128, &[UpstreamLatency]),
 ) {
-    let title = format!("latency up to {} on {}", Rfc3339::new(wall_ns).as_str(), safe(&session.host));
+    let title = format!("latency up to {} on {}", Moment::from_nanos(wall_ns), safe(&session.host));
     let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Strong, &title));
     if upstreams.is_empty() {
         let _ = writeln!(out, "  no upstream request has been answered yet");
@@ -116,7 +114,7 @@ fn latency_of_each(out: &mut String, upstreams: &[UpstreamLatency]) {
         latency(out, upstream.latency);
     }
     if hidden > 0 {
-        let _ = writeln!(out, "  … {} more with fewer requests", grouped(hidden as u64));
+        let _ = writeln!(out, "  … {} more with fewer requests", Count(hidden as u64));
     }
 }
 
@@ -136,10 +134,9 @@ fn latency_head(out: &mut String) {
 /// A row for each phase that was measured.
 fn latency(out: &mut String, latency: LatencyFacts) {
     for (phase, Quantiles { count, p50, p90, p99, max }) in phases(latency) {
-        let _ = write!(out, "    {phase:<18}{:>12}", grouped(count));
+        let _ = write!(out, "    {phase:<18}{:>12}", Count(count));
         for value in [p50, p90, p99, max] {
-            let text = span(value).to_string();
-            let _ = write!(out, "{}{text}", " ".repeat(11_usize.saturating_sub(columns(&text))));
+            let _ = write!(out, "{:>11}", Micros(value).to_string());
         }
         out.push('\n');
     }
@@ -148,10 +145,6 @@ fn latency(out: &mut String, latency: LatencyFacts) {
 fn phases(latency: LatencyFacts) -> impl Iterator<Item = (&'static str, Quantiles)> {
     let all = [("connect", latency.connect), ("first byte", latency.first_byte), ("total", latency.total)];
     all.into_iter().filter_map(|(phase, quantiles)| Some((phase, quantiles?)))
-}
-
-fn plural(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 fn safe(text: &str) -> String {

@@ -269,15 +269,15 @@ fn first_and_last_lines() {
 
     12,345 failed requests, 12 rescued
       cause                   requests    share
-      oom-killed                12,000   97.2 %
+      oom-killed                12,000     97 %
       not-listening                345    2.8 %
       symptom                 requests    share
-      connect-refused           12,345  100.0 %
+      connect-refused           12,345    100 %
       latency                 requests        p50        p90        p99        max
       unix:/run/php/\x1b[31mphp.sock
-        total                   52,000      12 ms      86 ms      1.2 s     60.8 s
+        total                   52,000    12.2 ms      86 ms     1.24 s     60.8 s
       unix:/run/php/\x1b[31mphp.sock, failed
-        total                        7      12 ms      86 ms      1.2 s     60.8 s
+        total                        7    12.2 ms      86 ms     1.24 s     60.8 s
       7 answered 503 by nginx itself, without an upstream
       no event was lost
     ");
