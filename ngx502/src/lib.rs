@@ -17,6 +17,7 @@ pub mod export;
 pub mod kernel;
 pub mod latency;
 pub mod nginx;
+pub mod query;
 pub mod report;
 pub mod session;
 pub mod sink;

@@ -15,7 +15,6 @@ use super::format::{FILE_HEADER, FRAME_HEADER, FrameHeader, FrameKind, MAX_FRAME
 use super::rotate::Files;
 use super::*;
 use crate::event::*;
-use crate::session::Session;
 
 fn write(path: &Path, records: &[Record], options: Options) -> Totals {
     let mut writer = Writer::create(path, &session(), options).expect("a new file");
@@ -143,37 +142,6 @@ fn noise(len: usize) -> Vec<u8> {
         (state >> 56) as u8
     };
     (0..len).map(|_| next()).collect()
-}
-
-#[test]
-fn query_strings_stay_out_unless_asked_for() {
-    for (line, stripped) in [
-        ("GET /a?token=x HTTP/1.1", "GET /a HTTP/1.1"),
-        ("GET /a HTTP/1.1", "GET /a HTTP/1.1"),
-        ("GET /a?cut off", "GET /a"),
-        ("GET /a?b HTTP/secret HTTP/1.0", "GET /a HTTP/1.0"),
-        ("GET /a?b HTTP/secret", "GET /a"),
-        ("/uri?x=1", "/uri"),
-    ] {
-        assert_eq!(strip_query(line.into()).as_ref(), stripped, "{line}");
-    }
-    let attempt = Attempt { request_line: Some("GET /a?token=x HTTP/1.1".into()), ..Attempt::default() };
-    let record = Record { at: Nanos(1), body: Body::Attempt(Box::new(attempt)) };
-    let directory = tempfile::tempdir().expect("a directory");
-    for with_query in [false, true] {
-        let path = directory.path().join(with_query.to_string());
-        let session = Session { with_query, ..session() };
-        let mut writer = Writer::create(&path, &session, Options::default()).expect("a new file");
-        writer.record(&record).expect("room");
-        writer.finish().expect("room");
-        let Some(Body::Attempt(read)) =
-            Reader::open(&path).expect("a capture").next().map(|record| record.body)
-        else {
-            panic!("no attempt")
-        };
-        let line = read.request_line.expect("a request line");
-        assert_eq!(line.contains_str("token"), with_query);
-    }
 }
 
 fn sealed(kind: FrameKind, records: u32, payload: &[u8]) -> Vec<u8> {

@@ -3,19 +3,16 @@
 //! Records gather in one frame, which is written when it is full or three quarters of a second old. A disk that is full ends the capture,
 //! not the trace: the writer says so once, keeps every whole frame, and ignores what comes later.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bstr::ByteSlice;
 use serde::Serialize;
 use thiserror::Error;
 
 use super::format::{CARRIED, End, FULL_FRAME, FULL_TEXT, FrameHeader, FrameKind, Opening, file_header};
 use super::rotate::{CreateError, Files, Retention};
 use super::shred::Shredder;
-use super::strip_query;
 use crate::event::{Body, Endpoint, Nanos, Pid, Record};
 use crate::session::Session;
 
@@ -132,13 +129,12 @@ impl Writer {
         if self.off {
             return Ok(());
         }
-        let record = if self.opening.session.with_query { Cow::Borrowed(record) } else { stripped(record) };
         if let Body::Lost { events, .. } = record.body {
             self.lost_events = self.lost_events.saturating_add(events);
         }
-        self.carried.note(&record);
-        self.frame.push(record.as_ref()).map_err(|error| self.stop(io::Error::other(error)))?;
-        self.rows.add(&record);
+        self.carried.note(record);
+        self.frame.push(record).map_err(|error| self.stop(io::Error::other(error)))?;
+        self.rows.add(record);
         if self.frame.size() >= FULL_FRAME || self.frame.text() >= FULL_TEXT {
             self.flush()?;
         }
@@ -248,33 +244,6 @@ fn seal(kind: FrameKind, flags: u8, payload: &[u8], rows: Rows) -> io::Result<Ve
         checksum: crc32fast::hash(&stored),
     };
     Ok([&header.encode()[..], &stored].concat())
-}
-
-/// The record without its query string; a copy only where it has one.
-fn stripped(record: &Record) -> Cow<'_, Record> {
-    let line = match &record.body {
-        Body::Attempt(attempt) => &attempt.request_line,
-        Body::Request(request) => &request.request_line,
-        _ => &None,
-    };
-    if line.as_ref().is_none_or(|line| !line.contains(&b'?')) {
-        return Cow::Borrowed(record);
-    }
-    let mut record = record.clone();
-    without_query(&mut record);
-    Cow::Owned(record)
-}
-
-/// Takes the query string out of a record.
-pub fn without_query(record: &mut Record) {
-    let line = match &mut record.body {
-        Body::Attempt(attempt) => &mut attempt.request_line,
-        Body::Request(request) => &mut request.request_line,
-        _ => return,
-    };
-    if let Some(Cow::Owned(stripped)) = line.as_ref().map(|line| strip_query(line.as_bstr())) {
-        *line = Some(stripped);
-    }
 }
 
 /// What a rotated file needs of the earlier ones to explain what follows: the latest word on every process, place and

@@ -21,6 +21,7 @@ use crate::attribute::verdict::Outcome;
 use crate::attribute::{self, Attributor};
 use crate::escape;
 use crate::event::{Body, Record};
+use crate::query;
 use crate::session::Session;
 use crate::source::file::{FileReport, Merged};
 
@@ -144,8 +145,9 @@ impl<'a> Replay<'a> {
         let mut replayed = Replayed::default();
         let mut outcomes = Vec::new();
         let mut count = 0u64;
-        while let Some((index, record)) = self.merged.next() {
+        while let Some((index, mut record)) = self.merged.next() {
             let session = &self.sessions[index];
+            query::cut(session, &mut record);
             let beside = beside(session, filter, &record);
             engines[index].feed(record, &mut outcomes);
             replayed.show(session, filter, &mut outcomes, watcher)?;

@@ -6,7 +6,6 @@ use bstr::{BString, ByteSlice};
 use serde_json::{Value, json};
 
 use crate::attribute::verdict::{Evidence, Outcome, ProcessFacts, RequestFacts, Symptom, Verdict};
-use crate::capture::strip_query;
 use crate::session::Session;
 use crate::time::Moment;
 use crate::units::Errno;
@@ -31,17 +30,6 @@ impl<'a> Row<'a> {
 
     fn request(&self, fact: impl FnOnce(&'a RequestFacts) -> Option<&'a BString>) -> Cell<'a> {
         Cell::bytes(self.verdict.request.as_ref().and_then(fact))
-    }
-
-    fn uri(&self) -> Cell<'a> {
-        let uri = self.verdict.request.as_ref().and_then(|request| request.uri.as_ref());
-        match uri {
-            Some(uri) if !self.session.with_query => match strip_query(uri.as_bstr()) {
-                Cow::Borrowed(uri) => Cell::Text(uri.to_str_lossy()),
-                Cow::Owned(uri) => Cell::Text(Cow::Owned(uri.to_str_lossy().into_owned())),
-            },
-            uri => Cell::bytes(uri),
-        }
     }
 
     fn process(&self) -> Option<&'a ProcessFacts> {
@@ -138,7 +126,7 @@ pub const COLUMNS: &[Column] = &[
     always("certainty", Type::Text, |r| Cell::text(Some(r.verdict.certainty.as_str()))),
     always("summary", Type::Text, |r| Cell::Text(r.verdict.summary.to_str())),
     maybe("request_method", Type::Text, |r| r.request(|request| request.method.as_ref())),
-    maybe("request_uri", Type::Text, |r| r.uri()),
+    maybe("request_uri", Type::Text, |r| r.request(|request| request.uri.as_ref())),
     maybe("request_host", Type::Text, |r| r.request(|request| request.host.as_ref())),
     maybe("request_client", Type::Text, |r| r.request(|request| request.client.as_ref())),
     always("worker_pid", Type::Long, |r| Cell::Integer(i64::from(r.verdict.worker.pid.0))),

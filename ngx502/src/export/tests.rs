@@ -24,7 +24,7 @@ fn verdict(host: &str, at: u64, cause: Cause) -> Outcome {
         host: host.into(),
         request: Some(RequestFacts {
             method: Some("GET".into()),
-            uri: Some(BString::from(b"=cmd|'x'!A1,\"\xff\n?token=secret".to_vec())),
+            uri: Some(BString::from(b"=cmd|'x'!A1,\"\xff\n".to_vec())),
             host: None,
             client: Some("10.0.0.1".into()),
         }),

@@ -140,7 +140,6 @@ impl LostTally {
 pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
     let request = verdict.request.as_ref();
     let text = |bytes: Option<&bstr::BString>| bytes.map(|bytes| clip(bytes));
-    let uri = request.and_then(|request| request.uri.as_ref());
     let evidence = verdict.evidence.iter().take(MOST_FACTS).map(|fact| Fact {
         time: Moment::of(session, fact.at),
         event: fact.event.to_owned(),
@@ -151,7 +150,7 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
         host: clip(verdict.host.as_bytes()),
         status: verdict.status,
         method: text(request.and_then(|request| request.method.as_ref())),
-        uri: uri.map(|uri| clip(if session.with_query { uri } else { without_query(uri) })),
+        uri: text(request.and_then(|request| request.uri.as_ref())),
         request_host: text(request.and_then(|request| request.host.as_ref())),
         client: text(request.and_then(|request| request.client.as_ref())),
         upstream: text(verdict.upstream.as_ref().map(|upstream| &upstream.address)),
@@ -164,10 +163,6 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
         evidence: evidence.collect(),
         fix: verdict.fix.iter().take(MOST_FIXES).map(|line| clip(line.to_str().as_bytes())).collect(),
     }
-}
-
-fn without_query(uri: &[u8]) -> &[u8] {
-    uri.split(|byte| *byte == b'?').next().unwrap_or(uri)
 }
 
 /// Everything collected, as a report.

@@ -53,7 +53,7 @@ pub(super) fn oom(at: Nanos) -> Verdict {
         host: "web1".into(),
         request: Some(RequestFacts {
             method: Some("GET".into()),
-            uri: Some("/cart?token=secret".into()),
+            uri: Some("/cart".into()),
             host: Some("shop.example".into()),
             client: Some("192.0.2.7".into()),
         }),

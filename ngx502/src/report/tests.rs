@@ -125,20 +125,6 @@ fn the_page_has_its_parts() {
 }
 
 #[test]
-fn queries_stay_out_unless_asked_for() {
-    let verdict = Outcome::Verdict(Box::new(synthetic::oom(Nanos(SECOND))));
-    for with_query in [false, true] {
-        let session = crate::session::Session { with_query, ..synthetic::session("web1") };
-        let mut collector = Collector::new();
-        collector.outcome(&session, &verdict);
-        let report = collector.finish();
-        for shown in [text::render(&report, 80), html::render(&report), to_json(&report)] {
-            assert_eq!(shown.contains("secret"), with_query);
-        }
-    }
-}
-
-#[test]
 fn hostile_text_is_inert_and_bounded_everywhere() {
     let report = synthetic::hostile();
     let page = html::render(&report);

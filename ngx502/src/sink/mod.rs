@@ -106,11 +106,3 @@ pub struct Quantiles {
     /// The longest.
     pub max: u64,
 }
-
-/// A URI as it may be shown: without its query string unless the session allows it.
-pub(crate) fn shown_uri<'a>(session: &Session, uri: &'a [u8]) -> &'a [u8] {
-    if session.with_query {
-        return uri;
-    }
-    uri.iter().position(|&byte| byte == b'?').map_or(uri, |query| &uri[..query])
-}

@@ -35,7 +35,7 @@ pub(super) fn oom_killed() -> Verdict {
         host: "web-1".into(),
         request: Some(RequestFacts {
             method: Some("GET".into()),
-            uri: Some("/index.php?token=secret".into()),
+            uri: Some("/index.php".into()),
             host: Some("shop.example".into()),
             client: Some("203.0.113.9".into()),
         }),

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     attribute::{self, Attributor, verdict::Outcome},
-    capture::{Stopped, Writer, without_query},
+    capture::{Stopped, Writer},
     event::{Latency, Nanos, Record},
+    query,
     session::Session,
     sink::Sink,
 };
@@ -55,9 +56,7 @@ impl Pipeline {
     /// Takes the next record in live order. Query strings go first: what attribution does not see here a replay of the
     /// capture need not have, and both decide alike.
     pub(super) fn push(&mut self, mut record: Record) -> Result<()> {
-        if !self.session.with_query {
-            without_query(&mut record);
-        }
+        query::cut(&self.session, &mut record);
         self.capture(|capture| capture.record(&record));
         self.tally.record(&record);
         self.attributor.feed(record, &mut self.outcomes);

@@ -10,7 +10,7 @@
 //! | `time` | when nginx answered |
 //! | `status` | what the client saw |
 //! | `host` | the traced machine |
-//! | `request` | `method`, `uri` (without its query unless the trace was made with it), `host`, `client` |
+//! | `request` | `method`, `uri`, `host`, `client` |
 //! | `worker` | `pid`, `exe`, `container`, `container_name` |
 //! | `upstream` | `address` as nginx names it, `kind` (`tcp`, `unix`), `process`: `pid`, `comm`, `unit`, `container`, `container_name`, `pool` (php-fpm) |
 //! | `symptom`, `cause`, `certainty` | the contract's words; a symptom that has none there is null |
@@ -35,7 +35,6 @@ use crate::attribute::verdict::{
 use crate::escape::is_deceptive;
 use crate::event::{ContainerNames, Nanos};
 use crate::session::Session;
-use crate::sink::shown_uri;
 use crate::time::Moment;
 use crate::units::Errno;
 
@@ -84,9 +83,8 @@ impl LineWriter<'_> {
     }
 
     fn request(&mut self, request: &RequestFacts) -> io::Result<()> {
-        let uri = request.uri.as_ref().map(|uri| shown_uri(self.session, uri));
         self.bytes("{\"method\":", request.method.as_ref())?;
-        self.bytes(",\"uri\":", uri)?;
+        self.bytes(",\"uri\":", request.uri.as_ref())?;
         self.bytes(",\"host\":", request.host.as_ref())?;
         self.bytes(",\"client\":", request.client.as_ref())?;
         self.put("}");

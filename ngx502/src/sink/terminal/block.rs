@@ -8,7 +8,6 @@ use crate::attribute::verdict::{AttemptFacts, Certainty, Evidence, ProcessFacts,
 use crate::escape;
 use crate::event::Nanos;
 use crate::session::Session;
-use crate::sink::shown_uri;
 use crate::sink::terminal::fold::Folded;
 use crate::sink::terminal::paint::{Paint, Tone};
 use crate::sink::terminal::{Detail, TerminalOptions};
@@ -66,7 +65,7 @@ pub(super) fn line(
     let upstream = verdict.upstream.as_ref().map_or("-".into(), |upstream| safe(&upstream.address));
     let _ = write!(out, " {upstream} {} {} ({})", verdict.symptom, verdict.cause, verdict.certainty);
     if let Some(request) = &verdict.request {
-        let (method, uri) = request_line(session, request);
+        let (method, uri) = request_line(request);
         let _ = write!(out, " {method} {}", cut(&uri, 60));
     }
     let _ = writeln!(out, ": {}", escape::terminal(verdict.summary.to_str().as_bytes()));
@@ -113,7 +112,7 @@ impl Block<'_> {
             return;
         };
         let after = origin(request);
-        let (method, uri) = request_line(session, request);
+        let (method, uri) = request_line(request);
         if self.options.detail == Detail::Verbose {
             let _ = writeln!(self.out, "{after}");
             self.rows("", None, &format!("{method} {uri}"));
@@ -256,9 +255,8 @@ fn rescued_mark(rescued: bool) -> &'static str {
 }
 
 /// Method and URI, safe.
-fn request_line(session: &Session, request: &RequestFacts) -> (String, String) {
-    let uri =
-        request.uri.as_ref().map_or("?".into(), |uri| escape::terminal(shown_uri(session, uri)).into_owned());
+fn request_line(request: &RequestFacts) -> (String, String) {
+    let uri = request.uri.as_ref().map_or("?".into(), |uri| escape::terminal(uri).into_owned());
     (request.method.as_ref().map_or("?".into(), |method| cut(&escape::terminal(method), 12)), uri)
 }
 
