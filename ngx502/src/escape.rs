@@ -92,27 +92,19 @@ pub fn html(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A value that no spreadsheet takes for a formula: a leading `=`, `+`, `-`, `@` (their full-width forms too), tab,
-/// CR or LF gets an apostrophe before it.
+/// A CSV cell that no spreadsheet computes and no terminal obeys: a leading `=`, `+`, `-`, `@` (their full-width forms
+/// too), tab, CR or LF gets an apostrophe before it, and what [`is_deceptive`] becomes visible.
 ///
-/// For writers that quote on their own (the `csv` crate); [`csv_field`] also quotes. Only for text: a number that is
-/// written as a number must not pass through here.
-pub fn csv_formula(text: &str) -> Cow<'_, str> {
-    match text.chars().next() {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
-            Cow::Owned(format!("'{text}"))
-        }
-        _ => Cow::Borrowed(text),
+/// Not quoted: that is the `csv` crate's. Only for text: a number that is written as a number must not pass through here.
+pub fn csv(text: &str) -> Cow<'_, str> {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
+    if !formula && !text.contains(is_deceptive) {
+        return Cow::Borrowed(text);
     }
-}
-
-/// One field of an RFC 4180 line, safe from formulas: quoted where it holds a comma, a quote or a line break.
-pub fn csv_field(text: &str) -> Cow<'_, str> {
-    let safe = csv_formula(text);
-    if !safe.contains([',', '"', '\r', '\n']) {
-        return safe;
-    }
-    Cow::Owned(format!("\"{}\"", safe.replace('"', "\"\"")))
+    let mut safe = String::from(if formula { "'" } else { "" });
+    // Writing to a String cannot fail.
+    let _ = write_visible(&mut safe, text);
+    Cow::Owned(safe)
 }
 
 #[cfg(test)]
@@ -124,7 +116,7 @@ mod tests {
         let uri = format!("/{}", "ä0%20?x".repeat(8192 / 8));
         assert!(matches!(terminal(uri.as_bytes()), Cow::Borrowed(text) if text == uri));
         assert!(matches!(html(&uri), Cow::Borrowed(_)));
-        assert!(matches!(csv_field(&uri), Cow::Borrowed(_)));
+        assert!(matches!(csv(&uri), Cow::Borrowed(_)));
     }
 
     #[test]
@@ -172,23 +164,22 @@ mod tests {
     }
 
     #[test]
-    fn csv_disarms_formulas_and_quotes() {
-        assert_eq!(csv_field("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0");
-        for start in ["+1", "-1", "@x", "\tx", "＝1"] {
-            assert_eq!(csv_formula(start), format!("'{start}"));
+    fn csv_disarms_formulas_and_controls() {
+        for (hostile, safe) in [
+            ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("＝1", "'＝1"),
+            ("＠x", "'＠x"),
+            ("\t=1", r"'\x09=1"),
+            ("\r\n=1", r"'\x0d\x0a=1"),
+            ("/a\u{1b}[31m\u{9b}", r"/a\x1b[31m\u{9b}"),
+            ("/a\u{202e}b", r"/a\u{202e}b"),
+            ("a,\"b\"=c", "a,\"b\"=c"),
+            ("", ""),
+        ] {
+            assert_eq!(csv(hostile), safe);
         }
-        assert_eq!(csv_field("\r\nx"), "\"'\r\nx\"");
-        assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
-        assert_eq!(csv_field("a-b=c"), "a-b=c");
-        assert_eq!(csv_field(""), "");
-    }
-
-    #[test]
-    fn csv_reads_back_as_one_field() {
-        let hostile = format!("={}\",\r\n,{}", "a,".repeat(4096), '\u{1b}');
-        let line = format!("{},{}\r\n", csv_field(&hostile), csv_field("next"));
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_bytes());
-        let record = reader.records().next().expect("one record").expect("valid");
-        assert_eq!(record.iter().collect::<Vec<_>>(), [format!("'{hostile}").as_str(), "next"]);
     }
 }
