@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod latency;
 pub mod nginx;
 pub mod query;
+mod proc;
 pub mod report;
 pub mod session;
 pub mod sink;

@@ -95,7 +95,7 @@ pub struct WorkerFacts {
     pub pid: Pid,
     /// Executable.
     pub exe: Option<BString>,
-    /// Container: the beginning of its id, or its name where there is no id.
+    /// Container: its whole id, or its name where there is no id.
     pub container: Option<String>,
     /// What that is called: see [`ContainerNames::label`].
     pub container_name: Option<String>,
@@ -123,7 +123,7 @@ pub struct ProcessFacts {
     pub unit: Option<Rc<str>>,
     /// The user whose own service manager keeps the unit; `None` for the system's.
     pub unit_of_user: Option<u32>,
-    /// Container's id.
+    /// Container, in the same form.
     pub container: Option<String>,
     /// What that is called.
     pub container_names: Option<ContainerNames>,

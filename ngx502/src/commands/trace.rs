@@ -1,6 +1,5 @@
 //! `ngx502 trace`: attach, explain, until told to stop.
 
-mod clock;
 mod heap;
 mod pipeline;
 pub(in crate::commands) mod targets;
@@ -15,7 +14,7 @@ use super::view::View;
 use crate::{
     capture,
     decode::{self, Decoded},
-    enrich::{Enricher, holders::sockets_of},
+    enrich::Enricher,
     event::{Body, LOST_TRAFFIC, Latency, Nanos, Pid, Record},
     kernel::{
         durations::DurationReader,
@@ -25,6 +24,7 @@ use crate::{
         skipped::{Skipped, SkippedRuns},
     },
     nginx,
+    proc::{clock, sockets_of},
     session::Session,
     source::ring::RingSource,
 };

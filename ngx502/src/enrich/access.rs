@@ -4,10 +4,8 @@
 
 use std::io;
 
-use bstr::ByteSlice as _;
-
-use super::proc;
 use crate::event::Pid;
+use crate::proc::{self, status};
 
 /// Write permission, as connect(2) wants it on the socket itself.
 pub(super) const WRITE: u16 = 2;
@@ -52,13 +50,11 @@ impl Credentials {
     }
 
     fn parse(status: &[u8]) -> Option<Credentials> {
-        let capabilities = status.lines().find_map(|line| line.strip_prefix(b"CapEff:"));
-        let capabilities = capabilities.and_then(|text| text.trim().to_str().ok());
         Some(Credentials {
-            uid: proc::numbers(status, "Uid:").nth(3)?,
-            gid: proc::numbers(status, "Gid:").nth(3)?,
-            groups: proc::numbers(status, "Groups:").collect(),
-            capabilities: capabilities.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0),
+            uid: status::numbers(status, "Uid:").nth(3)?,
+            gid: status::numbers(status, "Gid:").nth(3)?,
+            groups: status::numbers(status, "Groups:").collect(),
+            capabilities: status::mask(status, "CapEff:"),
         })
     }
 

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use bstr::ByteSlice as _;
 use nix::libc;
 
-use super::proc;
 use crate::event::{Pid, ProcessRef, Queue};
+use crate::proc;
 
 /// More threads of one process are not looked at.
 const MAX_THREADS: usize = 64;

@@ -19,7 +19,7 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::event::{ContainerNames, PodName, Runtime};
+use crate::event::{ContainerNames, PodName, Runtime, is_container_id};
 
 /// Docker's state, unless its configuration names another place.
 const DOCKER_ROOT: &str = "/var/lib/docker";
@@ -59,8 +59,12 @@ impl Containers {
         Self { root: "/".into(), owner: 0, known: HashMap::new() }
     }
 
-    /// What a container is called; `runtime` is what its control group says of who made it. `id` is 64 hexadecimal digits.
+    /// What a container is called; `runtime` is what its control group says of who made it. What has a name instead of an
+    /// id is nowhere looked up: it could lead elsewhere, as `..` does.
     pub(super) fn names(&mut self, id: &str, runtime: Option<Runtime>) -> ContainerNames {
+        if !is_container_id(id) {
+            return ContainerNames { runtime, ..ContainerNames::default() };
+        }
         if let Some((at, names)) = self.known.get(id)
             && at.elapsed() < STANDS
         {

@@ -13,8 +13,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
-use super::{cgroup, proc};
 use crate::event::{Confinement, Guards, Pid};
+use crate::proc::{self, cgroup, status::numbers};
 
 /// Where the unified hierarchy is mounted: alone, or beside the controllers of version 1.
 const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -40,7 +40,7 @@ pub(super) fn of(worker: Pid) -> io::Result<Guards> {
         confinement: confinement(worker, modules.as_deref()),
         modules,
         // 2 is SECCOMP_MODE_FILTER.
-        seccomp: proc::numbers(&status, "Seccomp:").next().map(|mode| mode == 2),
+        seccomp: numbers(&status, "Seccomp:").next().map(|mode| mode == 2),
         cgroup_programs: cgroup_programs(worker),
     })
 }
@@ -76,8 +76,7 @@ fn apparmor(label: &str) -> Confinement {
 
 /// Programs that every TCP connect of the worker's cgroup runs through.
 fn cgroup_programs(worker: Pid) -> Option<u32> {
-    let lines = proc::read(&format!("/proc/{worker}/cgroup")).ok()?;
-    let path = cgroup::unified(&lines)?;
+    let path = cgroup::unified(worker)?;
     let group = HIERARCHIES.iter().find_map(|root| {
         let group = File::open(Path::new(root).join(path.trim_start_matches('/'))).ok()?;
         (fstatfs(&group).ok()?.filesystem_type() == CGROUP2_SUPER_MAGIC).then_some(group)

@@ -4,17 +4,11 @@
 //! makes it walk again, at most every two seconds; holders are checked to be alive whenever they are named.
 
 use std::collections::HashMap;
-use std::fs::read_dir;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, open, readlinkat};
-use nix::sys::stat::Mode;
-
-use super::proc;
 use super::sockets::Netns;
 use crate::event::{Nanos, Pid, ProcessRef};
+use crate::proc::{self, clock, sockets_of};
 
 /// How long a walk's result serves when a socket is missing in it.
 const RETRY: Duration = Duration::from_secs(2);
@@ -43,12 +37,12 @@ impl Index {
         self.sockets.clear();
         self.namespaces.clear();
         self.taken = Some(Instant::now());
-        self.walked_from = proc::boot_time();
+        self.walked_from = clock::now();
         match proc::pids() {
             Ok(pids) => pids.for_each(|pid| self.add(pid)),
             Err(error) => log::debug!("/proc cannot be listed, so no socket has a holder: {error}"),
         }
-        self.walked_until = proc::boot_time();
+        self.walked_until = clock::now();
     }
 
     /// Walks again if the last walk is too old to serve.
@@ -71,7 +65,7 @@ impl Index {
     /// The holders among some processes, read from their descriptors now. For sockets too young for the index.
     pub(super) fn holders_among(inode: u64, pids: impl Iterator<Item = Pid>) -> Vec<ProcessRef> {
         let holds = |pid: &Pid| sockets_of(*pid).contains(&inode);
-        pids.take(MAX_HOLDERS).filter(holds).filter_map(|pid| proc::reference(pid).ok()).collect()
+        pids.take(MAX_HOLDERS).filter(holds).filter_map(|pid| proc::process_ref(pid).ok()).collect()
     }
 
     /// Since when processes may have been born that the index does not know.
@@ -110,37 +104,16 @@ impl Index {
     }
 }
 
-/// The inodes of the sockets that a process has open; empty when it is gone.
-pub(crate) fn sockets_of(pid: Pid) -> Vec<u64> {
-    let path = format!("/proc/{pid}/fd");
-    let (Ok(directory), Ok(entries)) = (directory(&path), read_dir(&path)) else { return Vec::new() };
-    let targets =
-        entries.flatten().filter_map(|entry| readlinkat(&directory, entry.file_name().as_os_str()).ok());
-    targets.filter_map(|target| socket_inode(target.as_bytes())).collect()
-}
-
-fn directory(path: &str) -> nix::Result<OwnedFd> {
-    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-}
-
-/// The number in `socket:[4711]`.
-fn socket_inode(target: &[u8]) -> Option<u64> {
-    let digits = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
     #[test]
     fn the_index_names_the_holder_of_an_open_socket_only() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).expect("a link");
-        let inode = socket_inode(link.as_os_str().as_bytes()).expect("a socket");
+        let inode = nix::sys::stat::fstat(&listener).expect("its file").st_ino;
         let mut index = Index::default();
         index.refresh();
         let own = Pid(std::process::id());
@@ -149,15 +122,5 @@ mod tests {
         assert!(index.holders(u64::MAX).is_empty());
         let netns = Netns::of(own).expect("own namespace");
         assert!(index.namespaces().iter().any(|known| known.inum == netns.inum));
-    }
-
-    #[test]
-    fn only_sockets_have_a_socket_inode() {
-        assert_eq!(socket_inode(b"socket:[4711]"), Some(4711));
-        for other in
-            [&b"pipe:[1]"[..], b"/tmp/socket:[1]", b"socket:[]", b"socket:[-1]", b"socket:[1] (deleted)"]
-        {
-            assert_eq!(socket_inode(other), None);
-        }
     }
 }

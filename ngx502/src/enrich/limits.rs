@@ -7,10 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use bstr::ByteSlice as _;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 
-use super::cgroup::{self, MemoryGroup};
-use super::proc;
 use super::sockets::{self, Netns};
 use crate::event::{Limits, MemoryLimit, Oom, Pid, Ports};
+use crate::proc::{self, cgroup, cgroup::MemoryGroup};
 
 /// A worker's descriptor limit and use, with the system's.
 ///
@@ -63,8 +62,7 @@ pub(super) fn ports(worker: Pid, remote: SocketAddr) -> io::Result<Ports> {
 
 /// The smallest memory limit above an OOM victim, from its cgroup while that still exists.
 pub(super) fn memory(oom: &Oom) -> Option<MemoryLimit> {
-    let pid = oom.victim.pid;
-    let own = cgroup::parse(&proc::read(&format!("/proc/{pid}/cgroup")).unwrap_or_default()).memory;
+    let own = cgroup::of(oom.victim.pid).memory;
     // The kernel's record has the last component only, which finds the group of a victim that is gone where that group
     // is below the root.
     let named = oom.limit_cgroup.as_ref().or(oom.victim_cgroup.as_ref());

@@ -8,16 +8,14 @@
 mod access;
 mod busy;
 mod cache;
-mod cgroup;
 mod containers;
 mod guards;
-pub(crate) mod holders;
+mod holders;
 mod limits;
 mod listeners;
 mod local;
 mod path;
 mod peer;
-mod proc;
 mod procnet;
 mod question;
 mod route;
@@ -35,6 +33,7 @@ use self::containers::Containers;
 use self::holders::Index;
 use self::question::Question;
 use crate::event::{Body, Endpoint, EndpointInfo, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket};
+use crate::proc::{self, clock::same_start};
 
 /// Questions a second, all together: at about a millisecond each they cost at most an eighth of a processor, and that only
 /// while as many different places fail. What an accept queue held cannot be asked later.
@@ -276,7 +275,7 @@ impl Enricher {
 
     /// What /proc knows of a process, if it still runs.
     fn alive(&mut self, process: &ProcessRef) -> Option<Body> {
-        let running = proc::runs(process).unwrap_or(false);
+        let running = proc::runs(process);
         running.then(|| self.info(process.pid).ok()).flatten().map(|info| Body::Process(Box::new(info)))
     }
 
@@ -297,10 +296,4 @@ fn due(last: &mut Option<Instant>, every: Duration) -> bool {
         *last = Some(Instant::now());
     }
     due
-}
-
-/// Whether two start times can be one process's: those from /proc are rounded down to a clock tick (10 ms), those
-/// from BPF are exact, and 0 is unknown.
-pub fn same_start(a: Nanos, b: Nanos) -> bool {
-    proc::same_start(a, b)
 }

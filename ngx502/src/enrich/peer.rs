@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 
 use bstr::BString;
 
-use super::holders::{Index, sockets_of};
+use super::holders::Index;
 use super::listeners;
 use super::sockets::{self, Netns};
 use crate::event::{Endpoint, Ends, PeerSocket, Pid};
+use crate::proc::sockets_of;
 
 /// Finds the other end of a worker's socket; `None` when it is not on this host, gone, or not to be told apart.
 pub(super) fn find(index: &mut Index, worker: Pid, of: u64, ends: &Ends) -> Option<PeerSocket> {

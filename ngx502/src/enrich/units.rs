@@ -11,10 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use bstr::ByteSlice as _;
-use nix::time::{ClockId, clock_gettime};
 
-use super::proc;
 use crate::event::{FailedUnit, Nanos};
+use crate::proc::clock;
 
 /// There while systemd is the init system, sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -37,10 +36,7 @@ pub(super) fn failed() -> io::Result<Vec<FailedUnit>> {
         return Ok(Vec::new());
     }
     let answer = ask()?;
-    let boot = proc::boot_time().0;
-    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from)?;
-    let asleep = boot.saturating_sub(u64::try_from(monotonic.as_nanos()).unwrap_or(u64::MAX));
-    Ok(parse(&answer, asleep))
+    Ok(parse(&answer, clock::asleep()))
 }
 
 fn ask() -> io::Result<Vec<u8>> {

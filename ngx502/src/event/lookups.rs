@@ -20,7 +20,7 @@ pub struct ProcessInfo {
     pub command: BString,
     /// systemd unit, e.g. `php8.2-fpm.service`.
     pub unit: Option<String>,
-    /// Container id: 64 hexadecimal digits.
+    /// Container: its whole id, mostly 64 hexadecimal digits, or the name of one without an id (LXC, systemd-nspawn).
     pub container: Option<String>,
     /// What that container is called, as far as the machine's files say.
     #[serde(default)]
@@ -29,6 +29,21 @@ pub struct ProcessInfo {
     pub cgroup: Option<String>,
     /// Effective uid.
     pub uid: u32,
+}
+
+/// The shortest run of hexadecimal digits that is taken for a container's id; runtimes use 64, some tools 32.
+const MIN_CONTAINER_ID: usize = 32;
+/// How much of a container's id is shown, as Docker does it.
+const SHORT_CONTAINER_ID: usize = 12;
+
+/// Whether this is a container's id, rather than its name.
+pub fn is_container_id(text: &str) -> bool {
+    text.len() >= MIN_CONTAINER_ID && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A container as it is shown to people: an id by its first 12 digits, a name whole.
+pub fn short_container(container: &str) -> &str {
+    if is_container_id(container) { &container[..SHORT_CONTAINER_ID] } else { container }
 }
 
 /// What people call a container; every name is hostile.
@@ -316,6 +331,6 @@ pub struct WorkerInfo {
     pub exe: BString,
     /// `nginx/1.22.1`.
     pub version: Option<String>,
-    /// Container id.
+    /// Container, in the form of [`ProcessInfo::container`].
     pub container: Option<String>,
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::btf;
+use crate::proc;
 
 /// A reason not to start.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +42,7 @@ const CAP_BPF: u64 = 1 << 39;
 
 /// The effective capabilities of this process, from `/proc/self/status`; 0 when they cannot be read.
 pub fn effective_capabilities() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
+    proc::status::mask(&proc::read("/proc/self/status").unwrap_or_default(), "CapEff:")
 }
 
 /// Whether the capabilities suffice to load tracing programs.

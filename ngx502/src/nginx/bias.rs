@@ -1,11 +1,13 @@
 //! Where a process has its executable in memory.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
-
 use super::binary::{Binary, BinaryId};
-use crate::event::Pid;
+use crate::{
+    event::Pid,
+    proc::maps::{self, Mapping},
+};
 
 /// How far a process's copy of `binary` lies from the addresses in the file: 0 for a fixed-address executable.
 ///
@@ -13,9 +15,8 @@ use crate::event::Pid;
 /// so the path of the process's own executable is accepted too if that is this very file.
 /// `None` when the process is gone, may not be read, or does not run it.
 pub fn load_bias(pid: Pid, binary: &Binary) -> Option<u64> {
-    let process = Process::new(i32::try_from(pid.0).ok()?).ok()?;
-    let maps = process.maps().ok()?;
-    let by_id = maps.iter().filter(|map| is_mapping_of(map, binary.id)).find_map(|map| bias_of(map, binary));
+    let is_of_file = |map: &Mapping| map.inode == binary.id.inode && map.device == device(binary.id);
+    let by_id = maps::of(pid).filter(is_of_file).find_map(|map| bias_of(&map, binary));
     if by_id.is_some() {
         return by_id;
     }
@@ -24,23 +25,17 @@ pub fn load_bias(pid: Pid, binary: &Binary) -> Option<u64> {
         return None;
     }
     let link = exe.read_link().ok()?;
-    maps.iter()
-        .filter(|map| matches!(&map.pathname, MMapPath::Path(path) if *path == link))
-        .find_map(|map| bias_of(map, binary))
+    let is_of_path = |map: &Mapping| map.path == link.as_os_str().as_bytes();
+    maps::of(pid).filter(is_of_path).find_map(|map| bias_of(&map, binary))
 }
 
-fn is_mapping_of(map: &MemoryMap, id: BinaryId) -> bool {
-    let (major, minor) = map.dev;
-    let dev = (u64::try_from(major), u64::try_from(minor));
-    map.inode == id.inode && dev == (Ok(nix::sys::stat::major(id.dev)), Ok(nix::sys::stat::minor(id.dev)))
+fn device(id: BinaryId) -> (u64, u64) {
+    (nix::sys::stat::major(id.dev), nix::sys::stat::minor(id.dev))
 }
 
 /// The difference that one mapping of the file shows; only code is mapped by one segment for certain.
-fn bias_of(map: &MemoryMap, binary: &Binary) -> Option<u64> {
-    if !map.perms.contains(MMPermissions::EXECUTE) {
-        return None;
-    }
-    let (start, end) = map.address;
-    let vaddr = binary.code_address(map.offset, end.checked_sub(start)?)?;
-    Some(start.wrapping_sub(vaddr))
+fn bias_of(map: &Mapping, binary: &Binary) -> Option<u64> {
+    let length = map.address.end.checked_sub(map.address.start)?;
+    let vaddr = map.executable.then(|| binary.code_address(map.offset, length))??;
+    Some(map.address.start.wrapping_sub(vaddr))
 }

@@ -15,14 +15,15 @@ use std::{
 };
 
 use bstr::{BString, ByteSlice as _};
-use procfs::process::{Process, Stat, all_processes};
 
 use super::{
     binary::{Binary, BinaryId},
-    container,
     role::{self, Role},
 };
-use crate::event::{Nanos, Pid, ProcessRef};
+use crate::{
+    event::{Pid, ProcessRef},
+    proc,
+};
 
 /// A file is only opened to see whether it is nginx when its name has one of these words, or its process nginx's title.
 const NAMES: [&[u8]; 4] = [b"nginx", b"openresty", b"angie", b"tengine"];
@@ -36,8 +37,7 @@ const MAX_VERDICTS: usize = 1024;
 /// One process that runs nginx or a fork of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NginxProcess {
-    /// The process. Its start comes from `/proc/PID/stat` in clock ticks, so it is CLOCK_BOOTTIME rounded down to
-    /// 10 ms (on a kernel with `USER_HZ` 100): compare it with a kernel's own start time within that.
+    /// The process, with its start rounded down to a clock tick.
     pub process: ProcessRef,
     /// Its parent, in this pid namespace; 0 when that is outside.
     pub parent: Pid,
@@ -50,25 +50,38 @@ pub struct NginxProcess {
     pub binary_path: PathBuf,
     /// Which file the executable is.
     pub id: BinaryId,
-    /// Whether the executable's path no longer leads to this file: nginx was upgraded and not restarted.
-    pub deleted: bool,
-    /// Its container's short id or name.
+    /// Its container: whole id or name.
     pub container: Option<String>,
-    /// Its pid in its own, innermost namespace, where that differs from this one.
-    pub namespaced_pid: Option<u32>,
 }
 
 /// Every nginx process that can be seen, by ascending pid. Empty without `/proc`.
 pub fn processes() -> Vec<NginxProcess> {
-    let mut found: Vec<_> =
-        all_processes().into_iter().flatten().flatten().filter_map(|process| examine(&process)).collect();
+    let mut found: Vec<_> = proc::pids().into_iter().flatten().filter_map(inspect).collect();
     found.sort_by_key(|nginx| nginx.process.pid.0);
     found
 }
 
 /// One process; `None` when it is gone or not nginx.
 pub fn inspect(pid: Pid) -> Option<NginxProcess> {
-    examine(&Process::new(i32::try_from(pid.0).ok()?).ok()?)
+    let directory = Path::new("/proc").join(pid.to_string());
+    let link = fs::read_link(directory.join("exe")).ok()?.into_os_string().into_vec();
+    let cmdline = proc::read(&format!("/proc/{pid}/cmdline")).ok()?;
+    let exe = link.strip_suffix(DELETED).unwrap_or(&link);
+    if !has_nginx_name(exe) && role::title(&cmdline).is_none() {
+        return None;
+    }
+    let binary_path = openable(&directory, exe)?;
+    let id = nginx_id(&binary_path)?;
+    let proc::Stat { comm, parent, start, .. } = proc::stat(pid).ok()?;
+    Some(NginxProcess {
+        process: ProcessRef { pid, start, comm },
+        parent,
+        role: Role::from_cmdline(&cmdline),
+        exe: exe.into(),
+        binary_path,
+        id,
+        container: proc::cgroup::of(pid).container,
+    })
 }
 
 /// Keeps what `--pid` names: the processes themselves and all that descend from them, so that a master stands for its
@@ -88,33 +101,6 @@ pub fn select(all: Vec<NginxProcess>, pids: &[Pid]) -> Vec<NginxProcess> {
     all.into_iter().filter(descends).collect()
 }
 
-fn examine(process: &Process) -> Option<NginxProcess> {
-    let directory = Path::new("/proc").join(process.pid().to_string());
-    let link = fs::read_link(directory.join("exe")).ok()?.into_os_string().into_vec();
-    let cmdline = fs::read(directory.join("cmdline")).ok()?;
-    let (exe, deleted) = match link.strip_suffix(DELETED) {
-        Some(exe) => (exe, true),
-        None => (link.as_slice(), false),
-    };
-    if !has_nginx_name(exe) && role::title(&cmdline).is_none() {
-        return None;
-    }
-    let binary_path = openable(&directory, exe)?;
-    let id = nginx_id(&binary_path)?;
-    let stat = process.stat().ok()?;
-    Some(NginxProcess {
-        process: process_ref(&stat)?,
-        parent: Pid(u32::try_from(stat.ppid).ok()?),
-        role: Role::from_cmdline(&cmdline),
-        exe: exe.into(),
-        binary_path,
-        id,
-        deleted,
-        container: container_of(process),
-        namespaced_pid: namespaced_pid(process),
-    })
-}
-
 /// Whether an executable's path, or a process's name, is that of an nginx.
 pub fn has_nginx_name(exe: &[u8]) -> bool {
     let name = exe.rsplit_str(b"/").next().unwrap_or_default().to_ascii_lowercase();
@@ -127,27 +113,6 @@ fn openable(directory: &Path, exe: &[u8]) -> Option<PathBuf> {
     [directory.join("exe"), directory.join("root").join(relative)]
         .into_iter()
         .find(|path| path.metadata().is_ok_and(|metadata| metadata.is_file()) && File::open(path).is_ok())
-}
-
-fn process_ref(stat: &Stat) -> Option<ProcessRef> {
-    const NANOS_PER_SECOND: u64 = 1_000_000_000;
-    let nanos_per_tick = NANOS_PER_SECOND / procfs::ticks_per_second().max(1);
-    Some(ProcessRef {
-        pid: Pid(u32::try_from(stat.pid).ok()?),
-        start: Nanos(stat.starttime.saturating_mul(nanos_per_tick)),
-        comm: stat.comm.as_str().into(),
-    })
-}
-
-fn container_of(process: &Process) -> Option<String> {
-    let groups = process.cgroups().ok()?;
-    groups.0.iter().find_map(|group| container::from_cgroup(&group.pathname))
-}
-
-fn namespaced_pid(process: &Process) -> Option<u32> {
-    let pids = process.status().ok()?.nspid?;
-    let innermost = *pids.last()?;
-    (pids.len() > 1).then(|| u32::try_from(innermost).ok())?
 }
 
 /// A file's state, so that a reused inode number is not taken for the old file.

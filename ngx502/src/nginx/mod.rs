@@ -5,7 +5,6 @@
 
 mod bias;
 pub mod binary;
-mod container;
 pub mod debuginfo;
 pub mod discover;
 pub mod layout;

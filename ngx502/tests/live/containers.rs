@@ -22,8 +22,6 @@ use crate::{skip, told};
 
 /// Enough for nginx, and for an upstream until it is told to eat.
 const MEMORY: u64 = 64 << 20;
-/// How much of a container's id is shown with a worker, as Docker does it.
-const SHORT_ID: usize = 12;
 
 /// What a trial does with its pod.
 type Play = fn(Pod) -> Result<()>;
@@ -124,7 +122,7 @@ impl Scene {
         ensure!(line["certainty"] == "proven", "not proven: {line}");
         let workers = self.lab.workers();
         ensure!(workers.iter().any(|pid| line["worker"]["pid"] == *pid), "not of {workers:?}: {line}");
-        let id = &self.front.id()[..SHORT_ID];
+        let id = self.front.id();
         ensure!(line["worker"]["container"] == id, "worker not in {id}: {line}");
         let exe = fs::canonicalize(binary())?;
         ensure!(line["worker"]["exe"] == exe.to_string_lossy().as_ref(), "not {exe:?}: {line}");
@@ -219,7 +217,7 @@ fn same_port_elsewhere(pod: Pod) -> Result<()> {
     lab.get(&uri)?;
     let line = scene.tracer.wait_for_uri("verdict", &uri)?;
     ensure!(line["cause"] == "not-listening" && line["upstream"]["process"].is_null(), "wrong: {line}");
-    let id = &scene.front.id()[..SHORT_ID];
+    let id = scene.front.id();
     ensure!(line["worker"]["container"] != id, "a worker of the host in {id}: {line}");
     drop((inside, elsewhere));
     scene.close().map(drop)

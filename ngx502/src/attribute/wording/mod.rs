@@ -25,7 +25,7 @@ use bstr::{BString, ByteSlice};
 use super::attempt::Failure;
 use super::text::Span;
 use super::verdict::ProcessFacts;
-use crate::event::{Endpoint, Nanos, Queue};
+use crate::event::{Endpoint, Nanos, Queue, short_container};
 pub(super) use keeper::{journal, more_memory, restart};
 
 /// `php-fpm[812]`.
@@ -49,7 +49,7 @@ pub(super) fn name_unit(process: &ProcessFacts) -> String {
 
 /// `container web`, `container php of pod shop/web-7d9f`, `container 3f4a1b2c3d4e`.
 fn container(process: &ProcessFacts) -> Option<String> {
-    let id = process.container.as_deref().map(|id| id.get(..12).unwrap_or(id));
+    let id = process.container.as_deref().map(short_container);
     let names = process.container_names.as_ref();
     let name = names.and_then(|names| names.name.as_deref()).or(id)?;
     let pod = names.and_then(|names| names.pod.as_ref());
@@ -270,7 +270,8 @@ mod tests {
         assert_eq!(name_unit(&who), "php-fpm[812] (pool www, php8.2-fpm.service)");
         assert_eq!(name_unit(&ProcessFacts { unit: None, pool: None, ..who }), "php-fpm[812]");
         assert_eq!(name(&ProcessFacts::default()), "process 0");
-        let inside = ProcessFacts { container: Some("0123456789abcdef".into()), ..ProcessFacts::default() };
+        let inside =
+            ProcessFacts { container: Some("0123456789abcdef".repeat(4)), ..ProcessFacts::default() };
         assert_eq!(name_unit(&inside), "process 0 (container 0123456789ab)");
         let names = ContainerNames { runtime: None, name: Some("php".into()), pod: None };
         let named = ProcessFacts { container_names: Some(names.clone()), ..inside.clone() };

@@ -23,6 +23,7 @@ use crate::{
     nginx::{
         Binary, BinaryId, NginxProcess, discover, hides_failures, layout, load_bias, log_level, string_at,
     },
+    proc::clock,
 };
 
 /// An nginx executable with its probes.
@@ -290,7 +291,7 @@ impl Targets {
             version,
             container: nginx.container.clone(),
         };
-        Some(Record { at: super::clock::now(), body: Body::Worker(worker) })
+        Some(Record { at: clock::now(), body: Body::Worker(worker) })
     }
 
     /// Attaches to an nginx's executable unless that was done.
@@ -330,7 +331,7 @@ impl Targets {
             } else {
                 let link = kernel.attach_uprobe(program, path, offset)?;
                 if *program == LOG {
-                    log = Some((link, Chatter::new(super::clock::now())));
+                    log = Some((link, Chatter::new(clock::now())));
                 }
             }
             probes.push(*program);

@@ -6,7 +6,7 @@ use bstr::{BString, ByteSlice};
 
 use crate::attribute::verdict::{AttemptFacts, Certainty, Evidence, ProcessFacts, RequestFacts, Verdict};
 use crate::escape;
-use crate::event::Nanos;
+use crate::event::{Nanos, short_container};
 use crate::session::Session;
 use crate::sink::terminal::fold::Folded;
 use crate::sink::terminal::paint::{Paint, Tone};
@@ -207,7 +207,7 @@ impl Block<'_> {
         }
         if let Some(container) = verdict.worker.container_name.as_ref().or(verdict.worker.container.as_ref())
         {
-            let _ = write!(text, ", container {}", safe(container.as_bytes()));
+            let _ = write!(text, ", container {}", safe(short_container(container).as_bytes()));
         }
         self.rows("", Some(Tone::Dim), &text);
     }
@@ -301,7 +301,7 @@ fn names(process: &ProcessFacts) -> String {
         let _ = write!(text, ", pool {}", safe(pool.as_bytes()));
     }
     for name in [process.unit.as_deref(), process.container_label().as_deref()].into_iter().flatten() {
-        let _ = write!(text, ", {}", safe(name.as_bytes()));
+        let _ = write!(text, ", {}", safe(short_container(name).as_bytes()));
     }
     text
 }

@@ -2,34 +2,48 @@
 
 use bstr::ByteSlice as _;
 
-use crate::event::Runtime;
+use super::read;
+use crate::event::{Pid, Runtime, is_container_id};
 
 /// What a process's cgroup lines say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Membership {
+pub(crate) struct Membership {
     /// The innermost `*.service` or `*.scope`; in a container only one of its own, not the runtime's outside.
-    pub(super) unit: Option<String>,
-    /// The container's id.
-    pub(super) container: Option<String>,
+    pub(crate) unit: Option<String>,
+    /// The innermost container: its whole id (Docker, containerd, CRI-O, Podman, Kubernetes), or its name where it has
+    /// none (LXC, systemd-nspawn).
+    pub(crate) container: Option<String>,
     /// Who made it, where its group's name says so.
-    pub(super) runtime: Option<Runtime>,
+    pub(crate) runtime: Option<Runtime>,
     /// The most telling path: systemd's own or the unified hierarchy's, else the deepest controller's.
-    pub(super) path: Option<String>,
+    pub(crate) path: Option<String>,
     /// The path that limits memory: the v1 memory controller's, else the unified hierarchy's.
-    pub(super) memory: Option<MemoryGroup>,
+    pub(crate) memory: Option<MemoryGroup>,
 }
 
 /// The memory cgroup of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MemoryGroup {
+pub(crate) struct MemoryGroup {
     /// Path below the hierarchy's root.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// True for the v1 controller.
-    pub(super) v1: bool,
+    pub(crate) v1: bool,
 }
 
-/// Reads the text of `/proc/PID/cgroup`: lines of `hierarchy:controllers:path`.
-pub(super) fn parse(text: &[u8]) -> Membership {
+/// What `/proc/PID/cgroup` says; nothing when the process is gone.
+pub(crate) fn of(pid: Pid) -> Membership {
+    parse(&read(&format!("/proc/{pid}/cgroup")).unwrap_or_default())
+}
+
+/// Its path in the unified hierarchy.
+pub(crate) fn unified(pid: Pid) -> Option<String> {
+    let text = read(&format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(path.to_str_lossy().into_owned())
+}
+
+/// Reads lines of `hierarchy:controllers:path`.
+fn parse(text: &[u8]) -> Membership {
     let mut found = Membership::default();
     let mut best = None;
     for line in text.lines() {
@@ -59,15 +73,9 @@ pub(super) fn parse(text: &[u8]) -> Membership {
     found
 }
 
-/// The path in the unified hierarchy.
-pub(super) fn unified(text: &[u8]) -> Option<String> {
-    let path = text.lines().find_map(|line| line.strip_prefix(b"0::"))?;
-    Some(path.to_str_lossy().into_owned())
-}
-
 /// The innermost component that is a systemd service or scope, unless a container comes first.
 fn unit(path: &str) -> Option<String> {
-    let inside = path.rsplit('/').take_while(|component| container_id(component).is_none());
+    let inside = path.rsplit('/').take_while(|component| container_of(component).is_none());
     let named = |component: &&str| {
         let name = component.strip_suffix(".service").or_else(|| component.strip_suffix(".scope"));
         name.is_some_and(|name| !name.is_empty())
@@ -75,9 +83,15 @@ fn unit(path: &str) -> Option<String> {
     inside.into_iter().find(named).map(str::to_owned)
 }
 
-/// The innermost component that names a container.
+/// The innermost component that names a container: one in another is what its user knows.
 fn container(path: &str) -> Option<String> {
-    path.rsplit('/').find_map(container_id)
+    let below_lxc = || path.split_once("/lxc/")?.1.split('/').next().filter(|name| !name.is_empty());
+    path.rsplit('/').find_map(container_of).or_else(below_lxc).map(str::to_owned)
+}
+
+/// The container that one component names.
+fn container_of(component: &str) -> Option<&str> {
+    container_id(component).or_else(|| container_name(component))
 }
 
 /// Who names the innermost container's group so; a bare id is Docker's below its own group only, since the kubelet's
@@ -98,11 +112,16 @@ fn runtime(path: &str) -> Option<Runtime> {
 }
 
 /// The id in `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`, `…:cri-containerd:ID`
-/// or a bare 64-digit component, as dockerd with the cgroupfs driver and kubelet make them.
-fn container_id(component: &str) -> Option<String> {
+/// or a bare component, as dockerd with the cgroupfs driver and kubelet make them.
+fn container_id(component: &str) -> Option<&str> {
     let name = component.strip_suffix(".scope").unwrap_or(component);
-    let id = name.rsplit(['-', ':']).next()?;
-    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+    name.rsplit(['-', ':']).next().filter(|id| is_container_id(id))
+}
+
+/// `machine-NAME.scope` of systemd-nspawn, `lxc.payload.NAME` of LXC 4.
+fn container_name(component: &str) -> Option<&str> {
+    let machine = component.strip_prefix("machine-").and_then(|rest| rest.strip_suffix(".scope"));
+    machine.or_else(|| component.strip_prefix("lxc.payload.")).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -151,6 +170,21 @@ mod tests {
         let within =
             parse(format!("0::/machine.slice/libpod-{ID}.scope/system.slice/app.service\n").as_bytes());
         assert_eq!((within.unit.as_deref(), within.container.as_deref()), (Some("app.service"), Some(ID)));
+    }
+
+    #[test]
+    fn a_container_without_an_id_has_a_name() {
+        for (path, name, unit) in [
+            ("/lxc.payload.web/system.slice/nginx.service", Some("web"), Some("nginx.service")),
+            ("/lxc/web/ns", Some("web"), None),
+            ("/machine.slice/machine-web.scope/payload", Some("web"), None),
+            ("/machine.slice/machine-.scope", None, Some("machine-.scope")),
+            ("/user.slice/user-1000.slice/session-2.scope", None, Some("session-2.scope")),
+            ("/", None, None),
+        ] {
+            let found = parse(format!("0::{path}\n").as_bytes());
+            assert_eq!((found.container.as_deref(), found.unit.as_deref()), (name, unit), "{path}");
+        }
     }
 
     #[test]
