@@ -44,20 +44,23 @@ pub enum DecodeError {
     UnknownKind(u16),
 }
 
-/// Resolves addresses of nginx's texts.
-pub trait Texts {
+/// What records leave to user space: nginx's texts, of which they have the address, and whether they had any.
+pub trait ResolveText {
     /// The text at `address` in the executable of `worker`; `None` when it is not there.
     fn text(&self, worker: Pid, address: u64) -> Option<BString>;
 
     /// What the `ngx_str_t` at `address` in the memory of `worker` says; `None` when it cannot be read.
     fn string(&self, worker: Pid, address: u64) -> Option<BString>;
+
+    /// Whether the error log of `worker` is no longer read, since it says too much.
+    fn log_unread(&self, worker: Pid) -> bool;
 }
 
 /// Decodes one record.
 ///
 /// # Errors
 /// When the bytes are too few or of an unknown kind.
-pub fn decode(bytes: &[u8], texts: &impl Texts) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8], texts: &impl ResolveText) -> Result<Decoded, DecodeError> {
     let (header, _) = wire::Header::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort {
         kind: 0,
         got: bytes.len(),
@@ -111,7 +114,7 @@ fn too_short(bytes: &[u8], needs: usize) -> DecodeError {
     DecodeError::TooShort { kind, got: bytes.len(), needs }
 }
 
-fn attempt(wire: &wire::Attempt, texts: &impl Texts) -> Attempt {
+fn attempt(wire: &wire::Attempt, texts: &impl ResolveText) -> Attempt {
     let worker = Pid(wire.header.pid);
     let resolve = |address, copy: &[u8], len| texts.text(worker, address).or_else(|| text(copy, len));
     Attempt {
@@ -142,10 +145,10 @@ fn attempt(wire: &wire::Attempt, texts: &impl Texts) -> Attempt {
     }
 }
 
-fn request(wire: &wire::Request, texts: &impl Texts) -> Request {
+fn request(wire: &wire::Request, texts: &impl ResolveText) -> Request {
     let worker = Pid(wire.header.pid);
-    let told = wire.states.iter().take(wire.states_len as usize);
-    let states = told.map(|wire| state(wire, worker, texts)).collect();
+    let sent = wire.states.iter().take(wire.states_len as usize);
+    let states = sent.map(|wire| state(wire, worker, texts)).collect();
     Request {
         key: key(worker, wire.request, wire.main, wire.connection),
         subrequest: subrequest(wire.request, wire.main),
@@ -160,11 +163,11 @@ fn request(wire: &wire::Request, texts: &impl Texts) -> Request {
         peer: name(&wire.peer, wire.peer_len, wire.peer_unread, worker, texts),
         closed: socket(&wire.closed).map(Box::new),
         answer_follows: wire.answer_follows != 0,
-        log_unread: false,
+        log_unread: texts.log_unread(worker),
     }
 }
 
-fn answer(wire: &wire::Answer, texts: &impl Texts) -> Answer {
+fn answer(wire: &wire::Answer, texts: &impl ResolveText) -> Answer {
     let wire::Answer { answered, last } = wire;
     let worker = Pid(answered.header.pid);
     Answer {
@@ -185,7 +188,7 @@ fn subrequest(request: u64, main: u64) -> Option<u64> {
     (main != 0 && main != request).then_some(request)
 }
 
-fn state(wire: &wire::State, worker: Pid, texts: &impl Texts) -> State {
+fn state(wire: &wire::State, worker: Pid, texts: &impl ResolveText) -> State {
     let milliseconds = |value: i64| u32::try_from(value).ok();
     let bytes = |value: i64| u64::try_from(value).ok();
     State {
@@ -327,7 +330,7 @@ fn text(bytes: &[u8], len: u16) -> Option<BString> {
 }
 
 /// A peer's name, of which the probe may have left no more than the address.
-fn name(bytes: &[u8], len: u16, unread: u32, worker: Pid, texts: &impl Texts) -> Option<BString> {
+fn name(bytes: &[u8], len: u16, unread: u32, worker: Pid, texts: &impl ResolveText) -> Option<BString> {
     match bytes.first_chunk() {
         Some(address) if unread == 1 => texts.string(worker, u64::from_ne_bytes(*address)),
         _ => text(bytes, len),

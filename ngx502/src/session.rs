@@ -5,6 +5,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Nanos;
 
+/// What a trace may observe, by the name in [`Session::providers`]: those that something depends on. All of them are in
+/// the table `kernel::providers`.
+pub mod observation {
+    /// A process runs another program.
+    pub const EXEC: &str = "exec";
+    /// The life of TCP sockets, listeners included.
+    pub const TCP_STATE: &str = "tcp-state";
+    /// Bytes sent on any socket.
+    pub const SENT: &str = "sent";
+    /// Bytes received on any socket.
+    pub const RECEIVED: &str = "received";
+    /// AF_UNIX listeners that open.
+    pub const UNIX_LISTEN: &str = "unix-listen";
+}
+
+/// Stands for the provider of an observation that has none.
+pub const NO_PROVIDER: &str = "none";
+
 /// Metadata of one trace on one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -46,6 +64,6 @@ impl Session {
     /// The provider of a signal; `None` when it has none.
     pub fn provider(&self, signal: &str) -> Option<&str> {
         let (_, provider) = self.providers.iter().find(|(name, _)| name == signal)?;
-        (provider != "none").then_some(provider)
+        (provider != NO_PROVIDER).then_some(provider)
     }
 }

@@ -12,7 +12,7 @@ use crate::event::{
     Body, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, PathWalk, PeerSocket, Pid,
     Ports, RouteLookup, WorkerInfo,
 };
-use crate::session::Session;
+use crate::session::{Session, observation};
 
 /// Look-ups of each kind that are remembered.
 const LOOKUPS: usize = 4_096;
@@ -68,8 +68,8 @@ impl World {
             now: Nanos(0),
             watch: Watch {
                 since: session.ready_at,
-                tcp: session.provider("tcp-state").is_some(),
-                unix: session.provider("unix-listen").is_some(),
+                tcp: session.provider(observation::TCP_STATE).is_some(),
+                unix: session.provider(observation::UNIX_LISTEN).is_some(),
                 lost: false,
             },
             listeners: Listeners::new(),

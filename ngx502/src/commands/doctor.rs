@@ -10,16 +10,15 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::trace::targets::LOG_LIMIT;
 use crate::{
     escape,
     event::Pid,
     kernel::{
         load::{Kernel, SignalState},
         preflight,
-        providers::{UPROBES, without_uprobe},
+        providers::{self, Uprobe},
     },
-    nginx::{binary::Binary, discover, is_debug, layout, load_bias, log_level},
+    nginx::{LOG_LIMIT, binary::Binary, discover, is_debug, layout, load_bias, log_level},
 };
 
 /// One line of the diagnosis; as JSON, `type` comes first.
@@ -170,19 +169,16 @@ fn nginx() -> Vec<Finding> {
 }
 
 fn executable(exe: String, pids: Vec<Pid>, binary: &Binary) -> Finding {
-    let named = binary.functions.named();
-    let offset =
-        |symbol: &str| named.iter().find(|(name, _)| *name == symbol).and_then(|(_, offset)| *offset);
-    let (probes, missing): (Vec<&str>, Vec<&str>) =
-        UPROBES.iter().map(|(_, symbol)| *symbol).partition(|symbol| offset(symbol).is_some());
+    let (probes, missing): (Vec<&Uprobe>, Vec<_>) =
+        providers::error_path().partition(|uprobe| binary.functions.offset(uprobe.program).is_some());
     let mut problems: Vec<_> = binary.problem().iter().map(ToString::to_string).collect();
     problems.extend(pids.iter().find_map(|pid| debug_log(*pid, binary)));
-    problems.extend(missing.iter().map(|symbol| format!("without {symbol}: {}", without_uprobe(symbol))));
+    problems.extend(missing.iter().map(|uprobe| format!("without {}: {}", uprobe.symbol, uprobe.without)));
     Finding::Nginx {
         exe,
         version: binary.version.as_ref().map(ToString::to_string),
         pids: pids.into_iter().map(|pid| pid.0).collect(),
-        probes: probes.into_iter().map(str::to_owned).collect(),
+        probes: probes.iter().map(|uprobe| uprobe.symbol.to_owned()).collect(),
         problems,
         layout: format!("{:?}", layout::of(binary).1),
     }

@@ -1,8 +1,6 @@
 //! `ngx502 trace`: attach, explain, until told to stop.
 
-mod heap;
 mod pipeline;
-pub(in crate::commands) mod targets;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -19,17 +17,15 @@ use crate::{
     kernel::{
         durations::DurationReader,
         load::Kernel,
-        preflight,
-        providers::UPROBES,
+        preflight, providers,
         skipped::{Skipped, SkippedRuns},
     },
-    nginx,
+    nginx::{self, Tracked},
     proc::{clock, sockets_of},
-    session::Session,
+    session::{NO_PROVIDER, Session, observation},
     source::ring::RingSource,
 };
 use pipeline::Pipeline;
-use targets::Targets;
 
 /// How often held verdicts, losses and folded lines are looked after.
 const TICK: Duration = Duration::from_millis(500);
@@ -38,12 +34,8 @@ const TICK: Duration = Duration::from_millis(500);
 const READ_HISTOGRAMS: Duration = Duration::from_secs(5);
 /// How often AF_UNIX connections are looked for whose end no hook told.
 const FORGET_CLOSED: Duration = Duration::from_secs(10);
-/// The signal that tells of new programs; without it, they are looked for every few seconds.
-const EXEC_SIGNAL: &str = "exec";
 /// Records taken at once before signals and timers get their turn.
 const BATCH: usize = 4096;
-/// The signal that only latency needs.
-const LATENCY_SIGNAL: &str = "received";
 
 /// What to trace and how to show it.
 #[derive(Clone, Debug, Default)]
@@ -120,7 +112,7 @@ async fn trace(options: &Options) -> Result<()> {
 struct Live {
     kernel: Kernel,
     ring: RingSource,
-    targets: Targets,
+    targets: Tracked,
     enricher: Enricher,
     pipeline: Pipeline,
     /// Losses that were told already.
@@ -148,11 +140,16 @@ impl Live {
             capture::check(path, options.force, options.retention)?;
         }
         let mut kernel = Kernel::load(preflight::check()?, options.verbose)?;
-        heap::give_back();
+        trim_heap();
         start_bpf_log(&mut kernel, options.verbose);
-        kernel.attach(if options.no_latency { &[LATENCY_SIGNAL] } else { &[] });
+        kernel.attach(if options.no_latency {
+            // It serves latency only.
+            &[observation::RECEIVED]
+        } else {
+            &[]
+        });
         let ring = RingSource::new(kernel.take_events()?)?;
-        let mut targets = Targets::new(options.pids.iter().copied().map(Pid).collect(), options.passthrough);
+        let mut targets = Tracked::new(options.pids.iter().copied().map(Pid).collect(), options.passthrough);
         let found = targets.attach_all(&mut kernel)?;
         let mut enricher = Enricher::new(targets.workers());
         let snapshot = enricher.snapshot(clock::now());
@@ -172,7 +169,7 @@ impl Live {
             pipeline.push(record)?;
         }
         let durations = kernel.take_durations(clock::now())?;
-        heap::give_back();
+        trim_heap();
         let (interval, now) = (options.interval, Instant::now());
         let lost = [0; LOSSES];
         Ok(Self {
@@ -211,21 +208,18 @@ impl Live {
     }
 
     fn accept(&mut self, decoded: Decoded) -> Result<()> {
-        let mut record = match decoded {
+        let record = match decoded {
             Decoded::Record(record) => record,
             Decoded::Exec(process) => {
                 let mut found = self.targets.executed(&process, &mut self.kernel);
-                found.extend(self.targets.catch_up(&mut self.kernel));
+                found.extend(self.targets.rescan(&mut self.kernel));
                 return found.into_iter().try_for_each(|record| self.pipeline.push(record));
             }
         };
-        match &mut record.body {
+        match &record.body {
             Body::Fork { parent, child } => self.targets.forked(parent.pid, child.pid, &mut self.kernel),
-            Body::Request(request) => {
-                request.log_unread = self.targets.leaves_log_unread(request.key.worker);
-                if request.log_level.is_some_and(nginx::hides_failures) {
-                    self.targets.log_hides(request.key.worker, &mut self.kernel);
-                }
+            Body::Request(request) if request.log_level.is_some_and(nginx::hides_failures) => {
+                self.targets.log_hides(request.key.worker, &mut self.kernel);
             }
             Body::Exit(exit) => {
                 self.targets.exited(exit.process.pid, &mut self.kernel);
@@ -240,7 +234,7 @@ impl Live {
 
     fn tick(&mut self) -> Result<()> {
         let now = clock::now();
-        let found = self.targets.catch_up(&mut self.kernel);
+        let found = self.targets.rescan(&mut self.kernel);
         let unread = self.targets.watch_logs(&mut self.kernel, now);
         found.into_iter().chain(unread).try_for_each(|record| self.pipeline.push(record))?;
         for (reason, total) in self.kernel.lost().into_iter().enumerate() {
@@ -258,8 +252,9 @@ impl Live {
             self.durations.forget_closed(now, sockets_of);
         }
         if self.read_at.elapsed() >= READ_HISTOGRAMS {
-            if !self.kernel.serves(EXEC_SIGNAL) {
-                self.targets.look_again();
+            // Without it, new programs are only found by looking for them.
+            if !self.kernel.serves(observation::EXEC) {
+                self.targets.rescan_soon();
             }
             self.read_durations()?;
         }
@@ -316,6 +311,16 @@ fn push_latency(pipeline: &mut Pipeline, now: Nanos, latency: Option<Latency>) -
     }
 }
 
+/// Returns freed memory to the kernel, where the allocator is glibc's; others do so by themselves. A start takes much that
+/// a trace does not need (the kernel's types, the BPF object, nginx's debug information), and the allocator would keep it.
+fn trim_heap() {
+    // SAFETY: touches nothing but what is free, and any thread may call it at any time.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+}
+
 /// aya-log carries what the BPF programs themselves have to say.
 fn start_bpf_log(kernel: &mut Kernel, verbose: bool) {
     if !verbose {
@@ -350,15 +355,16 @@ fn add_holders(kernel: &mut Kernel, facts: &[Record]) {
     }
 }
 
-fn session(kernel: &Kernel, targets: &Targets, options: &Options) -> Session {
+fn session(kernel: &Kernel, targets: &Tracked, options: &Options) -> Session {
     let mut providers: Vec<_> = kernel
         .signals
         .iter()
-        .map(|state| (state.signal.name.to_owned(), state.provider().unwrap_or("none").to_owned()))
+        .map(|state| (state.signal.name.to_owned(), state.provider().unwrap_or(NO_PROVIDER).to_owned()))
         .collect();
-    providers.extend(UPROBES.iter().map(|(name, symbol)| {
-        let provider = if targets.has_probe(name) { format!("uprobe:{symbol}") } else { "none".to_owned() };
-        (name.replace('_', "-"), provider)
+    providers.extend(providers::error_path().map(|uprobe| {
+        let attached = targets.has_probe(uprobe.program);
+        let provider = if attached { format!("uprobe:{}", uprobe.symbol) } else { NO_PROVIDER.to_owned() };
+        (uprobe.program.replace('_', "-"), provider)
     }));
     let uname = nix::sys::utsname::uname().ok();
     let text = |value: Option<&std::ffi::OsStr>| value.unwrap_or_default().to_string_lossy().into_owned();

@@ -5,13 +5,17 @@ use super::*;
 /// Knows one text.
 struct OneText;
 
-impl Texts for OneText {
+impl ResolveText for OneText {
     fn text(&self, _worker: Pid, address: u64) -> Option<BString> {
         (address == 0x1000).then(|| BString::from("connect() failed"))
     }
 
     fn string(&self, worker: Pid, address: u64) -> Option<BString> {
         (worker == Pid(42) && address == 0x2000).then(|| BString::from("backend"))
+    }
+
+    fn log_unread(&self, _worker: Pid) -> bool {
+        false
     }
 }
 

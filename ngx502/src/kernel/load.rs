@@ -21,7 +21,7 @@ use super::{
     btf::KernelTypes,
     durations::{self, DurationReader},
     offsets,
-    providers::{self, FOR_HIDDEN_LOGS, Hook, PASSTHROUGH, Provider, SIGNALS, Signal, UPROBES},
+    providers::{self, Hook, Provider, SIGNALS, Signal, UPROBES, When},
 };
 
 use crate::event::Nanos;
@@ -96,8 +96,8 @@ impl Kernel {
             .override_global("AYA_LOG_LEVEL", &level, false)
             .load(OBJECT)
             .context("the kernel refused the BPF maps; ngx502 cannot trace")?;
-        for (program, _) in UPROBES.iter().filter(|(program, _)| !FOR_HIDDEN_LOGS.contains(program)) {
-            load_uprobe(&mut ebpf, program)?;
+        for uprobe in UPROBES.iter().filter(|uprobe| uprobe.when == When::Always) {
+            load_uprobe(&mut ebpf, uprobe.program)?;
         }
         Ok(Self {
             traced: HashMap::try_from(take(&mut ebpf, "TRACED")?)?,
@@ -119,8 +119,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses one.
     pub fn load_every_uprobe(&mut self) -> Result<()> {
-        let mut all = UPROBES.iter().chain([&PASSTHROUGH]);
-        all.try_for_each(|(program, _)| load_uprobe(&mut self.ebpf, program))
+        UPROBES.iter().try_for_each(|uprobe| load_uprobe(&mut self.ebpf, uprobe.program))
     }
 
     /// Attaches every kernel signal by the first provider that works, but for those named in `without`.

@@ -3,6 +3,8 @@
 //! Providers are chosen by loading and attaching, in the order listed, never by the kernel's version: distributions
 //! backport hooks, and vendors remove them.
 
+use crate::session::observation;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -67,7 +69,7 @@ pub const SIGNALS: &[Signal] = &[
         without: "workers forked later are missed until the next scan; forked holders of a listener are not known",
     },
     Signal {
-        name: "exec",
+        name: observation::EXEC,
         providers: &[raw_tracepoint!("sched_process_exec")],
         without: "an nginx that is started or upgraded later is only found by the scan every few seconds",
     },
@@ -82,7 +84,7 @@ pub const SIGNALS: &[Signal] = &[
         without: "oom-killed looks like killed by an unknown sender",
     },
     Signal {
-        name: "tcp-state",
+        name: observation::TCP_STATE,
         providers: &[btf_tracepoint!("inet_sock_set_state", "tcp_destroy_sock")],
         without: "who closed or reset a TCP connection, and listeners that come and go, are not known",
     },
@@ -107,7 +109,7 @@ pub const SIGNALS: &[Signal] = &[
         without: "lost segments are not part of the evidence of a timeout",
     },
     Signal {
-        name: "sent",
+        name: observation::SENT,
         providers: &[
             btf_tracepoint!("sock_send_length"),
             Provider {
@@ -122,7 +124,7 @@ pub const SIGNALS: &[Signal] = &[
                   keepalive-race is not told from an early close",
     },
     Signal {
-        name: "received",
+        name: observation::RECEIVED,
         providers: &[
             btf_tracepoint!("sock_recv_length"),
             Provider {
@@ -136,7 +138,7 @@ pub const SIGNALS: &[Signal] = &[
         without: "times to the first byte come from nginx, in whole milliseconds",
     },
     Signal {
-        name: "unix-listen",
+        name: observation::UNIX_LISTEN,
         providers: &[Provider {
             name: "kprobe:unix_listen",
             programs: &[("unix_listen", Hook::Kprobe("unix_listen"))],
@@ -165,13 +167,78 @@ pub const SIGNALS: &[Signal] = &[
     },
 ];
 
-/// nginx's error path: BPF function and exported symbol. The first one is required.
-pub const UPROBES: &[(&str, &str)] = &[
-    ("special_response", "ngx_http_special_response_handler"),
-    ("log_error_core", "ngx_log_error_core"),
-    ("connection_error", "ngx_connection_error"),
-    ("ssl_error", "ngx_ssl_error"),
+/// A function of nginx's that is probed.
+#[derive(Clone, Copy, Debug)]
+pub struct Uprobe {
+    /// The BPF program.
+    pub program: &'static str,
+    /// The function, by the symbol that nginx exports.
+    pub symbol: &'static str,
+    /// When it is attached.
+    pub when: When,
+    /// What its absence costs.
+    pub without: &'static str,
+}
+
+/// When a uprobe is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// From the start.
+    Always,
+    /// Once nginx is seen to hide the text of its failures (`error_log … crit`): the others tell as much before.
+    LogHides,
+    /// With `--passthrough` only: it is on nginx's success path and takes some 1.5 µs a response.
+    Passthrough,
+}
+
+/// The uprobe of nginx's error pages; by its function an executable is known to be nginx.
+pub const SPECIAL_RESPONSE: &str = "special_response";
+/// The uprobe that reads nginx's error log.
+pub const LOG: &str = "log_error_core";
+/// The uprobe of a function that only a build with TLS has.
+pub const SSL_ERROR: &str = "ssl_error";
+
+/// Every uprobe.
+pub static UPROBES: [Uprobe; 5] = [
+    Uprobe {
+        program: SPECIAL_RESPONSE,
+        symbol: "ngx_http_special_response_handler",
+        when: When::Always,
+        without: "no verdict at all for this binary",
+    },
+    Uprobe {
+        program: LOG,
+        symbol: "ngx_log_error_core",
+        when: When::Always,
+        without: "symptoms that only the log text tells: timeouts, early closes, bad headers",
+    },
+    // It begins with an instruction that the kernel cannot emulate: each hit costs a second trap, more than all else that
+    // is done for a failed request.
+    Uprobe {
+        program: "connection_error",
+        symbol: "ngx_connection_error",
+        when: When::LogHides,
+        without: "connection errors where error_log hides them",
+    },
+    // It costs nothing but the 100 ms that each uprobe adds to the end of a trace.
+    Uprobe {
+        program: SSL_ERROR,
+        symbol: "ngx_ssl_error",
+        when: When::LogHides,
+        without: "TLS errors where error_log hides them",
+    },
+    Uprobe {
+        program: "send_header",
+        symbol: "ngx_http_send_header",
+        when: When::Passthrough,
+        without: "502s and 504s that the upstream answered itself, which --passthrough reports",
+    },
 ];
+
+/// The uprobes that every trace may attach.
+pub fn error_path() -> impl Iterator<Item = &'static Uprobe> {
+    UPROBES.iter().filter(|uprobe| uprobe.when != When::Passthrough)
+}
 
 /// The tracepoints of every [`Hook::BtfTracepoint`].
 pub fn btf_tracepoints() -> impl Iterator<Item = &'static str> {
@@ -180,26 +247,4 @@ pub fn btf_tracepoints() -> impl Iterator<Item = &'static str> {
         Hook::BtfTracepoint(tracepoint) => Some(*tracepoint),
         _ => None,
     })
-}
-
-/// The probe that reads nginx's error log, of [`UPROBES`].
-pub const LOG: &str = "log_error_core";
-
-/// The hook of `--passthrough`: on nginx's success path, some 1.5 µs a response.
-pub const PASSTHROUGH: (&str, &str) = ("send_header", "ngx_http_send_header");
-
-/// Probes that only tell more than [`UPROBES`]' others where nginx hides the text of its failures (`error_log … crit`):
-/// attached once that is seen. `ngx_connection_error` begins with an instruction that the kernel cannot emulate, so
-/// that each hit costs a second trap, more than all else that is done for a failed request; `ngx_ssl_error` costs
-/// nobody anything but the 100 ms that each uprobe adds to the end of a trace.
-pub const FOR_HIDDEN_LOGS: &[&str] = &["connection_error", "ssl_error"];
-
-/// What each uprobe's absence costs, by symbol.
-pub fn without_uprobe(symbol: &str) -> &'static str {
-    match symbol {
-        "ngx_http_special_response_handler" => "no verdict at all for this binary",
-        "ngx_log_error_core" => "symptoms that only the log text tells: timeouts, early closes, bad headers",
-        "ngx_connection_error" => "connection errors where error_log hides them",
-        _ => "TLS errors where error_log hides them",
-    }
 }

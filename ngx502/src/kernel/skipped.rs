@@ -14,9 +14,10 @@ use aya::programs::Program;
 
 use super::load::Kernel;
 use super::providers::SIGNALS;
+use crate::session::observation;
 
 /// The signals of every byte that a socket sends or receives. They tell of no process and no listener.
-const TRAFFIC: [&str; 2] = ["sent", "received"];
+const TRAFFIC: [&str; 2] = [observation::SENT, observation::RECEIVED];
 
 /// How many runs were left out; each may have been an event of any process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

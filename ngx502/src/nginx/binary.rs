@@ -12,6 +12,8 @@ use bstr::{BString, ByteSlice as _};
 use ngx502_common::config::FileKey;
 use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _};
 
+use crate::kernel::providers::{SPECIAL_RESPONSE, SSL_ERROR, UPROBES, Uprobe, When};
+
 use super::{
     problem::{BinaryError, BinaryProblem},
     version::{Signature, Version},
@@ -22,15 +24,6 @@ const MAX_FILE: u64 = 1 << 30;
 
 /// The longest literal that [`Binary::text_at`] returns; nginx's own format strings stay well below.
 const MAX_TEXT: usize = 256;
-
-/// The names of the probed functions, in the order of [`Functions`]'s fields.
-pub const FUNCTION_NAMES: [&str; 5] = [
-    "ngx_http_special_response_handler",
-    "ngx_connection_error",
-    "ngx_ssl_error",
-    "ngx_log_error_core",
-    "ngx_http_send_header",
-];
 
 /// A file's identity on this host, whatever path leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,47 +52,20 @@ impl From<&Metadata> for BinaryId {
     }
 }
 
-/// Offsets in the *file* (what a uprobe wants) of the probed functions; `None` where the binary has no such symbol.
+/// Offsets in the *file* (what a uprobe wants) of the functions in [`UPROBES`], in that order; `None` where the binary has
+/// no such symbol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Functions {
-    /// `ngx_http_special_response_handler(r, error)`.
-    pub special_response: Option<u64>,
-    /// `ngx_connection_error(c, err, text)`.
-    pub connection_error: Option<u64>,
-    /// `ngx_ssl_error(level, log, err, fmt, …)`; absent in a build without TLS.
-    pub ssl_error: Option<u64>,
-    /// `ngx_log_error_core(level, log, err, fmt, …)`.
-    pub log_error_core: Option<u64>,
-    /// `ngx_http_send_header(r)`: on the success path, for `--passthrough` only.
-    pub send_header: Option<u64>,
-}
+pub struct Functions([Option<u64>; UPROBES.len()]);
 
 impl Functions {
-    /// The functions with their names, in the order of [`FUNCTION_NAMES`].
-    pub fn named(&self) -> [(&'static str, Option<u64>); 5] {
-        let [special, connection, ssl, log, send] = FUNCTION_NAMES;
-        [
-            (special, self.special_response),
-            (connection, self.connection_error),
-            (ssl, self.ssl_error),
-            (log, self.log_error_core),
-            (send, self.send_header),
-        ]
+    /// Every probed function with its offset.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Uprobe, Option<u64>)> {
+        UPROBES.iter().zip(self.0)
     }
 
-    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<u64>> {
-        let slots = [
-            &mut self.special_response,
-            &mut self.connection_error,
-            &mut self.ssl_error,
-            &mut self.log_error_core,
-            &mut self.send_header,
-        ];
-        FUNCTION_NAMES
-            .into_iter()
-            .zip(slots)
-            .find(|(wanted, _)| wanted.as_bytes() == name)
-            .map(|(_, slot)| slot)
+    /// The offset for a BPF program.
+    pub fn offset(&self, program: &str) -> Option<u64> {
+        self.iter().find(|(uprobe, _)| uprobe.program == program)?.1
     }
 }
 
@@ -200,13 +166,13 @@ impl Binary {
     /// Whether this is nginx or a fork: it has nginx's error page function, or both nginx's version line and module
     /// signature (a stripped static build). Programs that merely talk about nginx have neither.
     pub fn is_nginx(&self) -> bool {
-        self.functions.special_response.is_some() || (self.version.is_some() && self.signature.is_some())
+        self.functions.offset(SPECIAL_RESPONSE).is_some()
+            || (self.version.is_some() && self.signature.is_some())
     }
 
     /// What keeps it from being probed fully; `None` when all is well. A build without TLS needs no `ngx_ssl_error`.
     pub fn problem(&self) -> Option<BinaryProblem> {
-        let named = self.functions.named();
-        if named.iter().all(|(_, offset)| offset.is_none()) {
+        if self.functions == Functions::default() {
             let fault = if self.has_dynamic_symbols {
                 BinaryProblem::NotExported
             } else {
@@ -215,14 +181,15 @@ impl Binary {
             return Some(fault);
         }
         let without_tls = self.signature.is_some() && !self.mentions(b"SSL_do_handshake() failed");
-        let missing: Vec<_> = named
-            .into_iter()
-            .filter(|(name, offset)| {
-                offset.is_none()
-                    && !(without_tls && *name == "ngx_ssl_error")
-                    && *name != "ngx_http_send_header"
+        let missing: Vec<_> = self
+            .functions
+            .iter()
+            .filter(|(uprobe, offset)| {
+                let needless =
+                    uprobe.when == When::Passthrough || (without_tls && uprobe.program == SSL_ERROR);
+                offset.is_none() && !needless
             })
-            .map(|(name, _)| name)
+            .map(|(uprobe, _)| uprobe.symbol)
             .collect();
         (!missing.is_empty()).then_some(BinaryProblem::Missing(missing))
     }
@@ -298,7 +265,6 @@ fn segments(elf: &object::File<'_>) -> object::Result<Vec<Segment>> {
         .collect()
 }
 
-/// Looks the functions up in `.dynsym` (which survives `strip`) first, then in `.symtab`.
 fn cycle(elf: &object::File<'_>) -> Option<u64> {
     let mut symbols = elf.dynamic_symbols().chain(elf.symbols());
     symbols
@@ -306,6 +272,7 @@ fn cycle(elf: &object::File<'_>) -> Option<u64> {
         .map(|symbol| symbol.address())
 }
 
+/// Looks the functions up in `.dynsym` (which survives `strip`) first, then in `.symtab`.
 fn functions(elf: &object::File<'_>, segments: &[Segment]) -> Functions {
     let mut functions = Functions::default();
     for symbol in elf.dynamic_symbols().chain(elf.symbols()) {
@@ -313,11 +280,12 @@ fn functions(elf: &object::File<'_>, segments: &[Segment]) -> Functions {
         if !symbol.is_definition() {
             continue;
         }
-        if let Ok(name) = symbol.name_bytes()
-            && let Some(slot) = functions.slot(name)
-            && slot.is_none()
+        let Ok(name) = symbol.name_bytes() else { continue };
+        let index = UPROBES.iter().position(|uprobe| uprobe.symbol.as_bytes() == name);
+        if let Some(offset) = index.and_then(|index| functions.0.get_mut(index))
+            && offset.is_none()
         {
-            *slot = segments
+            *offset = segments
                 .iter()
                 .filter(|segment| segment.executable)
                 .find_map(|segment| segment.file_offset_of(symbol.address()));

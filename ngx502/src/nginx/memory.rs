@@ -28,7 +28,7 @@ impl Memory {
 }
 
 /// What the `ngx_str_t` at an address says, cut to the length of a peer's name; `None` when it cannot be read or is empty.
-pub fn string_at(pid: Pid, address: u64) -> Option<BString> {
+pub(super) fn string_at(pid: Pid, address: u64) -> Option<BString> {
     let memory = Memory::of(pid)?;
     let len = memory.word(address)?.min(MAX_STRING);
     let data = memory.word(address.checked_add(8)?)?;

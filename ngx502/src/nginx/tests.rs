@@ -113,8 +113,8 @@ fn assert_same_text_in_memory(pid: Pid, binary: &Binary) {
 fn the_real_binary_offers_all_probe_points() {
     let binary = real_nginx();
     let length = fs::metadata(NGINX).unwrap().len();
-    for (name, offset) in binary.functions.named() {
-        assert!(offset.is_some_and(|offset| offset > 0 && offset < length), "{name}: {offset:?}");
+    for (uprobe, offset) in binary.functions.iter() {
+        assert!(offset.is_some_and(|offset| offset > 0 && offset < length), "{uprobe:?}: {offset:?}");
     }
     assert_eq!(binary.problem(), None);
     assert!(binary.is_nginx());
@@ -196,7 +196,7 @@ proptest! {
             data[(range as f64 * place) as usize] = byte;
         }
         if let Ok(binary) = Binary::parse(Path::new(NGINX), BinaryId { dev: 0, inode: 0 }, &data) {
-            for (_, offset) in binary.functions.named() {
+            for (_, offset) in binary.functions.iter() {
                 prop_assert!(offset.is_none_or(|offset| offset < data.len() as u64 * 2 || in_header));
             }
             let _reason = binary.problem();

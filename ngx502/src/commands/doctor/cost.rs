@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use aya::maps::{MapData, RingBuf};
 
-use super::super::trace::targets::Targets;
 use super::Finding;
 use crate::kernel::{cost::Accounting, load::Kernel};
+use crate::nginx::Tracked;
 
 /// How often the ring buffer is emptied: a full one would spare the programs work, and the account with it.
 const EMPTY_EVERY: Duration = Duration::from_millis(5);
@@ -21,7 +21,7 @@ const EMPTY_EVERY: Duration = Duration::from_millis(5);
 pub(super) fn measure(kernel: &mut Kernel, time: Duration) -> Result<Vec<Finding>> {
     let accounting = Accounting::start()?;
     let mut ring = kernel.take_events()?;
-    Targets::new(Default::default(), false).attach_all(kernel)?;
+    Tracked::new(Default::default(), false).attach_all(kernel)?;
     let (before, start) = (kernel.runs()?, Instant::now());
     while start.elapsed() < time {
         empty(&mut ring);

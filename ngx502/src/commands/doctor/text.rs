@@ -3,6 +3,7 @@
 use std::io::{Result, Write};
 
 use super::{Finding, Refused};
+use crate::session::NO_PROVIDER;
 
 /// Writes all findings, in their order.
 pub(super) fn show<'a>(findings: impl Iterator<Item = &'a Finding>, out: &mut impl Write) -> Result<()> {
@@ -21,7 +22,7 @@ pub(super) fn show<'a>(findings: impl Iterator<Item = &'a Finding>, out: &mut im
 fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
     match finding {
         Finding::Signal { name, provider, tried, costs } => {
-            writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or("none"))?;
+            writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or(NO_PROVIDER))?;
             for Refused { provider, reason } in tried {
                 writeln!(out, "{:15} {provider} does not serve: {reason}", "")?;
             }

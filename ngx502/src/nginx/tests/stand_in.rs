@@ -10,7 +10,7 @@ use std::{
 use ngx502_common::layout::{ABSENT, NginxLayout};
 
 use super::{super::*, assert_same_text_in_memory};
-use crate::event::Pid;
+use crate::{event::Pid, kernel::providers::LOG};
 
 /// Compiles the stand-in with some options.
 fn stand_in(directory: &Path, name: &str, options: &[&str]) -> PathBuf {
@@ -52,7 +52,7 @@ fn a_fixed_address_binary_has_file_offsets_and_no_bias() {
     let binary = Binary::open(&path).unwrap();
     assert!(binary.fixed_address && binary.problem().is_none(), "symbols come from .symtab");
     let length = fs::metadata(&path).unwrap().len();
-    let offset = binary.functions.log_error_core.unwrap();
+    let offset = binary.functions.offset(LOG).unwrap();
     assert!(offset < length, "{offset:#x} is an offset in the file, not an address");
     let process = Running::start(&path);
     let pid = Pid(process.0.id());

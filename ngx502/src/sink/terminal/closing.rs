@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::escape;
-use crate::session::Session;
+use crate::session::{NO_PROVIDER, Session};
 use crate::sink::terminal::TerminalOptions;
 use crate::sink::terminal::paint::{Paint, Tone};
 use crate::sink::{LatencyFacts, Quantiles, SummaryFacts, UpstreamLatency};
@@ -24,7 +24,7 @@ pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Sessi
     };
     let (host, kernel) = (safe(&session.host), safe(&session.kernel));
     let text = format!("ready: {traced} on {host}, kernel {kernel}; nothing is missed from here on");
-    let missing: Vec<_> = session.providers.iter().filter(|(_, provider)| provider == "none").collect();
+    let missing: Vec<_> = session.providers.iter().filter(|(_, provider)| provider == NO_PROVIDER).collect();
     for row in wrap(&text, options.width) {
         let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Good, &row));
     }

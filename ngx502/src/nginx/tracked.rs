@@ -1,5 +1,9 @@
 //! The nginx binaries and processes under trace: attached once a binary, followed from fork to exit.
+//!
+//! The table also answers what the probes' records leave open ([`ResolveText`]). Not here: what an executable offers
+//! ([`Binary`]), and which processes run one ([`discover`]).
 
+mod binary;
 mod logs;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -7,77 +11,36 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use aya::programs::uprobe::UProbeLinkId;
 use bstr::BString;
-use ngx502_common::config::Traced;
 
-use self::logs::Chatter;
-pub(in crate::commands) use self::logs::LIMIT as LOG_LIMIT;
+use self::binary::TrackedBinary;
+use super::{
+    Binary, BinaryId, NginxProcess, discover, hides_failures, load_bias, log_level, memory::string_at,
+};
 use crate::{
-    decode::Texts,
+    decode::ResolveText,
     event::{Body, Pid, ProcessRef, Record, WorkerInfo},
-    kernel::{
-        load::Kernel,
-        providers::{FOR_HIDDEN_LOGS, LOG, PASSTHROUGH, UPROBES},
-    },
-    nginx::{
-        Binary, BinaryId, NginxProcess, discover, hides_failures, layout, load_bias, log_level, string_at,
-    },
+    kernel::load::Kernel,
     proc::clock,
 };
 
-/// An nginx executable with its probes.
-struct Target {
-    binary: Binary,
-    /// Where it stands in the kernel's table of layouts.
-    index: u32,
-    /// BPF names of the probes that are attached.
-    probes: Vec<&'static str>,
-    /// Those of [`FOR_HIDDEN_LOGS`] that were not needed yet, with their places.
-    deferred: Vec<(&'static str, u64)>,
-    /// The text of its failures was seen to be hidden, or is no longer read.
-    log_hides: bool,
-    /// The probe that reads its error log, unless there is none any more, and how much it had to read.
-    log: Option<(UProbeLinkId, Chatter)>,
-    /// Its error log is no longer read, since it says too much.
-    log_unread: bool,
-    /// Its path in its own root.
-    exe: BString,
-}
-
 /// A traced process.
-struct Member {
+struct TrackedProcess {
     id: BinaryId,
     /// Run-time address minus address in the file; `None` where its memory map could not be read.
     bias: Option<u64>,
     serves: bool,
 }
 
-impl Target {
-    /// What the kernel is told of a process of this binary.
-    fn traced(&self, bias: Option<u64>) -> Traced {
-        let texts = bias.map_or(0..0, |bias| {
-            let texts = self.binary.texts();
-            texts.start.wrapping_add(bias)..texts.end.wrapping_add(bias)
-        });
-        Traced {
-            layout: self.index,
-            log_hides: u32::from(self.log_hides),
-            texts_from: texts.start,
-            texts_to: texts.end,
-        }
-    }
-}
-
 /// See the module.
-pub(in crate::commands) struct Targets {
+pub struct Tracked {
     /// What `--pid` named; empty for every nginx.
     selected: HashSet<Pid>,
     passthrough: bool,
-    binaries: HashMap<BinaryId, Target>,
-    members: BTreeMap<Pid, Member>,
+    binaries: HashMap<BinaryId, TrackedBinary>,
+    processes: BTreeMap<Pid, TrackedProcess>,
     /// How many more ticks look for workers of an nginx that has just started.
-    look_again: u32,
+    rescans_left: u32,
     /// Processes that could not be traced.
     refused: usize,
 }
@@ -93,16 +56,18 @@ const INSTALLED: [&str; 6] = [
 ];
 
 /// A new nginx is looked at on this many ticks: at once, and when a slow start is over.
-const LOOKS: u32 = 4;
+const RESCANS: u32 = 4;
 
-impl Targets {
-    pub(in crate::commands) fn new(selected: HashSet<Pid>, passthrough: bool) -> Self {
+impl Tracked {
+    /// An empty table. `selected` are the pids that `--pid` named, none for every nginx; `passthrough` asks for the probe
+    /// on the success path.
+    pub fn new(selected: HashSet<Pid>, passthrough: bool) -> Self {
         Self {
             selected,
             passthrough,
             binaries: HashMap::new(),
-            members: BTreeMap::new(),
-            look_again: 0,
+            processes: BTreeMap::new(),
+            rescans_left: 0,
             refused: 0,
         }
     }
@@ -110,15 +75,13 @@ impl Targets {
     /// Attaches to every nginx that runs now and is wanted.
     ///
     /// # Errors
-    /// When a process named by `--pid` is no nginx.
-    pub(in crate::commands) fn attach_all(&mut self, kernel: &mut Kernel) -> Result<Vec<Record>> {
+    /// When a process named by `--pid` is not an nginx.
+    pub fn attach_all(&mut self, kernel: &mut Kernel) -> Result<Vec<Record>> {
         let all = discover::processes();
         if let Some(pid) =
             self.selected.iter().find(|pid| !all.iter().any(|nginx| nginx.process.pid == **pid))
         {
-            return Err(anyhow!(
-                "process {pid} is no running nginx, so there is nothing to trace; see `pgrep -a nginx`"
-            ));
+            return Err(anyhow!("process {pid} is not a running nginx; `pgrep -a nginx` lists them"));
         }
         let pids: Vec<_> = self.selected.iter().copied().collect();
         let mut records = Vec::new();
@@ -146,13 +109,13 @@ impl Targets {
     }
 
     /// Has the next ticks look for new nginx processes.
-    pub(super) fn look_again(&mut self) {
-        self.look_again = LOOKS;
+    pub fn rescan_soon(&mut self) {
+        self.rescans_left = RESCANS;
     }
 
     /// A process runs another program: perhaps an nginx that was just started.
-    pub(super) fn executed(&mut self, process: &ProcessRef, kernel: &mut Kernel) -> Vec<Record> {
-        let known = self.members.remove(&process.pid).is_some();
+    pub fn executed(&mut self, process: &ProcessRef, kernel: &mut Kernel) -> Vec<Record> {
+        let known = self.processes.remove(&process.pid).is_some();
         if !self.selected.is_empty() && !known {
             return Vec::new();
         }
@@ -163,11 +126,11 @@ impl Targets {
             self.forget_reused(process.pid, kernel);
             // It may have gone into the background meanwhile.
             if discover::has_nginx_name(&process.comm) {
-                self.look_again = LOOKS;
+                self.rescan_soon();
             }
             return Vec::new();
         };
-        self.look_again = LOOKS;
+        self.rescan_soon();
         self.attach(&nginx, kernel).into_iter().collect()
     }
 
@@ -183,15 +146,15 @@ impl Targets {
     }
 
     /// Catches up with workers that a new master forked before it was traced itself.
-    pub(super) fn catch_up(&mut self, kernel: &mut Kernel) -> Vec<Record> {
-        if self.look_again == 0 {
+    pub fn rescan(&mut self, kernel: &mut Kernel) -> Vec<Record> {
+        if self.rescans_left == 0 {
             return Vec::new();
         }
-        self.look_again -= 1;
+        self.rescans_left -= 1;
         let mut pids: Vec<_> = self.selected.iter().copied().collect();
         if !pids.is_empty() {
             // After an upgrade the selected master is gone; its successor was followed from the fork on.
-            pids.extend(self.members.keys());
+            pids.extend(self.processes.keys());
         }
         discover::select(discover::processes(), &pids)
             .iter()
@@ -201,49 +164,49 @@ impl Targets {
 
     /// A child of a traced process runs the same program at the same addresses. The kernel traces it already, unless it
     /// was forked before its parent was traced.
-    pub(super) fn forked(&mut self, parent: Pid, child: Pid, kernel: &mut Kernel) {
-        let Some(Member { id, bias, .. }) = self.members.get(&parent) else { return };
-        let member = Member { id: *id, bias: *bias, serves: true };
+    pub fn forked(&mut self, parent: Pid, child: Pid, kernel: &mut Kernel) {
+        let Some(TrackedProcess { id, bias, .. }) = self.processes.get(&parent) else { return };
+        let process = TrackedProcess { id: *id, bias: *bias, serves: true };
         let Some(target) = self.binaries.get(id) else { return };
         if let Err(error) = kernel.trace(child.0, target.traced(*bias)) {
             log::warn!("nginx {child} is not traced: {error:#}");
         }
-        self.members.insert(child, member);
+        self.processes.insert(child, process);
     }
 
     /// A process is gone.
-    pub(super) fn exited(&mut self, pid: Pid, kernel: &mut Kernel) {
-        if self.members.remove(&pid).is_some() {
+    pub fn exited(&mut self, pid: Pid, kernel: &mut Kernel) {
+        if self.processes.remove(&pid).is_some() {
             kernel.untrace(pid.0);
         }
     }
 
     /// Pids of traced processes that serve requests.
-    pub(super) fn workers(&self) -> impl Iterator<Item = Pid> {
-        self.members.iter().filter(|(_, member)| member.serves).map(|(pid, _)| *pid)
+    pub fn workers(&self) -> impl Iterator<Item = Pid> {
+        self.processes.iter().filter(|(_, process)| process.serves).map(|(pid, _)| *pid)
     }
 
     /// How many processes were found that could not be traced.
-    pub(super) fn refused(&self) -> usize {
+    pub fn refused(&self) -> usize {
         self.refused
     }
 
     /// Whether nothing is traced.
-    pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
     }
 
     /// Whether a probe is attached to every binary.
-    pub(super) fn has_probe(&self, name: &str) -> bool {
+    pub fn has_probe(&self, name: &str) -> bool {
         !self.binaries.is_empty() && self.binaries.values().all(|target| target.probes.contains(&name))
     }
 
     /// The builds, as `/usr/sbin/nginx (nginx/1.22.1)`.
-    pub(super) fn builds(&self) -> Vec<String> {
+    pub fn builds(&self) -> Vec<String> {
         let mut builds: Vec<_> = self
             .binaries
             .iter()
-            .filter(|(id, _)| self.members.values().any(|member| member.id == **id))
+            .filter(|(id, _)| self.processes.values().any(|process| process.id == **id))
             .map(|(_, target)| match &target.binary.version {
                 Some(version) => format!("{} ({version})", target.exe),
                 None => target.exe.to_string(),
@@ -256,7 +219,7 @@ impl Targets {
     /// Traces a process; `None` when it is traced already or cannot be.
     fn attach(&mut self, nginx: &NginxProcess, kernel: &mut Kernel) -> Option<Record> {
         let pid = nginx.process.pid;
-        if self.members.get(&pid).is_some_and(|member| member.id == nginx.id) {
+        if self.processes.get(&pid).is_some_and(|process| process.id == nginx.id) {
             return None;
         }
         if let Err(error) = self.attach_new(nginx, kernel) {
@@ -280,7 +243,7 @@ impl Targets {
             self.refused += 1;
             return None;
         }
-        self.members.insert(pid, Member { id: nginx.id, bias, serves: nginx.role.serves() });
+        self.processes.insert(pid, TrackedProcess { id: nginx.id, bias, serves: nginx.role.serves() });
         let version = target.binary.version.as_ref().map(ToString::to_string);
         if bias.and_then(|bias| log_level(pid, &target.binary, bias)).is_some_and(hides_failures) {
             self.log_hides(pid, kernel);
@@ -313,44 +276,26 @@ impl Targets {
         exe: BString,
         kernel: &mut Kernel,
     ) -> Result<()> {
-        let id = binary.id;
-        let index = u32::try_from(self.binaries.len())?;
-        let (layout, source) = layout::of(&binary);
-        log::debug!("{exe}: layout from {source:?}: {layout:?}");
-        kernel.set_layout(index, layout)?;
-        let offsets = binary.functions.named();
-        let (mut probes, mut deferred, mut log) = (Vec::new(), Vec::new(), None);
-        for (program, symbol) in UPROBES.iter().chain(self.passthrough.then_some(&PASSTHROUGH)) {
-            let Some(offset) =
-                offsets.iter().find(|(name, _)| name == symbol).and_then(|(_, offset)| *offset)
-            else {
-                continue;
-            };
-            if FOR_HIDDEN_LOGS.contains(program) {
-                deferred.push((*program, offset));
-            } else {
-                let link = kernel.attach_uprobe(program, path, offset)?;
-                if *program == LOG {
-                    log = Some((link, Chatter::new(clock::now())));
-                }
-            }
-            probes.push(*program);
-        }
-        let (log_hides, log_unread) = (false, false);
-        let target = Target { binary, index, probes, deferred, log_hides, log, log_unread, exe };
-        kernel.know_binary(id.key(), target.traced(None), self.selected.is_empty());
-        self.binaries.insert(id, target);
+        let (id, index) = (binary.id, u32::try_from(self.binaries.len())?);
+        let new = TrackedBinary::attach(binary, path, exe, index, self.passthrough, kernel)?;
+        kernel.know_binary(id.key(), new.traced(None), self.selected.is_empty());
+        self.binaries.insert(id, new);
         Ok(())
     }
 }
 
-impl Texts for Targets {
+impl ResolveText for Tracked {
     fn text(&self, worker: Pid, address: u64) -> Option<BString> {
-        let member = self.members.get(&worker)?;
-        self.binaries.get(&member.id)?.binary.text_at(address.wrapping_sub(member.bias?))
+        let process = self.processes.get(&worker)?;
+        self.binaries.get(&process.id)?.binary.text_at(address.wrapping_sub(process.bias?))
     }
 
     fn string(&self, worker: Pid, address: u64) -> Option<BString> {
         string_at(worker, address)
+    }
+
+    fn log_unread(&self, worker: Pid) -> bool {
+        let process = self.processes.get(&worker);
+        process.and_then(|process| self.binaries.get(&process.id)).is_some_and(|binary| binary.log_unread)
     }
 }

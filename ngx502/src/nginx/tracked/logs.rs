@@ -1,0 +1,81 @@
+//! Error logs that say too little, or too much to be read: other probes take their place.
+
+use std::path::Path;
+
+use super::{Tracked, TrackedProcess};
+use crate::{
+    escape,
+    event::{Body, Nanos, Pid, Record},
+    kernel::{load::Kernel, providers::LOG},
+    nginx::BinaryId,
+};
+
+impl Tracked {
+    /// A worker's `error_log` hides the text of its failures: what tells them all the same is attached from now on.
+    pub fn log_hides(&mut self, worker: Pid, kernel: &mut Kernel) {
+        if let Some(TrackedProcess { id, .. }) = self.processes.get(&worker) {
+            self.do_without_text(*id, kernel);
+        }
+    }
+
+    /// Stops reading error logs that say too much; a record of each says so. They stay unread: how much they say shows
+    /// only as long as they are read.
+    pub fn watch_logs(&mut self, kernel: &mut Kernel, now: Nanos) -> Vec<Record> {
+        let mut excessive = Vec::new();
+        for (id, target) in &mut self.binaries {
+            let Some((_, rate)) = &mut target.log else { continue };
+            if let Some(rate) = rate.excess(kernel.chatter(target.index), now) {
+                excessive.push((*id, rate));
+            }
+        }
+        let report = |(id, rate)| {
+            let text = self.stop_reading(id, rate, kernel)?;
+            log::warn!("{text}");
+            Some(Record { at: now, body: Body::Notice { topic: "log-unread".to_owned(), text } })
+        };
+        excessive.into_iter().filter_map(report).collect()
+    }
+
+    fn stop_reading(&mut self, id: BinaryId, rate: f64, kernel: &mut Kernel) -> Option<String> {
+        // First what replaces it, so that no failure falls between.
+        self.do_without_text(id, kernel);
+        let target = self.binaries.get_mut(&id)?;
+        let (link, _) = target.log.take()?;
+        if let Err(error) = kernel.detach_uprobe(LOG, link) {
+            log::warn!("{}: ngx502 cannot stop reading its error_log: {error:#}", target.exe);
+            return None;
+        }
+        target.log_unread = true;
+        Some(format!(
+            "{}: error_log takes {rate:.0} messages per second that report no failure, and reading each one costs a trap; \
+             ngx502 stops reading it until this trace ends and infers symptoms from nginx's states. With \
+             `error_log … error` they are read",
+            escape::terminal(&target.exe)
+        ))
+    }
+
+    /// Attaches what tells of failures without their text, and has more kept of each connection.
+    fn do_without_text(&mut self, id: BinaryId, kernel: &mut Kernel) {
+        let Some(target) = self.binaries.get_mut(&id).filter(|target| !target.log_hides) else { return };
+        let processes = || self.processes.iter().filter(|(_, process)| process.id == id);
+        let Some((first, _)) = processes().next() else { return };
+        target.log_hides = true;
+        for (pid, process) in processes() {
+            if let Err(error) = kernel.trace(pid.0, target.traced(process.bias)) {
+                log::debug!("nginx {pid}: {error:#}");
+            }
+        }
+        // Where a process that is yet to come will have the executable is not known.
+        kernel.know_binary(id.key(), target.traced(None), self.selected.is_empty());
+        let path = format!("/proc/{first}/exe");
+        for (program, offset) in target.deferred.drain(..) {
+            if let Err(error) = kernel.attach_uprobe(program, Path::new(&path), offset) {
+                target.probes.retain(|probe| *probe != program);
+                log::warn!(
+                    "{}: failures that its error_log level hides cannot be explained: {error:#}",
+                    target.exe
+                );
+            }
+        }
+    }
+}
