@@ -1,18 +1,21 @@
 //! What a user types: one struct a command. What it means to `commands` is in `meaning`.
 
 mod meaning;
+mod pages;
 mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use jiff::Timestamp;
 use ngx502::attribute::verdict::{Cause, Symptom};
 use ngx502::commands::{export, report};
 use ngx502::report::chart::Kind;
 
 pub(crate) use self::meaning::{is_json, use_color};
+pub(crate) use self::pages::{completions, man};
 
 /// Explains every 502 and 504 of a live nginx: which process died or said no, how, and by whose hand.
 #[derive(Debug, Parser)]
@@ -41,6 +44,10 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// What a symptom or cause means, how to confirm it and how to fix it.
     Explain(ExplainArgs),
+    /// Print the manual page, in roff.
+    Man(ManArgs),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -209,6 +216,18 @@ pub(crate) struct DoctorArgs {
 pub(crate) struct ExplainArgs {
     /// A symptom or cause, e.g. connect-refused; without it, all of them in one line each.
     pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// A command, e.g. trace, for its own page. Default: the overview.
+    pub(crate) command: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to generate completions for.
+    pub(crate) shell: Shell,
 }
 
 #[cfg(test)]

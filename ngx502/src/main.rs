@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         Command::Explain(args) => {
             explain::run(args.name.as_deref(), &mut io::stdout().lock(), cli::use_color())
         }
+        Command::Man(args) => cli::man(args.command.as_deref(), &mut io::stdout().lock()).map_err(Into::into),
+        Command::Completions(args) => {
+            cli::completions(args.shell, &mut io::stdout().lock()).map_err(Into::into)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
