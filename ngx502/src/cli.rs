@@ -17,11 +17,11 @@ use ngx502::report::chart::Kind;
 pub(crate) use self::meaning::{is_json, use_color};
 pub(crate) use self::pages::{completions, man};
 
-/// Explains every 502 and 504 of a live nginx: which process died or said no, how, and by whose hand.
+/// Explains every 502 and 504 of a live nginx: names the process that failed, how it failed, and what caused it.
 #[derive(Debug, Parser)]
 #[command(name = "ngx502", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Diagnostics on standard error; twice for the verifier's and the loader's.
+    /// Show more, with diagnostics on stderr; repeat (-vv) for BPF loader and verifier logs.
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
     #[command(subcommand)]
@@ -32,17 +32,17 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Attach to nginx and explain every failed upstream request as it happens.
     Trace(TraceArgs),
-    /// Print what `trace` printed, from captures; several hosts' are merged by time.
+    /// Print the verdicts of captures as `trace` would; captures of several hosts are merged by time.
     Replay(ReplayArgs),
-    /// The postmortem of captures: causes, timeline, upstreams, latency; as text, JSON or one HTML page.
+    /// Summarize captures: causes, timeline, upstreams and latency, as text, JSON or a single HTML page.
     Report(ReportArgs),
-    /// Draw captures: causes over time, upstreams, latency, its percentiles; as SVG or PNG.
+    /// Draw captures as SVG or PNG: causes over time, upstreams, latency and its percentiles.
     Chart(ChartArgs),
-    /// The verdicts of captures for other engines: JSON lines, CSV or Parquet.
+    /// Convert captures to JSON Lines, CSV or Parquet, one row per verdict.
     Export(ExportArgs),
-    /// What this kernel and this nginx allow, and which verdicts a missing probe costs.
+    /// Check which probes work with this kernel and nginx, and what is lost without the missing ones.
     Doctor(DoctorArgs),
-    /// What a symptom or cause means, how to confirm it and how to fix it.
+    /// Explain a symptom or cause: what it means, how to confirm it and how to fix it.
     Explain(ExplainArgs),
     /// Print the manual page, in roff.
     Man(ManArgs),
@@ -52,41 +52,41 @@ pub(crate) enum Command {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Text for people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
-    /// human on a terminal, json otherwise.
+    /// Output format. Default: human on a terminal, json otherwise.
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
-    /// Only this nginx master (with its workers) or worker; repeatable. Default: every nginx on the host, in
-    /// containers too, and those started later.
+    /// Trace only this nginx master (with its workers) or worker; repeatable. Default: every nginx on the host,
+    /// including those in containers and those started later.
     #[arg(long = "pid", value_name = "PID")]
     pub(crate) pids: Vec<u32>,
-    /// Only these statuses, e.g. 502,504. Default: every failed upstream request.
+    /// Report only these statuses, e.g. 502,504. Default: every failed upstream request.
     #[arg(long, value_delimiter = ',', value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
     pub(crate) status: Vec<u16>,
-    /// Also report 502s and 504s that the upstream itself answered. Seeing them takes a probe on every response
-    /// (about 1.5 µs each), so it is off by default.
+    /// Also report 502s and 504s that the upstream itself returned. This puts a probe on every response (about
+    /// 1.5 µs each), so it is off by default.
     #[arg(long)]
     pub(crate) passthrough: bool,
-    /// Show the latency of all upstream requests this often: 10s, 1m. Default: at the end, and on SIGUSR1.
+    /// Print upstream latency at this interval, e.g. 10s or 1m. Default: at the end, and on SIGUSR1.
     #[arg(long, value_parser = values::duration, value_name = "TIME", conflicts_with = "no_latency")]
     pub(crate) interval: Option<Duration>,
-    /// Do without the latency of successful requests, and the hook on the success path that it takes.
+    /// Do not measure latency (removes the probe on the success path).
     #[arg(long)]
     pub(crate) no_latency: bool,
-    /// End after this long: 30s, 5m, 1h.
+    /// Stop after this time, e.g. 30s, 5m or 1h.
     #[arg(long, value_parser = values::duration, value_name = "TIME")]
     pub(crate) duration: Option<Duration>,
-    /// Keep query strings in URIs; they often hold personal data.
+    /// Keep query strings in URIs. They often contain personal data.
     #[arg(long)]
     pub(crate) with_query: bool,
-    /// One line a verdict.
+    /// Print one line per verdict.
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
@@ -96,16 +96,16 @@ pub(crate) struct TraceArgs {
 /// The capture beside what is shown.
 #[derive(Debug, Args)]
 pub(crate) struct CaptureArgs {
-    /// Also capture everything into this file, for `replay`, `report`, `chart` and `export`.
+    /// Also record a capture to this file, for `replay`, `report`, `chart` and `export`.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Replace a file that is there.
+    /// Overwrite an existing file.
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
-    /// At this size the capture goes on in a new file: FILE.1 is the latest before it, then FILE.2 and so on.
+    /// Rotate the capture at this size, e.g. 500M or 1G (FILE.1 is the newest rotated file).
     #[arg(long, requires = "output", value_parser = values::size, value_name = "SIZE", default_value = "1G")]
     pub(crate) max_size: u64,
-    /// Files of a capture that are kept; the oldest goes first.
+    /// Keep at most this many files of the capture; the oldest is deleted first.
     #[arg(long, requires = "output", value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N",
           default_value_t = 8)]
     pub(crate) max_files: u32,
@@ -114,7 +114,7 @@ pub(crate) struct CaptureArgs {
 /// Which captures, and what of them.
 #[derive(Debug, Args)]
 pub(crate) struct CapturesArgs {
-    /// Captures that `trace -o` wrote.
+    /// Captures written by `trace -o`.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Only these causes, e.g. oom-killed,queue-full.
@@ -123,19 +123,19 @@ pub(crate) struct CapturesArgs {
     /// Only these symptoms, e.g. connect-refused.
     #[arg(long, value_delimiter = ',', value_name = "SYMPTOM")]
     pub(crate) symptom: Vec<Symptom>,
-    /// Only this upstream as nginx names it, e.g. 127.0.0.1:9000 or unix:/run/x.sock; repeatable.
+    /// Only this upstream, as nginx names it, e.g. 127.0.0.1:9000 or unix:/run/x.sock; repeatable.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) upstream: Vec<String>,
-    /// Only what was traced on this host; repeatable.
+    /// Only verdicts of this host; repeatable.
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Vec<String>,
-    /// Not before this: 2026-11-21T02:00:00Z; without an offset, UTC.
+    /// Only verdicts at or after this time, e.g. 2026-11-21T02:00:00Z (UTC if no offset is given).
     #[arg(long, value_parser = values::moment, value_name = "TIME")]
     pub(crate) since: Option<Timestamp>,
-    /// Before this.
+    /// Only verdicts before this time.
     #[arg(long, value_parser = values::moment, value_name = "TIME")]
     pub(crate) until: Option<Timestamp>,
-    /// Show query strings, where the trace kept them.
+    /// Show query strings, if the trace kept them.
     #[arg(long)]
     pub(crate) with_query: bool,
 }
@@ -144,10 +144,10 @@ pub(crate) struct CapturesArgs {
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) captures: CapturesArgs,
-    /// human on a terminal, json otherwise.
+    /// Output format. Default: human on a terminal, json otherwise.
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
-    /// One line a verdict.
+    /// Print one line per verdict.
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -155,10 +155,10 @@ pub(crate) struct ReplayArgs {
 /// Where a report or export goes.
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// Write to this file instead of standard output; its name can tell the format.
+    /// Write to this file instead of stdout; its extension selects the format.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Replace a file that is there.
+    /// Overwrite an existing file.
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
 }
@@ -167,7 +167,7 @@ pub(crate) struct OutputArgs {
 pub(crate) struct ReportArgs {
     #[command(flatten)]
     pub(crate) captures: CapturesArgs,
-    /// text, json or html. Default: by the output's name, else text.
+    /// Output format: text, json or html. Default: by the output's extension, else text.
     #[arg(long)]
     pub(crate) format: Option<report::Format>,
     #[command(flatten)]
@@ -178,13 +178,13 @@ pub(crate) struct ReportArgs {
 pub(crate) struct ChartArgs {
     #[command(flatten)]
     pub(crate) captures: CapturesArgs,
-    /// all, causes, upstreams, latency or percentiles.
+    /// What to draw: all, causes, upstreams, latency or percentiles.
     #[arg(long, default_value = "all")]
     pub(crate) kind: Kind,
-    /// The picture; its name ends in .svg or .png.
+    /// Write the chart to this file; the extension is .svg or .png.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Replace a file that is there.
+    /// Overwrite an existing file.
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -193,7 +193,7 @@ pub(crate) struct ChartArgs {
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     pub(crate) captures: CapturesArgs,
-    /// jsonl, csv or parquet. Default: by the output's name, else jsonl.
+    /// Output format: jsonl, csv or parquet. Default: by the output's extension, else jsonl.
     #[arg(long)]
     pub(crate) format: Option<export::Format>,
     #[command(flatten)]
@@ -202,19 +202,19 @@ pub(crate) struct ExportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Trace for this long (3s unless told) and say what each BPF program costs: runs a second, time a run, share of
-    /// one CPU. The kernel counts run times meanwhile, which costs every BPF program on the machine some 20 ns a run.
+    /// Trace for this long (default 3s) and show what each BPF program costs: runs per second, time per run, share of
+    /// one CPU. While it measures, the kernel's statistics cost every BPF program on the machine about 20 ns per run.
     #[arg(long, value_parser = values::duration, value_name = "TIME", num_args = 0..=1, default_missing_value = "3s",
           require_equals = true)]
     pub(crate) cost: Option<Duration>,
-    /// human on a terminal, json otherwise.
+    /// Output format. Default: human on a terminal, json otherwise.
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// A symptom or cause, e.g. connect-refused; without it, all of them in one line each.
+    /// A symptom or cause, e.g. connect-refused. Default: list all of them.
     pub(crate) name: Option<String>,
 }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_is_bounded_unless_told_otherwise() {
+    fn a_capture_is_bounded_by_default() {
         let Command::Trace(trace) = parse(&["trace", "-o", "x", "--max-files", "3"]) else {
             panic!("not trace")
         };
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_is_measured_for_three_seconds_unless_told() {
+    fn the_cost_is_measured_for_three_seconds_by_default() {
         let cost = |words: &[&str]| {
             let Command::Doctor(doctor) = parse(words) else { panic!("not doctor") };
             doctor.cost

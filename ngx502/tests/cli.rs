@@ -285,7 +285,7 @@ fn wrong_usage_is_2_and_failure_is_1() {
     let folder = Folder::new();
     let text = folder.path("notes.txt");
     fs::write(&text, "not a capture").expect("room");
-    assert!(refused(1, &["replay"], &[&text]).contains("is not a capture"));
+    assert!(refused(1, &["replay"], &[&text]).contains("is not an ngx502 capture"));
     assert!(refused(1, &["report"], &[&folder.path("nothing")]).contains("cannot read"));
     let mut newer = fs::read(folder.incident("web-1", 1, None)).expect("the capture");
     newer[8] = 99;

@@ -36,12 +36,12 @@ pub enum ReadError {
         source: io::Error,
     },
     /// It is something else.
-    #[error(
-        "`{0}` is not a capture of ngx502: it does not begin as one; give a file that `ngx502 trace -o` wrote"
-    )]
+    #[error("`{0}` is not an ngx502 capture (bad magic): expected a file written by `ngx502 trace -o`")]
     NotACapture(PathBuf),
     /// It is from the future.
-    #[error("`{path}` has format {major}, this ngx502 reads up to {MAJOR}: read it with a newer ngx502")]
+    #[error(
+        "`{path}` has capture format {major}, but this ngx502 reads only up to {MAJOR}: use a newer ngx502"
+    )]
     TooNew {
         /// The file.
         path: PathBuf,

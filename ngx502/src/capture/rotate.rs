@@ -22,15 +22,13 @@ pub struct Retention {
 #[derive(Debug, Error)]
 pub enum CreateError {
     /// Something is there already.
-    #[error("`{0}` exists and is not overwritten, nothing is captured: choose another name or give --force")]
+    #[error("`{0}` exists: choose another name, or overwrite it with --force")]
     Exists(PathBuf),
     /// What is there cannot be replaced by a file, forced or not.
-    #[error(
-        "`{0}` is no regular file, and captures are not written through links or into devices: choose another name"
-    )]
+    #[error("refusing to write the capture to `{0}`, which is not a regular file: choose another name")]
     NotAFile(PathBuf),
     /// The system refuses.
-    #[error("cannot create the capture `{path}`, choose a directory that exists and is writable")]
+    #[error("cannot create the capture `{path}`: choose a directory that exists and is writable")]
     System {
         /// The file.
         path: PathBuf,

@@ -43,8 +43,8 @@ pub struct Options {
 /// The capture had to end before the trace.
 #[derive(Debug, Error)]
 #[error(
-    "cannot go on writing the capture `{path}`: {source}; it ends after {kept} records, the trace goes on without it: \
-     free space and start another trace with -o"
+    "cannot write the capture `{path}`: {source}; it ends after {kept} records, and the trace continues without it: \
+     free disk space and start another trace with -o"
 )]
 pub struct Stopped {
     /// The file.

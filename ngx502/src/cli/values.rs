@@ -12,13 +12,14 @@ const SMALLEST: u64 = 1 << 20;
 /// `250ms`, `30s`, `5m`, `2h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.parse().map_err(|_| format!("`{text}` is no time; write 30s, 5m or 1h"))?;
+    let number: f64 =
+        digits.parse().map_err(|_| format!("invalid duration `{text}`: expected e.g. 30s, 5m or 1h"))?;
     let unit = match &text[digits.len()..] {
         "ms" => 1e-3,
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        unit => return Err(format!("`{unit}` is no unit of time; use ms, s, m or h")),
+        unit => return Err(format!("unknown unit of time `{unit}`: expected ms, s, m or h")),
     };
     Duration::try_from_secs_f64(number * unit).map_err(|_| format!("`{text}` is out of range"))
 }
@@ -26,18 +27,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// `64M`, `1G`, `2T`: binary multiples; a bare number is bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no size; write 500M or 1G"))?;
+    let number: u64 =
+        digits.parse().map_err(|_| format!("invalid size `{text}`: expected e.g. 500M or 1G"))?;
     let shift = match text[digits.len()..].trim_end_matches("iB").trim_end_matches('B') {
         "" => 0,
         "k" | "K" => 10,
         "m" | "M" => 20,
         "g" | "G" => 30,
         "t" | "T" => 40,
-        unit => return Err(format!("`{unit}` is no unit of size; use K, M, G or T")),
+        unit => return Err(format!("unknown unit of size `{unit}`: expected K, M, G or T")),
     };
     match number.checked_mul(1 << shift) {
         Some(size) if size >= SMALLEST => Ok(size),
-        Some(_) => Err("a capture's file cannot be smaller than 1M".to_owned()),
+        Some(_) => Err("too small: a capture file needs at least 1M".to_owned()),
         None => Err(format!("`{text}` is out of range")),
     }
 }
@@ -47,7 +49,7 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     let civil = |text: &str| text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC));
     text.parse()
         .or_else(|_| civil(text).map(|time| time.timestamp()))
-        .map_err(|_| format!("`{text}` is no time; write 2026-11-21T02:00:00Z"))
+        .map_err(|_| format!("invalid time `{text}`: expected e.g. 2026-11-21T02:00:00Z"))
 }
 
 #[cfg(test)]

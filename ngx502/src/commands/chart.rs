@@ -17,7 +17,7 @@ impl FromStr for Kind {
         let all = || Kind::SINGLE.into_iter().chain([Kind::All]);
         all().find(|kind| kind.as_str() == text).ok_or_else(|| {
             let names: Vec<_> = all().map(Kind::as_str).collect();
-            format!("no chart is named `{text}`; one of: {}", names.join(", "))
+            format!("unknown chart `{text}`: expected one of {}", names.join(", "))
         })
     }
 }
@@ -60,7 +60,7 @@ impl Encoding {
             Some("png") => Ok(Encoding::Png),
             _ => {
                 let path = to.path.display();
-                bail!("`{path}` names no kind of picture, so none was drawn: end it in .svg or .png")
+                bail!("unsupported extension in `{path}`: use .svg or .png")
             }
         }
     }

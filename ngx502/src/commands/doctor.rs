@@ -121,7 +121,7 @@ pub fn run(json: bool, cost: Option<Duration>, out: &mut impl Write) -> Result<(
         text::show(findings, out)?;
     }
     if !can_trace {
-        bail!("an nginx here cannot be traced, so its failures stay unexplained; see its problems above");
+        bail!("at least one nginx cannot be traced, see its problems above");
     }
     Ok(())
 }
@@ -188,8 +188,8 @@ fn executable(exe: String, pids: Vec<Pid>, binary: &Binary) -> Finding {
 fn debug_log(pid: Pid, binary: &Binary) -> Option<String> {
     log_level(pid, binary, load_bias(pid, binary)?).filter(|level| is_debug(*level)).map(|_| {
         format!(
-            "the error_log of process {pid} is at debug: `trace` reads it up to {LOG_LIMIT} messages a second, and infers \
-             symptoms from nginx's states beyond"
+            "the error_log of process {pid} is at debug level: above {LOG_LIMIT} messages/s `trace` stops reading it and \
+             infers symptoms from nginx's state"
         )
     })
 }

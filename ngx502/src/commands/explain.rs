@@ -21,11 +21,11 @@ pub fn run(name: Option<&str>, out: &mut impl Write, color: bool) -> Result<()> 
         return Ok(page.entry(entry)?);
     }
     let near = match explain::suggestions(name).as_slice() {
-        [] => ";".to_owned(),
-        names => format!("; did you mean {}?", names.join(" or ")),
+        [] => ".".to_owned(),
+        names => format!(". Did you mean {}?", names.join(" or ")),
     };
     let name = crate::escape::terminal(name.as_bytes());
-    bail!("no symptom or cause is named `{name}`{near} `ngx502 explain` lists them all")
+    bail!("unknown symptom or cause `{name}`{near} Run `ngx502 explain` for the list")
 }
 
 struct Page<'a, W> {
@@ -44,7 +44,7 @@ impl<W: Write> Page<'_, W> {
             }
             writeln!(self.out)?;
         }
-        writeln!(self.out, "`ngx502 explain NAME` tells more.")
+        writeln!(self.out, "Run `ngx502 explain NAME` for details.")
     }
 
     fn entry(&mut self, entry: &Entry) -> std::io::Result<()> {
@@ -119,11 +119,11 @@ mod tests {
         let message = |name| run(Some(name), &mut Vec::new(), false).expect_err("unknown").to_string();
         assert_eq!(
             message("oom"),
-            "no symptom or cause is named `oom`; did you mean oom-killed? `ngx502 explain` lists them all"
+            "unknown symptom or cause `oom`. Did you mean oom-killed? Run `ngx502 explain` for the list"
         );
         assert_eq!(
             message("\x1b[2J"),
-            r"no symptom or cause is named `\x1b[2J`; `ngx502 explain` lists them all"
+            r"unknown symptom or cause `\x1b[2J`. Run `ngx502 explain` for the list"
         );
     }
 }

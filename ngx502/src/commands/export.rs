@@ -36,7 +36,7 @@ impl FromStr for Format {
             "jsonl" => Ok(Format::JsonLines),
             "csv" => Ok(Format::Csv),
             "parquet" => Ok(Format::Parquet),
-            _ => Err(format!("no export format is named `{text}`; one of: jsonl, csv, parquet")),
+            _ => Err(format!("unknown export format `{text}`: expected jsonl, csv or parquet")),
         }
     }
 }
@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<()> {
             to.write(|file: File| export(captures, format, BufWriter::new(file)))?
         }
         None if format == Format::Parquet && io::stdout().is_terminal() => {
-            bail!("Parquet is nothing for a terminal, so nothing is written: name a file with -o")
+            bail!("refusing to write Parquet to a terminal: use -o FILE")
         }
         None => export(captures, format, BufWriter::new(io::stdout()))?,
     };

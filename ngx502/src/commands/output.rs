@@ -24,14 +24,14 @@ impl Destination {
         let path = self.path.display();
         match fs::symlink_metadata(&self.path) {
             Ok(there) if !there.file_type().is_file() => {
-                bail!("`{path}` is no regular file, so nothing is written: choose another name")
+                bail!("refusing to overwrite `{path}`, which is not a regular file: choose another name")
             }
             Ok(_) if !self.force => {
-                bail!("`{path}` exists and is not overwritten: choose another name or give --force")
+                bail!("`{path}` exists: choose another name, or overwrite it with --force")
             }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("`{path}` cannot be looked at")),
+            Err(error) => Err(error).with_context(|| format!("cannot stat `{path}`")),
         }
     }
 
@@ -45,7 +45,7 @@ impl Destination {
         let done = work(unfinished.file.try_clone()?)?;
         self.check()?;
         fs::rename(&unfinished.path, &self.path)
-            .with_context(|| format!("`{}` cannot be written", self.path.display()))?;
+            .with_context(|| format!("cannot write `{}`", self.path.display()))?;
         Ok(done)
     }
 
@@ -55,8 +55,7 @@ impl Destination {
     /// As [`Destination::write`], and when there is no room.
     pub fn write_bytes(&self, bytes: &[u8]) -> Result<()> {
         self.write(|mut file| {
-            file.write_all(bytes)
-                .with_context(|| format!("`{}` could not be written completely", self.path.display()))
+            file.write_all(bytes).with_context(|| format!("cannot write all of `{}`", self.path.display()))
         })
     }
 }
@@ -76,7 +75,7 @@ impl Unfinished {
             .write(true)
             .create_new(true)
             .open(&path)
-            .with_context(|| format!("`{}` cannot be created", target.display()))?;
+            .with_context(|| format!("cannot create `{}`", target.display()))?;
         Ok(Self { path, file })
     }
 }

@@ -34,7 +34,7 @@ impl FromStr for Format {
             "text" => Ok(Format::Text),
             "json" => Ok(Format::Json),
             "html" => Ok(Format::Html),
-            _ => Err(format!("no report format is named `{text}`; one of: text, json, html")),
+            _ => Err(format!("unknown report format `{text}`: expected text, json or html")),
         }
     }
 }
@@ -112,13 +112,13 @@ fn put(options: &Options, report: &Report) -> Result<()> {
         let width = terminal_width().unwrap_or(DEFAULT_WIDTH).min(DEFAULT_WIDTH);
         return write(options.format(), report, width, &mut out)
             .and_then(|()| out.flush())
-            .context("the report could not be written to standard output");
+            .context("cannot write the report to stdout");
     };
     to.write(|file| {
         let mut out = BufWriter::new(file);
         write(options.format(), report, DEFAULT_WIDTH, &mut out)
             .and_then(|()| out.flush())
-            .with_context(|| format!("the report `{}` could not be written completely", to.path.display()))
+            .with_context(|| format!("cannot write the whole report to `{}`", to.path.display()))
     })
 }
 
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(options("x.json").format(), Format::Json);
         assert_eq!(options("x").format(), Format::Text);
         assert_eq!(Options { format: Some(Format::Text), ..options("x.html") }.format(), Format::Text);
-        assert!("pdf".parse::<Format>().unwrap_err().contains("text, json, html"));
+        assert!("pdf".parse::<Format>().unwrap_err().contains("text, json or html"));
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub(super) fn tell_forgotten(evicted: u64) {
         // Whoever closed standard error does not want to know.
         let _ = writeln!(
             io::stderr(),
-            "ngx502: {evicted} facts about listeners, processes or look-ups were forgotten for lack of room; causes that \
+            "ngx502: {evicted} facts about listeners, processes or look-ups were evicted (table full); causes that \
              needed them are inferred or unknown"
         );
     }

@@ -158,8 +158,7 @@ impl Live {
         match (targets.is_empty(), targets.refused()) {
             (true, 0) => eprintln!("ngx502: no nginx is running yet; waiting for one to start (Ctrl-C ends)"),
             (true, refused) => anyhow::bail!(
-                "none of the {refused} nginx processes here can be traced, so there is nothing to explain; the \
-                 warnings above say why"
+                "none of the {refused} nginx processes here can be traced; see the warnings above"
             ),
             (false, _) => {}
         }
@@ -195,7 +194,7 @@ impl Live {
             let targets = &self.targets;
             match self.ring.next(|bytes| decode::decode(bytes, targets)) {
                 Some(Ok(decoded)) => self.accept(decoded)?,
-                Some(Err(error)) => log::error!("a record that cannot be read is left out: {error}"),
+                Some(Err(error)) => log::error!("skipping an undecodable record: {error}"),
                 None => {
                     self.pipeline.flush()?;
                     return Ok(true);
@@ -328,7 +327,7 @@ fn start_bpf_log(kernel: &mut Kernel, verbose: bool) {
     }
     let logger = match aya_log::EbpfLogger::init(kernel.ebpf_mut()) {
         Ok(logger) => logger,
-        Err(error) => return log::warn!("the BPF programs' own diagnostics are not to be had: {error}"),
+        Err(error) => return log::warn!("BPF program logs are unavailable: {error}"),
     };
     // SAFETY: the logger owns its ring buffer's descriptor and gives the same one for as long as it lives.
     match unsafe { tokio::io::unix::AsyncFd::register(logger) } {
@@ -340,7 +339,7 @@ fn start_bpf_log(kernel: &mut Kernel, verbose: bool) {
                 }
             });
         }
-        Err(error) => log::warn!("the BPF programs' own diagnostics cannot be watched: {error}"),
+        Err(error) => log::warn!("BPF program logs cannot be read: {error}"),
     }
 }
 

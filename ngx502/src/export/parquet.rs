@@ -102,7 +102,8 @@ impl<W: Write + Send> ParquetWriter<W> {
     }
 }
 
-const FAILED: &str = "cannot write the Parquet file, it is of no use now: free space or choose another place";
+const FAILED: &str =
+    "cannot write the Parquet file, which is now incomplete: free disk space or choose another path";
 
 fn schema() -> String {
     let mut text = String::from("message ngx502 {");

@@ -10,20 +10,20 @@ use crate::proc;
 pub enum Refusal {
     /// Neither root nor the two capabilities.
     #[error(
-        "ngx502 may not load BPF programs (effective capabilities: {0:#x}); without that it sees nothing. \
-         Run it with sudo; before Linux 6.16 CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE suffice"
+        "no permission to load BPF programs (effective capabilities: {0:#x}). \
+         Run ngx502 with sudo; before Linux 6.16, CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE suffice"
     )]
     Privileges(u64),
     /// Lockdown that forbids what the probes live on.
     #[error(
-        "this kernel is in lockdown for confidentiality, which forbids every BPF program to read kernel memory; so \
-         nothing can be explained. Boot it with lockdown=integrity, or without"
+        "this kernel is in lockdown=confidentiality mode, which blocks BPF programs from reading kernel memory. \
+         Boot it with lockdown=integrity or without lockdown"
     )]
     LockedDown,
     /// No BTF.
     #[error(
-        "this kernel shows no type information at {path} ({reason}); without it the probes cannot find their way in \
-         kernel memory. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is)",
+        "this kernel has no BTF type information at {path} ({reason}), which the probes need to read kernel memory. \
+         Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions are",
         path = btf::VMLINUX
     )]
     NoTypes {
@@ -55,13 +55,13 @@ pub fn shortcomings(capabilities: u64) -> Vec<&'static str> {
     let mut told = Vec::new();
     if capabilities & CAP_SYS_PTRACE == 0 {
         told.push(
-            "CAP_SYS_PTRACE is missing, so an nginx or upstream of another user is not seen; run ngx502 with sudo",
+            "CAP_SYS_PTRACE is missing: nginx and upstream processes of other users are invisible; run ngx502 with sudo",
         );
     }
     if capabilities & CAP_SYS_ADMIN == 0 {
         told.push(
-            "CAP_SYS_ADMIN is missing, without which Linux 6.16 and later (and older ones with its fix) attach no \
-             uprobe to nginx; if that fails, run ngx502 with sudo",
+            "CAP_SYS_ADMIN is missing: Linux 6.16 and later (and older ones with its fix) attach no uprobe to nginx \
+             without it; if that fails, run ngx502 with sudo",
         );
     }
     told

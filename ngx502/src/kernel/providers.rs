@@ -61,17 +61,17 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: "exit",
         providers: &[raw_tracepoint!("sched_process_exit")],
-        without: "oom-killed, killed, crashed and exited cannot be told: they become unknown",
+        without: "oom-killed, killed, crashed and exited become unknown",
     },
     Signal {
         name: "fork",
         providers: &[raw_tracepoint!("sched_process_fork")],
-        without: "workers forked later are missed until the next scan; forked holders of a listener are not known",
+        without: "workers forked later are missed until the next scan; forked processes that share a listener are unknown",
     },
     Signal {
         name: observation::EXEC,
         providers: &[raw_tracepoint!("sched_process_exec")],
-        without: "an nginx that is started or upgraded later is only found by the scan every few seconds",
+        without: "an nginx started or upgraded later is found only by the scan every few seconds",
     },
     Signal {
         name: "signal",
@@ -86,27 +86,27 @@ pub const SIGNALS: &[Signal] = &[
     Signal {
         name: observation::TCP_STATE,
         providers: &[btf_tracepoint!("inet_sock_set_state", "tcp_destroy_sock")],
-        without: "who closed or reset a TCP connection, and listeners that come and go, are not known",
+        without: "unknown who closed or reset a TCP connection, and which listeners open and close",
     },
     Signal {
         name: "tcp-reset",
         providers: &[raw_tracepoint!("tcp_receive_reset")],
-        without: "the time of a reset is not known",
+        without: "the time of a reset is unknown",
     },
     Signal {
         name: "tcp-reset-sent",
         providers: &[raw_tracepoint!("tcp_send_reset")],
-        without: "that the other end on this host sent a reset is not part of the evidence",
+        without: "no evidence that the other end on this host sent a reset",
     },
     Signal {
         name: "icmp-error",
         providers: &[raw_tracepoint!("inet_sk_error_report")],
-        without: "firewall and unreachable are told apart less often",
+        without: "firewall and unreachable are distinguished less often",
     },
     Signal {
         name: "retransmit",
         providers: &[raw_tracepoint!("tcp_retransmit_skb")],
-        without: "lost segments are not part of the evidence of a timeout",
+        without: "no evidence of lost segments in a timeout",
     },
     Signal {
         name: observation::SENT,
@@ -120,8 +120,8 @@ pub const SIGNALS: &[Signal] = &[
                 ],
             },
         ],
-        without: "rescued requests are not told, and an error_page that saves a request still counts as a verdict; \
-                  keepalive-race is not told from an early close",
+        without: "rescued requests are not reported, and a request saved by an error_page still counts as a verdict; \
+                  keepalive-race cannot be distinguished from an early close",
     },
     Signal {
         name: observation::RECEIVED,

@@ -28,7 +28,7 @@ pub enum BinaryError {
         reason: String,
     },
     /// It is a 32-bit executable, whose structs the probes do not know.
-    #[error("{}: a 32-bit executable, which the probes cannot read; only the kernel's view is left", path.display())]
+    #[error("{}: 32-bit executables are not supported by the nginx probes; only the kernel's view is left", path.display())]
     WordSize {
         /// The path tried.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum BinaryProblem {
     /// Neither `.dynsym` nor `.symtab` names nginx's functions.
     #[error(
         "it is statically linked and stripped, so no function can be probed and causes come from the kernel alone; \
-         run an nginx that is linked dynamically or not stripped"
+         use an nginx that is dynamically linked or not stripped"
     )]
     StaticAndStripped,
     /// A dynamic binary that does not export its functions (linked without `-Wl,-E`) and is stripped.
@@ -52,8 +52,8 @@ pub enum BinaryProblem {
     NotExported,
     /// Some functions are there, some are not.
     #[error(
-        "it lacks the symbol of {}, so failures that only show there are told from the kernel alone; \
-         run a build with all of nginx's symbols", .0.join(", ")
+        "it lacks the symbol of {}, so failures visible only there come from the kernel alone; \
+         use a build with all of nginx's symbols", .0.join(", ")
     )]
     Missing(Vec<&'static str>),
 }

@@ -235,7 +235,7 @@ impl Tracked {
         let bias = load_bias(pid, &target.binary);
         if bias.is_none() {
             log::warn!(
-                "the memory map of nginx {pid} cannot be read; its log texts come from its memory instead"
+                "cannot read the memory map of nginx {pid}; its log messages are read from its memory instead"
             );
         }
         if let Err(error) = kernel.trace(pid.0, target.traced(bias)) {

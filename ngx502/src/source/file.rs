@@ -40,13 +40,13 @@ impl FileReport {
         }
         for (what, count) in &self.unknown {
             lines.push(format!(
-                "{name}: {count} × {} skipped: a newer ngx502 wrote and reads it",
+                "{name}: skipped {count} × {}, written by a newer ngx502",
                 what.escape_debug()
             ));
         }
         if self.end.is_none() {
             lines.push(format!(
-                "{name}: no end marker, so the tracer was killed or the file cut; up to a second before that is missing"
+                "{name}: no end marker: the tracer was killed or the file was truncated; up to one second of records is missing"
             ));
         }
         lines

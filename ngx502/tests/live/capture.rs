@@ -206,8 +206,8 @@ fn nothing_is_overwritten() -> Result<()> {
     refused(&capture, &[], "--force")?;
     let link = directory.path().join("link");
     symlink(&capture, &link)?;
-    refused(&link, &["--force"], "no regular file")?;
-    refused(Path::new("/dev/null"), &["--force"], "no regular file")?;
+    refused(&link, &["--force"], "not a regular file")?;
+    refused(Path::new("/dev/null"), &["--force"], "not a regular file")?;
     ensure!(fs::read(&capture)? == b"evidence", "the file was touched");
     let mut tracer = Recorder::start(&stage, directory.path(), &capture, &["--force"])?;
     let shot = stage.fire("refused-nobody")?;

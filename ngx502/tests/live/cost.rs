@@ -94,7 +94,7 @@ fn a_log_at_debug_is_left_unread() -> Result<()> {
     }
     let (said, complaints) = tracer.stop_with_complaints()?;
     ensure!(said.notices.len() == 1, "said {} times", said.notices.len());
-    ensure!(complaints.matches("does without it").count() == 1, "on standard error: {complaints}");
+    ensure!(complaints.matches("stops reading it").count() == 1, "on standard error: {complaints}");
     ensure!(said.verdicts.len() == asked + 1, "{} verdicts of {}", said.verdicts.len(), asked + 1);
     let refused = said.summary["by_symptom"]["connect-refused"].as_u64();
     ensure!(refused == Some(asked as u64 - 1), "of {} refusals {refused:?} were told", asked - 1);

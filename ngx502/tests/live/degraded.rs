@@ -184,7 +184,7 @@ fn no_uprobes() -> Result<()> {
 
 fn no_capability() -> Result<()> {
     for args in [&["trace", "--duration", "1s"][..], &["doctor"]] {
-        refuses(with_capabilities(&[]), args, &["may not load BPF programs", "sudo"])?;
+        refuses(with_capabilities(&[]), args, &["no permission to load BPF programs", "sudo"])?;
     }
     Ok(())
 }

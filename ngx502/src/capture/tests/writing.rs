@@ -74,7 +74,7 @@ fn a_full_disk_ends_the_capture_once_and_with_a_sentence() {
     let mut writer = Writer::over(Files::over(Path::new("c"), full), &session());
     writer.record(&process(1, 1)).expect("still in memory");
     let error = writer.flush().expect_err("no space").to_string();
-    assert!(error.contains("No space left on device") && error.contains("goes on without it"), "{error}");
+    assert!(error.contains("No space left on device") && error.contains("continues without it"), "{error}");
     writer.record(&process(2, 5_000_000_000)).expect("said once");
     assert!(writer.is_off() && writer.finish().expect("said once").stopped);
 }

@@ -11,7 +11,7 @@ pub(super) fn show<'a>(findings: impl Iterator<Item = &'a Finding>, out: &mut im
     for finding in findings {
         let row = matches!(finding, Finding::Hook { .. });
         if row && !in_table {
-            writeln!(out, "\n{:<25} {:>10} {:>10} {:>9}", "BPF program", "runs/s", "ns a run", "of a CPU")?;
+            writeln!(out, "\n{:<25} {:>10} {:>10} {:>9}", "BPF program", "runs/s", "ns/run", "CPU")?;
         }
         in_table = row;
         show_one(finding, out)?;
@@ -24,10 +24,10 @@ fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
         Finding::Signal { name, provider, tried, costs } => {
             writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or(NO_PROVIDER))?;
             for Refused { provider, reason } in tried {
-                writeln!(out, "{:15} {provider} does not serve: {reason}", "")?;
+                writeln!(out, "{:15} {provider} unavailable: {reason}", "")?;
             }
             match costs {
-                Some(costs) => writeln!(out, "{:15} without it: {costs}", ""),
+                Some(costs) => writeln!(out, "{:15} lost without it: {costs}", ""),
                 None => Ok(()),
             }
         }
@@ -41,26 +41,26 @@ fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
         }
         Finding::Hook { program, runs_per_second, ns_per_run, cpu_share, trap } => {
             let share = cpu_share * 100.0;
-            let trap = if *trap { "  + a trap each" } else { "" };
+            let trap = if *trap { "  + a trap per run" } else { "" };
             writeln!(out, "{program:<25} {runs_per_second:>10.1} {ns_per_run:>10.0} {share:>7.3} %{trap}")
         }
         Finding::Cost { seconds, cpu_share, traps_per_second } => {
             let share = cpu_share * 100.0;
             writeln!(
                 out,
-                "{:<25} {:>10} {:>10} {share:>7.3} %\n\nWatched for {seconds:.1} s. The kernel's account leaves out the \
-                 way into a program: for a uprobe that is a trap,\nsome 1 to 3 µs each, of which there were \
-                 {traps_per_second:.1} a second; for the others some tens of ns.",
-                "together", "", ""
+                "{:<25} {:>10} {:>10} {share:>7.3} %\n\nMeasured for {seconds:.1} s. The kernel's figures exclude the \
+                 entry into a program: a trap of\n1 to 3 µs for a uprobe ({traps_per_second:.1} traps/s \
+                 here), some tens of ns for the others.",
+                "total", "", ""
             )
         }
         Finding::Result { signals, of, nginx, .. } => {
             let found = match nginx {
-                0 => "no nginx runs here now; `ngx502 trace` waits for one".to_owned(),
-                1 => "one nginx executable runs".to_owned(),
-                more => format!("{more} nginx executables run"),
+                0 => "no nginx is running; `ngx502 trace` waits for one".to_owned(),
+                1 => "1 nginx executable is running".to_owned(),
+                more => format!("{more} nginx executables are running"),
             };
-            writeln!(out, "\n{signals} of {of} kernel signals have a provider; {found}.")
+            writeln!(out, "\n{signals} of {of} kernel observations have a provider; {found}.")
         }
     }
 }

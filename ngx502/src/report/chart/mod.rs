@@ -86,7 +86,7 @@ const PNG_SCALE: u32 = 2;
 #[derive(Debug, Error)]
 pub enum ChartError {
     /// The report lacks what it shows.
-    #[error("there is nothing to draw for the chart `{chart}`: the captures hold {missing}")]
+    #[error("nothing to draw in the chart `{chart}`: the captures contain {missing}")]
     NoData {
         /// The chart's name.
         chart: &'static str,
@@ -94,13 +94,13 @@ pub enum ChartError {
         missing: &'static str,
     },
     /// The picture is too small or too large.
-    #[error("a picture of {0} by {1} pixels cannot be drawn: use 300 to 8000 by 200 to 8000")]
+    #[error("unsupported image size {0}×{1}: use 300 to 8000 by 200 to 8000 pixels")]
     Size(u32, u32),
     /// The drawing library failed.
     #[error("drawing failed: {0}")]
     Drawing(String),
     /// The PNG could not be encoded.
-    #[error("the PNG could not be encoded")]
+    #[error("cannot encode the PNG")]
     Png(#[from] png::EncodingError),
 }
 

@@ -18,22 +18,20 @@ const UPSTREAMS_SHOWN: usize = 5;
 pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Session) {
     let workers: Vec<_> = session.workers.iter().map(u32::to_string).collect();
     let traced = match workers.as_slice() {
-        [] => "no nginx yet, its workers will be traced from their start".to_owned(),
+        [] => "every nginx that starts".to_owned(),
         [one] => format!("nginx worker {one}"),
         many => format!("{} nginx workers ({})", many.len(), many.join(", ")),
     };
     let (host, kernel) = (safe(&session.host), safe(&session.kernel));
-    let text = format!("ready: {traced} on {host}, kernel {kernel}; nothing is missed from here on");
+    let text = format!("ready: tracing {traced} on {host} (kernel {kernel})");
     let missing: Vec<_> = session.providers.iter().filter(|(_, provider)| provider == NO_PROVIDER).collect();
     for row in wrap(&text, options.width) {
         let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Good, &row));
     }
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|(signal, _)| safe(signal)).collect();
-        let text = format!(
-            "this kernel offers no hook for {}; `ngx502 doctor` says what that costs",
-            names.join(", ")
-        );
+        let text =
+            format!("this kernel has no hook for {}; see `ngx502 doctor` for what is lost", names.join(", "));
         for row in wrap(&text, options.width) {
             let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Doubt, &row));
         }

@@ -264,8 +264,8 @@ fn first_and_last_lines() {
     sink.ready(&sample::session()).expect("memory");
     sink.summary(&sample::session(), &sample::summary()).expect("memory");
     insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"), @r"
-    ready: 2 nginx workers (811, 812) on web-1, kernel 6.1.0-37-amd64; nothing is missed from here on
-    this kernel offers no hook for closer; `ngx502 doctor` says what that costs
+    ready: tracing 2 nginx workers (811, 812) on web-1 (kernel 6.1.0-37-amd64)
+    this kernel has no hook for closer; see `ngx502 doctor` for what is lost
 
     12,345 failed requests, 12 rescued
       cause                   requests    share
