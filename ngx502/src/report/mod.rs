@@ -11,14 +11,11 @@ pub mod html;
 pub mod json;
 pub mod model;
 mod narrate;
-mod page;
 mod rows;
 mod table;
 pub mod text;
 mod timeline;
 
-#[cfg(test)]
-mod browser;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod latency;
 mod percentiles;
 mod upstreams;
 
+use maud::{PreEscaped, html};
 use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::drawing::IntoDrawingArea;
 use thiserror::Error;
@@ -109,15 +110,16 @@ pub enum ChartError {
 /// # Errors
 /// See [`ChartError`].
 pub fn svg(report: &Report, kind: Kind, size: Size) -> Result<String, ChartError> {
-    vector(report, kind, size, true)
+    vector(report, kind, size, None)
 }
 
-/// The same without background, for a page that brings its own colours: text is `#222222`, lines of the grid `#D0D0D0`.
+/// The same with a class and without background, for a page that brings its own colours: text is `#222222`, lines of
+/// the grid `#D0D0D0`.
 ///
 /// # Errors
 /// See [`ChartError`].
-pub fn inline_svg(report: &Report, kind: Kind, size: Size) -> Result<String, ChartError> {
-    vector(report, kind, size, false)
+pub fn inline_svg(report: &Report, kind: Kind, size: Size, class: &str) -> Result<String, ChartError> {
+    vector(report, kind, size, Some(class))
 }
 
 /// The chart as a PNG file at twice the pixels of `size`.
@@ -141,29 +143,33 @@ pub fn png(report: &Report, kind: Kind, size: Size) -> Result<Vec<u8>, ChartErro
     Ok(file)
 }
 
-fn vector(report: &Report, kind: Kind, size: Size, background: bool) -> Result<String, ChartError> {
+fn vector(report: &Report, kind: Kind, size: Size, class: Option<&str>) -> Result<String, ChartError> {
     let (kinds, size) = plan(report, kind, size)?;
-    let mut drawing_text = String::new();
+    let mut drawn = String::new();
     {
-        let area = SVGBackend::with_string(&mut drawing_text, (size.width, size.height)).into_drawing_area();
-        draw(&area, report, &kinds, Pen::new(1, background)?)?;
+        let area = SVGBackend::with_string(&mut drawn, (size.width, size.height)).into_drawing_area();
+        draw(&area, report, &kinds, Pen::new(1, class.is_none())?)?;
         area.present().map_err(drawing)?;
     }
-    Ok(accessible(&drawing_text, report, &kinds, size))
+    let told: Vec<_> = kinds.iter().map(|(kind, _)| describe(report, *kind)).collect();
+    Ok(accessible(&drawn, &told.join(" "), size, class))
 }
 
 /// Replaces plotters' opening tag by one that scales and that a screen reader can announce. Bars that touch show no seams
 /// at any scale.
-fn accessible(svg: &str, report: &Report, kinds: &[(Kind, u32)], size: Size) -> String {
+fn accessible(svg: &str, label: &str, Size { width, height }: Size, class: Option<&str>) -> String {
     let (_, content) = svg.split_once('>').unwrap_or(("", svg));
-    let told: Vec<_> = kinds.iter().map(|(kind, _)| describe(report, *kind)).collect();
-    let label = escape::html(&told.join(" ")).into_owned();
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" role=\"img\" \
-         aria-label=\"{label}\">\n<title>{label}</title>\n<style>rect{{shape-rendering:crispEdges}}</style>{content}",
-        w = size.width,
-        h = size.height
-    )
+    let label = escape::terminal(label.as_bytes());
+    let picture = html! {
+        svg xmlns="http://www.w3.org/2000/svg" class=[class] viewBox={ "0 0 " (width) " " (height) }
+            width=(width) height=(height) role="img" aria-label=(label)
+        {
+            title { (label) }
+            style { "rect{shape-rendering:crispEdges}" }
+            (PreEscaped(content.trim_end().trim_end_matches("</svg>")))
+        }
+    };
+    picture.into_string() + "\n"
 }
 
 /// A chart in a sentence, for those who do not see it.

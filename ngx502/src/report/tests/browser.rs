@@ -10,7 +10,7 @@ use std::thread;
 
 use serde::Deserialize;
 
-use super::{html, synthetic};
+use crate::report::{html, synthetic};
 
 /// What the browser measured of a page in a frame as wide as a phone.
 #[derive(Debug, Deserialize)]
@@ -121,7 +121,7 @@ fn measure(browser: &str, page: &str, width: u32, scheme: Scheme) -> Measured {
         frame.onload = () => {{
             const inner = frame.contentDocument;
             const shown = [...inner.querySelectorAll('figure > svg')].filter(svg => svg.getClientRects().length);
-            document.getElementById('result').textContent = btoa(unescape(encodeURIComponent(JSON.stringify({{
+            const measured = JSON.stringify({{
                 width: inner.documentElement.scrollWidth,
                 active: inner.querySelectorAll('script,img,iframe,object,embed,link,[onerror],[onload]').length,
                 title: inner.title,
@@ -130,7 +130,10 @@ fn measure(browser: &str, page: &str, width: u32, scheme: Scheme) -> Measured {
                 scrolling: [...inner.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length,
                 colours: colours(inner),
                 printed: print(inner),
-            }}))));
+            }});
+            // No text of a page can break the result's markup.
+            document.getElementById('result').textContent = measured.replace(/[^ -~]|[<>&]/g,
+                unit => '\\\\u' + unit.charCodeAt(0).toString(16).padStart(4, '0'));
         }};
         frame.srcdoc = {quoted};
         document.body.append(frame);
@@ -140,23 +143,7 @@ fn measure(browser: &str, page: &str, width: u32, scheme: Scheme) -> Measured {
     let document = dump(browser, &file, scheme);
     let (_, rest) = document.split_once("<pre id=\"result\">").unwrap();
     let (result, _) = rest.split_once("</pre>").unwrap();
-    serde_json::from_slice(&base64(result)).unwrap_or_else(|error| panic!("{error} in `{result}`"))
-}
-
-/// Base64 as `btoa` writes it: no text of a page can break the result's markup.
-fn base64(text: &str) -> Vec<u8> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits = text.bytes().filter_map(|byte| ALPHABET.iter().position(|letter| *letter == byte));
-    let (mut bytes, mut word, mut held) = (Vec::new(), 0_usize, 0);
-    for six in bits {
-        word = (word << 6 | six) & 0xFFFF;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((word >> held) as u8);
-        }
-    }
-    bytes
+    serde_json::from_str(result).unwrap_or_else(|error| panic!("{error} in `{result}`"))
 }
 
 #[test]
