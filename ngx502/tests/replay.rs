@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ngx502::attribute::verdict::{Cause, Outcome, Symptom, Verdict};
-use ngx502::attribute::{Attributor, Options};
-use ngx502::capture::{self, Writer};
+use ngx502::attribute::verdict::{Cause, Symptom, Verdict};
+use ngx502::capture::{Options, Writer};
 use serde_json::Value;
-use synthetic::cases::{self, Case};
 use synthetic::scene::{self, Scene};
+use synthetic::{cases, play};
 
 /// What happened on a real host: `mixed-v1.ngx502`. One case of every cause: `causes-v1.ngx502`.
 fn fixture(name: &str) -> PathBuf {
@@ -74,20 +73,6 @@ fn every_cause_reads_as_it_did_in_json() {
     insta::assert_snapshot!("causes-json", text);
 }
 
-/// The verdict that a scene ends in when it is played alone.
-fn verdict((_, play): &Case) -> Box<Verdict> {
-    let mut scene = Scene::new(0);
-    play(&mut scene);
-    let (session, mut out) = (scene::session(), Vec::new());
-    let mut engine = Attributor::new(&session, Options::of(&session));
-    scene.into_records().into_iter().for_each(|record| engine.feed(record, &mut out));
-    engine.finish(&mut out);
-    match out.pop() {
-        Some(Outcome::Verdict(verdict) | Outcome::Rescued(verdict)) => verdict,
-        other => panic!("expected a verdict last, got {other:?}"),
-    }
-}
-
 /// How `causes-v1.ngx502` was made: the first case of each cause and each symptom, one after the other in one trace.
 /// Never again: later versions get fixtures of their own.
 #[test]
@@ -95,10 +80,9 @@ fn verdict((_, play): &Case) -> Box<Verdict> {
 fn write_the_causes() {
     let (mut causes, mut symptoms) = (BTreeSet::new(), BTreeSet::new());
     let mut first = |verdict: &Verdict| causes.insert(verdict.cause) | symptoms.insert(verdict.symptom);
-    let chosen = cases::all().filter(|case| first(&verdict(case)));
+    let chosen = cases::all().filter(|case| first(&play::verdict(case.1)));
     let path = fixture("causes-v1.ngx502");
-    let mut writer =
-        Writer::create(&path, &scene::session(), capture::Options::default()).expect("a new file");
+    let mut writer = Writer::create(&path, &scene::session(), Options::default()).expect("a new file");
     for (number, (_, play)) in (0..).zip(chosen) {
         let mut scene = Scene::new(number);
         play(&mut scene);

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::chart::{self, ChartError, Kind};
 use super::model::Report;
-use super::synthetic::{self, HOSTILE, Random, SECOND};
+use super::synthetic::{self, HOSTILE, Kinds, Random, SECOND};
 use super::{Collector, html, json, text};
 use crate::attribute::verdict::{Cause, Outcome, Verdict};
 use crate::event::Nanos;
+use crate::synthetic::play;
 use crate::wrap::columns;
 
 fn to_json(report: &Report) -> String {
@@ -64,8 +65,7 @@ fn every_count_adds_up() {
 fn a_time_below_nginxs_clock_is_told_and_not_ranked() {
     let mut collector = Collector::new();
     for total_us in [0, 90_000] {
-        let mut verdict = synthetic::oom(Nanos(SECOND));
-        verdict.latency.total_us = Some(total_us);
+        let verdict = play::lasting(synthetic::oom(Nanos(SECOND)), total_us);
         collector.outcome(&synthetic::session("web1"), &Outcome::Verdict(Box::new(verdict)));
     }
     let report = collector.finish();
@@ -193,9 +193,9 @@ fn peak_kib() -> u64 {
 #[ignore = "on demand: a measurement, meaningful in a release build and alone in its process"]
 fn a_million_verdicts_cost_little_time_and_memory() {
     let session = synthetic::session("web1");
-    let mut random = Random::new(7);
+    let (mut random, kinds) = (Random::new(7), Kinds::new());
     let outcomes: Vec<_> =
-        (0..1_000).map(|_| Outcome::Verdict(Box::new(synthetic::verdict(&mut random, 0, 30_000)))).collect();
+        (0..1_000).map(|_| Outcome::Verdict(Box::new(kinds.any(&mut random, 0, 30_000)))).collect();
     let before = peak_kib();
     let begun = Instant::now();
     let mut collector = Collector::new();

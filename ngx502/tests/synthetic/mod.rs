@@ -6,7 +6,9 @@
 #![allow(dead_code, reason = "each test crate that includes this uses a part of it")]
 
 pub(crate) mod cases;
+pub(crate) mod play;
 pub(crate) mod scene;
+pub(crate) mod stories;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,14 +29,14 @@ pub(crate) const NETNS: u32 = 4_026_531_840;
 const STEP: u64 = 33_000;
 const NGINX: Pid = Pid(410);
 
-/// The trace of a host.
+/// The trace of a host that sees who comes to listen, and who ends.
 pub(crate) fn session(host: &str) -> Session {
     Session {
         version: "0.1.0".into(),
         host: host.into(),
         kernel: "6.1.0-31-amd64".into(),
         boot_id: format!("boot of {host}"),
-        providers: vec![("listen".into(), "tracepoint:inet_sock_set_state".into())],
+        providers: ["tcp-state", "unix-listen", "exit"].map(|hook| (hook.into(), "raw_tp".into())).to_vec(),
         nginx: vec!["/usr/sbin/nginx (nginx/1.22.1)".into()],
         workers: vec![NGINX.0],
         wall_offset: WALL,
@@ -233,7 +235,7 @@ fn socket(at: u64, noise: u64, alive: bool, errno: Option<i32>) -> Socket {
 }
 
 /// Bits without a pattern (SplitMix64's last step).
-fn mixed(index: u64) -> u64 {
+pub(crate) fn mixed(index: u64) -> u64 {
     let once =
         (index ^ (index >> 30)).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let twice = (once ^ (once >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

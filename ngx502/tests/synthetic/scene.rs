@@ -21,14 +21,9 @@ use super::{BEGIN, SECOND};
 const APART: u64 = 200 * SECOND;
 const MILLISECOND: u64 = 1_000_000;
 
-/// A trace of web-1 that sees everything, and shows what the upstreams themselves answered too.
+/// A trace of web-1 that shows what the upstreams themselves answered too.
 pub(crate) fn session() -> Session {
-    let hooks = ["tcp-state", "unix-listen", "exit"];
-    Session {
-        providers: hooks.map(|hook| (hook.to_owned(), "raw_tp".to_owned())).to_vec(),
-        passthrough: true,
-        ..super::session("web-1")
-    }
+    Session { passthrough: true, ..super::session("web-1") }
 }
 
 /// The records of one scene, as they are made.

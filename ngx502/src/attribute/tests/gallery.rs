@@ -6,27 +6,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::*;
-use crate::synthetic::cases;
-use crate::synthetic::scene::{self, Scene};
-
-/// The verdict that a scene ends in; `rescued` when the client got an answer all the same.
-fn outcome(play: fn(&mut Scene), title: &str) -> (Verdict, bool) {
-    let mut scene = Scene::new(0);
-    play(&mut scene);
-    let (session, mut out) = (scene::session(), Vec::new());
-    let mut engine = Attributor::new(&session, Options::of(&session));
-    scene.into_records().into_iter().for_each(|record| engine.feed(record, &mut out));
-    engine.finish(&mut out);
-    match out.pop() {
-        Some(Outcome::Verdict(verdict)) => (*verdict, false),
-        Some(Outcome::Rescued(verdict)) => (*verdict, true),
-        other => panic!("{title}: expected a verdict last, got {other:?}"),
-    }
-}
+use crate::synthetic::scene::session;
+use crate::synthetic::{cases, play};
 
 /// A case as it stands on the page.
-fn written(title: &str, (verdict, rescued): &(Verdict, bool)) -> String {
-    let rescued = if *rescued { ", rescued" } else { "" };
+fn written(title: &str, verdict: &Verdict, rescued: bool) -> String {
+    let rescued = if rescued { ", rescued" } else { "" };
     let Verdict { symptom, cause, certainty, summary, .. } = verdict;
     let mut text = format!("{title}\n  [{symptom}, {cause}, {certainty}{rescued}] {summary}\n");
     for fact in &verdict.evidence {
@@ -41,9 +26,11 @@ fn written(title: &str, (verdict, rescued): &(Verdict, bool)) -> String {
 #[test]
 fn the_whole_vocabulary() {
     let mut page: BTreeMap<Cause, Vec<String>> = BTreeMap::new();
-    for (title, play) in cases::all() {
-        let found = outcome(*play, title);
-        page.entry(found.0.cause).or_default().push(written(title, &found));
+    for (title, scene) in cases::all() {
+        let outcome = play::outcome(&session(), 0, scene);
+        let rescued = matches!(outcome, Outcome::Rescued(_));
+        let verdict = play::of(outcome);
+        page.entry(verdict.cause).or_default().push(written(title, &verdict, rescued));
     }
     let missing: Vec<_> = Cause::ALL.iter().filter(|cause| !page.contains_key(cause)).collect();
     assert!(missing.is_empty(), "no case shows {missing:?}");

@@ -4,6 +4,7 @@ use bstr::BString;
 
 use crate::event::*;
 use crate::session::Session;
+use crate::synthetic::mixed;
 
 /// A trace whose metadata are easy to recognise.
 pub(super) fn session() -> Session {
@@ -136,12 +137,4 @@ pub(super) fn corners() -> Vec<Record> {
     records.push(process(9, 11));
     records.extend((0..20).flat_map(storm));
     records
-}
-
-/// Bits without a pattern that compression could find.
-fn mixed(index: u64) -> u64 {
-    let once =
-        (index ^ (index >> 30)).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let twice = (once ^ (once >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    twice ^ (twice >> 31)
 }

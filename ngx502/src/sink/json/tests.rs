@@ -157,12 +157,12 @@ fn fields(text: &str) -> reader::Fields {
 
 #[test]
 fn a_verdict_is_one_line_in_the_contracts_order() {
-    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T03:14:15.926535Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":811,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":4711,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":null}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed for memory 12.3 s before this request, and nobody has listened on 127.0.0.1:9000 since.","evidence":[{"time":"2026-11-21T03:14:03.581535Z","event":"oom","text":"the kernel chose php-fpm8.2 (pid 4711): RSS 498 MiB, limit 512 MiB"},{"time":"2026-11-21T03:14:03.626535Z","event":"exit","text":"php-fpm8.2 (pid 4711) died of SIGKILL"},{"time":"2026-11-21T03:14:15.926450Z","event":"connect","text":"127.0.0.1:9000 answered the SYN with RST"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":85},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":85}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":85},"fix":["systemctl restart php8.2-fpm.service","raise MemoryMax= of php8.2-fpm.service"]}"#);
+    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T02:16:52.012000Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":410,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2[812] (pool www, php8.2-fpm.service), the last listener on 127.0.0.1:9000, was OOM-killed 12 s ago in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)","evidence":[{"time":"2026-11-21T02:16:40.005000Z","event":"oom","text":"the OOM killer chose php-fpm8.2[812] with 498 MiB resident in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)"},{"time":"2026-11-21T02:16:40.006000Z","event":"listen","text":"the last listening socket on 127.0.0.1:9000 was gone"},{"time":"2026-11-21T02:16:52.010910Z","event":"connect","text":"nginx began to connect to 127.0.0.1:9000"},{"time":"2026-11-21T02:16:52.011000Z","event":"nginx","text":"connect() failed (ECONNREFUSED) while connecting to upstream, upstream 127.0.0.1:9000"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":90},"fix":["systemctl set-property php8.2-fpm.service MemoryMax=… (or use less memory)","journalctl -u php8.2-fpm.service -n 50","systemctl restart php8.2-fpm.service"]}"#);
 }
 
 #[test]
 fn absent_facts_are_null() {
-    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::unknown())), @r#"{"type":"verdict","time":"2026-11-21T03:14:15.926535Z","status":504,"host":"web-1","request":null,"worker":{"pid":812,"exe":null,"container":null,"container_name":null},"upstream":null,"symptom":"read-timed-out","cause":"unknown","certainty":"unknown","summary":"nginx gave up waiting; no hook saw the upstream's side.","evidence":[],"attempts":[],"errno":null,"latency":{"connect_us":null,"first_byte_us":null,"total_us":null},"fix":[]}"#);
+    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::unknown())), @r#"{"type":"verdict","time":"2026-11-21T02:16:40.002000Z","status":502,"host":"web-1","request":null,"worker":{"pid":499,"exe":null,"container":null,"container_name":null},"upstream":null,"symptom":null,"cause":"unknown","certainty":"unknown","summary":"nginx got no connection to an upstream whose name could not be read: its own words are hidden, and neither a socket nor a look-up shows whether the connect failed or the TLS handshake, and with which error","evidence":[{"time":"2026-11-21T02:16:40.002000Z","event":"nginx","text":"nginx's text is not visible; its states say connect-failed"}],"attempts":[{"upstream":null,"symptom":null,"cause":"unknown","errno":null,"connect_us":null,"first_byte_us":null,"total_us":null}],"errno":null,"latency":{"connect_us":null,"first_byte_us":null,"total_us":null},"fix":["error_log /var/log/nginx/error.log error;"]}"#);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_strict_reader_finds_every_fact() {
     let read = fields(&line(&sample::session(), &Outcome::Rescued(Box::new(sample::oom_killed()))));
     assert_eq!(
         (read.time.as_str(), read.status, read.host.as_str()),
-        ("2026-11-21T03:14:15.926535Z", 502, "web-1")
+        ("2026-11-21T02:16:52.012000Z", 502, "web-1")
     );
     assert_eq!((read.symptom.as_str(), read.cause.as_str()), ("connect-refused", "oom-killed"));
     assert_eq!((read.certainty.as_str(), read.errno.as_deref()), ("proven", Some("ECONNREFUSED")));
@@ -192,17 +192,17 @@ fn a_strict_reader_finds_every_fact() {
     );
     assert_eq!(
         (read.worker.pid, read.worker.exe.as_deref(), read.worker.container.or(read.worker.container_name)),
-        (811, Some("/usr/sbin/nginx"), None)
+        (410, Some("/usr/sbin/nginx"), None)
     );
     let upstream = read.upstream.expect("an upstream");
     assert_eq!((upstream.address.as_str(), upstream.kind.as_str()), ("127.0.0.1:9000", "tcp"));
     let process = upstream.process.expect("a process");
     assert_eq!(
-        (process.pid, process.comm.as_str(), process.container.or(process.container_name).or(process.pool)),
-        (4711, "php-fpm8.2", None)
+        (process.pid, process.comm.as_str(), process.container.or(process.container_name)),
+        (812, "php-fpm8.2", None)
     );
-    assert_eq!(process.unit.as_deref(), Some("php8.2-fpm.service"));
-    assert_eq!(read.evidence[0].time, "2026-11-21T03:14:03.581535Z");
+    assert_eq!((process.unit.as_deref(), process.pool.as_deref()), (Some("php8.2-fpm.service"), Some("www")));
+    assert_eq!(read.evidence[0].time, "2026-11-21T02:16:40.005000Z");
     assert_eq!((read.evidence[2].event.as_str(), read.evidence[2].text.len()), ("connect", 40));
     let attempt = &read.attempts[0];
     assert_eq!(
@@ -213,9 +213,9 @@ fn a_strict_reader_finds_every_fact() {
         (attempt.symptom.as_deref(), attempt.cause.as_deref()),
         (Some("connect-refused"), Some("not-listening"))
     );
-    assert_eq!((attempt.connect_us, attempt.first_byte_us, attempt.total_us), (None, None, Some(85)));
-    assert_eq!(read.latency["total_us"], Some(85));
-    assert_eq!((read.fix.len(), read.summary.contains("12.3 s")), (2, true));
+    assert_eq!((attempt.connect_us, attempt.first_byte_us, attempt.total_us), (None, None, Some(90)));
+    assert_eq!(read.latency["total_us"], Some(90));
+    assert_eq!((read.fix.len(), read.summary.contains("12 s")), (3, true));
 }
 
 #[test]
@@ -224,14 +224,14 @@ fn hostile_text_stays_one_harmless_line() {
     assert_eq!(text.matches('\n').count(), 1);
     assert!(text.trim_end().chars().all(|character| !is_deceptive(character)), "{text}");
     let read = fields(&text);
-    assert_eq!(read.summary, "\u{9b}31m\u{202e}\u{1b}[2J\nforged line");
+    assert!(read.summary.contains(sample::FORGERY), "{}", read.summary);
     let uri = read.request.expect("a request").uri.expect("a URI");
     assert!(uri.starts_with("/\u{1b}]0;x\u{7}\u{fffd}\u{202e}"), "{uri:?}");
 }
 
 #[test]
 fn an_unknown_errno_keeps_its_number() {
-    let mut verdict = sample::unknown();
+    let mut verdict = sample::oom_killed();
     verdict.errno = Some(4242);
     assert_eq!(
         fields(&line(&sample::session(), &sample::verdict(verdict))).errno.as_deref(),
@@ -267,11 +267,11 @@ fn the_lines_around_the_verdicts() {
         }
     }
     insta::assert_snapshot!(text, @r#"
-    {"type":"ready","schema":1,"version":"0.1.0","kernel":"6.1.0-37-amd64","workers":[811,812],"providers":{"listen":"raw_tp","closer":null},"host":"web-1","time":"2026-11-21T03:12:35.000000Z"}
+    {"type":"ready","schema":1,"version":"0.1.0","kernel":"6.1.0-31-amd64","workers":[410,411],"providers":{"listen":"raw_tp","closer":null},"host":"web-1","time":"2026-11-21T02:16:35.000000Z"}
     {"type":"lost","events":3,"reason":"ring buffer full"}
-    {"type":"notice","time":"2026-11-21T03:12:35.000000Z","host":"web-1","topic":"log-unread","text":"it says too much"}
+    {"type":"notice","time":"2026-11-21T02:16:35.000000Z","host":"web-1","topic":"log-unread","text":"it says too much"}
     {"type":"summary","verdicts":12345,"rescued":12,"by_cause":{"oom-killed":12000,"not-listening":345},"by_symptom":{"connect-refused":12345},"not_upstream":{"503":7},"lost_events":0,"latency":{"connect_us":{"count":52000,"p50":85,"p90":120,"p99":1250,"max":9800},"first_byte_us":null,"total_us":{"count":52000,"p50":12000,"p90":85000,"p99":1250000,"max":60000000}},"upstreams":[{"address":"unix:/run/php/\u001b[31mphp.sock","ok":true,"connect_us":null,"first_byte_us":null,"total_us":{"count":52000,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}},{"address":"unix:/run/php/\u001b[31mphp.sock","ok":false,"connect_us":null,"first_byte_us":null,"total_us":{"count":7,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}}]}
-    {"type":"latency","time":"2026-11-21T03:12:35.000000Z","host":"web-1","upstreams":[{"address":"unix:/run/php/\u001b[31mphp.sock","ok":true,"connect_us":null,"first_byte_us":null,"total_us":{"count":52000,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}},{"address":"unix:/run/php/\u001b[31mphp.sock","ok":false,"connect_us":null,"first_byte_us":null,"total_us":{"count":7,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}}]}
+    {"type":"latency","time":"2026-11-21T02:16:35.000000Z","host":"web-1","upstreams":[{"address":"unix:/run/php/\u001b[31mphp.sock","ok":true,"connect_us":null,"first_byte_us":null,"total_us":{"count":52000,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}},{"address":"unix:/run/php/\u001b[31mphp.sock","ok":false,"connect_us":null,"first_byte_us":null,"total_us":{"count":7,"p50":12287,"p90":86015,"p99":1245183,"max":60817407}}]}
     "#);
 }
 

@@ -1,8 +1,8 @@
 use super::*;
-use crate::attribute::verdict::Cause;
 use crate::escape::is_deceptive;
 use crate::event::{Nanos, Pid};
 use crate::sink::{LatencyFacts, Quantiles, sample};
+use crate::synthetic::{play, stories};
 use crate::wrap::columns;
 
 fn shown(options: TerminalOptions, outcomes: &[Outcome]) -> String {
@@ -24,19 +24,23 @@ fn a_verdict_with_a_retry() {
     insta::assert_snapshot!(shown(detail(Detail::Normal), &[sample::verdict(sample::oom_killed())]), @r"
     ── 2026-11-21 UTC ──
 
-    502  03:14:15.926Z  GET /index.php  host shop.example  from 203.0.113.9
-         php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed for memory 12.3 s before this request, and
-         nobody has listened on 127.0.0.1:9000 since.
-         127.0.0.1:9000 (php-fpm8.2, pid 4711, php8.2-fpm.service) → connect-refused (ECONNREFUSED)
-         after 85 µs
+    502  02:16:52.012Z  GET /index.php  host shop.example  from 203.0.113.9
+         php-fpm8.2[812] (pool www, php8.2-fpm.service), the last listener on 127.0.0.1:9000, was
+         OOM-killed 12 s ago in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)
+         127.0.0.1:9000 (php-fpm8.2, pid 812, pool www, php8.2-fpm.service) → connect-refused
+         (ECONNREFUSED) after 90 µs
          → oom-killed, proven
-         attempt 1  127.0.0.1:9001 → connect-refused (ECONNREFUSED) after 85 µs → not-listening
-         attempt 2  127.0.0.1:9000 → connect-refused (ECONNREFUSED) after 85 µs → oom-killed
-           -12.3 s  oom         the kernel chose php-fpm8.2 (pid 4711): RSS 498 MiB, limit 512 MiB
-           -12.3 s  exit        php-fpm8.2 (pid 4711) died of SIGKILL
-            -85 µs  connect     127.0.0.1:9000 answered the SYN with RST
-         fix  systemctl restart php8.2-fpm.service
-              raise MemoryMax= of php8.2-fpm.service
+         attempt 1  127.0.0.1:9001 → connect-refused (ECONNREFUSED) after 90 µs → not-listening
+         attempt 2  127.0.0.1:9000 → connect-refused (ECONNREFUSED) after 90 µs → oom-killed
+           -12.0 s  oom         the OOM killer chose php-fpm8.2[812] with 498 MiB resident in cgroup
+                                system.slice/php8.2-fpm.service (limit 512 MiB)
+           -12.0 s  listen      the last listening socket on 127.0.0.1:9000 was gone
+           -1.0 ms  connect     nginx began to connect to 127.0.0.1:9000
+           -1.0 ms  nginx       connect() failed (ECONNREFUSED) while connecting to upstream, upstream
+                                127.0.0.1:9000
+         fix  systemctl set-property php8.2-fpm.service MemoryMax=… (or use less memory)
+              journalctl -u php8.2-fpm.service -n 50
+              systemctl restart php8.2-fpm.service
     ");
 }
 
@@ -45,9 +49,13 @@ fn a_verdict_of_which_little_is_known() {
     insta::assert_snapshot!(shown(detail(Detail::Normal), &[sample::verdict(sample::unknown())]), @r"
     ── 2026-11-21 UTC ──
 
-    504  03:14:15.926Z  (the request could not be read)
-         nginx gave up waiting; no hook saw the upstream's side.
-         upstream unknown → read-timed-out → unknown, not proven
+    502  02:16:40.002Z  (the request could not be read)
+         nginx got no connection to an upstream whose name could not be read: its own words are hidden,
+         and neither a socket nor a look-up shows whether the connect failed or the TLS handshake, and
+         with which error
+         upstream unknown → connect-failed → unknown, not proven
+               0 s  nginx       nginx's text is not visible; its states say connect-failed
+         fix  error_log /var/log/nginx/error.log error;
     ");
 }
 
@@ -61,28 +69,36 @@ fn a_narrow_terminal_wraps_and_never_cuts_the_summary() {
     insta::assert_snapshot!(text, @r"
     ── 2026-11-21 UTC ──
 
-    502  03:14:15.926Z  GET /index.php
+    502  02:16:52.012Z  GET /index.php
          host shop.example from 203.0.113.9
-         php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed
-         for memory 12.3 s before this request, and nobody has
-         listened on 127.0.0.1:9000 since.
-         127.0.0.1:9000 (php-fpm8.2, pid 4711,
+         php-fpm8.2[812] (pool www, php8.2-fpm.service), the
+         last listener on 127.0.0.1:9000, was OOM-killed 12 s
+         ago in cgroup system.slice/php8.2-fpm.service (limit
+         512 MiB)
+         127.0.0.1:9000 (php-fpm8.2, pid 812, pool www,
          php8.2-fpm.service) → connect-refused (ECONNREFUSED)
-         after 85 µs
+         after 90 µs
          → oom-killed, proven
          attempt 1  127.0.0.1:9001 → connect-refused
-                    (ECONNREFUSED) after 85 µs → not-listening
+                    (ECONNREFUSED) after 90 µs → not-listening
          attempt 2  127.0.0.1:9000 → connect-refused
-                    (ECONNREFUSED) after 85 µs → oom-killed
-           -12.3 s  oom         the kernel chose php-fpm8.2 (pid
-                                4711): RSS 498 MiB, limit
-                                512 MiB
-           -12.3 s  exit        php-fpm8.2 (pid 4711) died of
-                                SIGKILL
-            -85 µs  connect     127.0.0.1:9000 answered the SYN
-                                with RST
-         fix  systemctl restart php8.2-fpm.service
-              raise MemoryMax= of php8.2-fpm.service
+                    (ECONNREFUSED) after 90 µs → oom-killed
+           -12.0 s  oom         the OOM killer chose
+                                php-fpm8.2[812] with 498 MiB
+                                resident in cgroup
+                                system.slice/php8.2-fpm.service
+                                (limit 512 MiB)
+           -12.0 s  listen      the last listening socket on
+                                127.0.0.1:9000 was gone
+           -1.0 ms  connect     nginx began to connect to
+                                127.0.0.1:9000
+           -1.0 ms  nginx       connect() failed (ECONNREFUSED)
+                                while connecting to upstream,
+                                upstream 127.0.0.1:9000
+         fix  systemctl set-property php8.2-fpm.service
+              MemoryMax=… (or use less memory)
+              journalctl -u php8.2-fpm.service -n 50
+              systemctl restart php8.2-fpm.service
     ");
 }
 
@@ -97,11 +113,11 @@ fn a_uri_is_cut_only_where_its_line_is_too_narrow() {
         let text = shown(options, std::slice::from_ref(&outcome));
         text.lines().skip(2).take(2).map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(head(120)[0], format!("502  03:14:15.926Z  GET {uri}  host shop.example  from 203.0.113.9"));
+    assert_eq!(head(120)[0], format!("502  02:16:52.012Z  GET {uri}  host shop.example  from 203.0.113.9"));
     let at_80 =
-        [format!("502  03:14:15.926Z  GET {uri}"), "     host shop.example from 203.0.113.9".to_owned()];
+        [format!("502  02:16:52.012Z  GET {uri}"), "     host shop.example from 203.0.113.9".to_owned()];
     assert_eq!(head(80), at_80);
-    assert_eq!(head(60)[0], format!("502  03:14:15.926Z  GET /{}…", "x".repeat(34)));
+    assert_eq!(head(60)[0], format!("502  02:16:52.012Z  GET /{}…", "x".repeat(34)));
 }
 
 #[test]
@@ -115,45 +131,41 @@ fn verbose_shows_the_whole_uri_and_the_worker() {
     );
     let verbose = shown(detail(Detail::Verbose), &[outcome]);
     assert!(verbose.replace("\n     ", "").contains(&uri), "{verbose}");
-    assert!(verbose.contains("nginx worker 811, /usr/sbin/nginx"));
+    assert!(verbose.contains("nginx worker 410, /usr/sbin/nginx"));
 }
 
 #[test]
 fn routine_facts_are_left_out_first() {
-    let mut verdict = sample::oom_killed();
-    let routine = verdict.evidence[2].clone();
-    assert_eq!(routine.event, "connect");
-    verdict.evidence.extend(vec![routine; 4]);
-    let seven = shown(detail(Detail::Normal), &[sample::verdict(verdict.clone())]);
-    assert!(seven.matches("answered the SYN").count() == 5 && !seven.contains("more facts"), "{seven}");
-    verdict.evidence.push(verdict.evidence[2].clone());
-    let eight = shown(detail(Detail::Normal), &[sample::verdict(verdict)]);
-    assert!(!eight.contains("answered the SYN") && eight.contains("died of SIGKILL"), "{eight}");
-    assert!(eight.contains("… 6 more facts (-v shows them)"), "{eight}");
+    let facts = |fin| {
+        let verdict = play::verdict(|scene| stories::killed_at_work(scene, fin));
+        (verdict.evidence.len(), shown(detail(Detail::Normal), &[sample::verdict(verdict)]))
+    };
+    let (count, text) = facts(false);
+    assert!(count == 7 && text.contains("established ") && !text.contains("more facts"), "{text}");
+    let (count, text) = facts(true);
+    assert!(count == 8 && !text.contains("established ") && text.contains("signal "), "{text}");
+    assert!(text.contains("… 3 more facts (-v shows them)"), "{text}");
 }
 
 #[test]
 fn many_facts_are_cut_in_the_middle_unless_verbose() {
-    let mut verdict = sample::oom_killed();
-    let fact = verdict.evidence[0].clone();
-    verdict.evidence.extend((0..20).map(|number| crate::attribute::verdict::Evidence {
-        text: format!("fact {number}").into(),
-        ..fact.clone()
-    }));
+    let verdict = play::verdict(|scene| stories::queue_full(scene, 22));
     let text = shown(detail(Detail::Normal), &[sample::verdict(verdict.clone())]);
     assert!(
-        text.contains("… 17 more facts (-v shows them)") && text.contains("oom") && text.contains("fact 19"),
+        text.contains("… 17 more facts (-v shows them)")
+            && text.contains("found 512 waiting")
+            && text.contains("connect() to"),
         "{text}"
     );
-    assert!(!text.contains("fact 5"));
-    assert!(shown(detail(Detail::Verbose), &[sample::verdict(verdict)]).contains("fact 5"));
+    assert!(!text.contains("found 520 waiting"));
+    assert!(shown(detail(Detail::Verbose), &[sample::verdict(verdict)]).contains("found 520 waiting"));
 }
 
 #[test]
 fn quiet_is_one_line_a_verdict() {
     let text = shown(detail(Detail::Quiet), &vec![sample::verdict(sample::oom_killed()); 5]);
     assert_eq!(text.lines().count(), 5);
-    insta::assert_snapshot!(text.lines().next().expect("five lines"), @"2026-11-21T03:14:15.926Z 502 127.0.0.1:9000 connect-refused oom-killed (proven) GET /index.php: php-fpm8.2 (pid 4711, php8.2-fpm.service) was killed for memory 12.3 s before this request, and nobody has listened on 127.0.0.1:9000 since.");
+    insta::assert_snapshot!(text.lines().next().expect("five lines"), @"2026-11-21T02:16:52.012Z 502 127.0.0.1:9000 connect-refused oom-killed (proven) GET /index.php: php-fpm8.2[812] (pool www, php8.2-fpm.service), the last listener on 127.0.0.1:9000, was OOM-killed 12 s ago in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)");
 }
 
 #[test]
@@ -161,7 +173,7 @@ fn rescued_is_told_apart() {
     let mut verdict = sample::oom_killed();
     verdict.status = 200;
     let text = shown(TerminalOptions::default(), &[Outcome::Rescued(Box::new(verdict))]);
-    assert!(text.contains("200 rescued  03:14:15.926Z  GET /index.php"), "{text}");
+    assert!(text.contains("200 rescued  02:16:52.012Z  GET /index.php"), "{text}");
 }
 
 #[test]
@@ -188,13 +200,8 @@ fn hostile_text_is_visible_and_harmless() {
 
 #[test]
 fn long_hostile_names_do_not_fill_the_screen() {
-    let mut verdict = sample::hostile();
-    let long = bstr::BString::from(b"\x1b[31m\xff".repeat(8192 / 6));
-    let request = verdict.request.as_mut().expect("a request");
-    (request.uri, request.host, request.client) =
-        (Some(long.clone()), Some(long.clone()), Some(long.clone()));
-    verdict.upstream.as_mut().expect("an upstream").address = long;
-    assert!(shown(detail(Detail::Normal), &[sample::verdict(verdict)]).len() < 2_000);
+    let verdict = sample::hostile_names(&b"\x1b[31m\xff".repeat(8192 / 6));
+    assert!(shown(detail(Detail::Normal), &[sample::verdict(verdict)]).len() < 5_000);
 }
 
 #[test]
@@ -202,14 +209,13 @@ fn a_storm_is_folded_and_a_lone_502_is_shown_at_once() {
     let mut out = Vec::new();
     let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
     let session = sample::session();
+    let killed = sample::oom_killed();
     for number in 0..12_348 {
-        let mut verdict = sample::oom_killed();
-        verdict.at = Nanos(sample::AT.0 + number * 80_000);
+        let verdict = play::moved(&killed, Nanos(sample::AT.0 + number * 80_000));
         sink.outcome(&session, &sample::verdict(verdict)).expect("memory");
     }
-    let mut other = sample::unknown();
-    other.at = Nanos(sample::AT.0 + 990_000_000);
-    other.cause = Cause::UpstreamSlow;
+    let other =
+        play::moved(&play::verdict(|scene| stories::slow(scene, 0)), Nanos(sample::AT.0 + 990_000_000));
     sink.outcome(&session, &sample::verdict(other)).expect("memory");
     sink.tick(session.wall(Nanos(sample::AT.0 + 1_100_000_000))).expect("memory");
     sink.tick(session.wall(Nanos(sample::AT.0 + 1_200_000_000))).expect("memory");
@@ -218,7 +224,7 @@ fn a_storm_is_folded_and_a_lone_502_is_shown_at_once() {
     assert_eq!(text.matches("502  ").count(), 3);
     assert_eq!(text.matches("504  ").count(), 1);
     let line = text.lines().find(|line| line.starts_with('…')).expect("a folded line");
-    insta::assert_snapshot!(line, @"…    12,345 more in the last second: 502 connect-refused oom-killed 127.0.0.1:9000 (pid 4711)");
+    insta::assert_snapshot!(line, @"…    12,345 more in the last second: 502 connect-refused oom-killed 127.0.0.1:9000 (pid 812)");
     assert_eq!(text.matches("more in the last").count(), 1);
 }
 
@@ -264,20 +270,20 @@ fn first_and_last_lines() {
     sink.ready(&sample::session()).expect("memory");
     sink.summary(&sample::session(), &sample::summary()).expect("memory");
     insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"), @r"
-    ready: tracing 2 nginx workers (811, 812) on web-1 (kernel 6.1.0-37-amd64)
-    this kernel has no hook for closer; see `ngx502 doctor` for what is lost
+    ready: 2 nginx workers (410, 411) on web-1, kernel 6.1.0-31-amd64; nothing is missed from here on
+    this kernel offers no hook for closer; `ngx502 doctor` says what that costs
 
     12,345 failed requests, 12 rescued
       cause                   requests    share
-      oom-killed                12,000     97 %
+      oom-killed                12,000   97.2 %
       not-listening                345    2.8 %
       symptom                 requests    share
-      connect-refused           12,345    100 %
+      connect-refused           12,345  100.0 %
       latency                 requests        p50        p90        p99        max
       unix:/run/php/\x1b[31mphp.sock
-        total                   52,000    12.2 ms      86 ms     1.24 s     60.8 s
+        total                   52,000      12 ms      86 ms      1.2 s     60.8 s
       unix:/run/php/\x1b[31mphp.sock, failed
-        total                        7    12.2 ms      86 ms     1.24 s     60.8 s
+        total                        7      12 ms      86 ms      1.2 s     60.8 s
       7 answered 503 by nginx itself, without an upstream
       no event was lost
     ");

@@ -85,7 +85,7 @@ impl Scene {
         Request {
             key: self.key(),
             status,
-            request_line: Some("GET /index.php?page=2 HTTP/1.1".into()),
+            request_line: Some("GET /index.php?token=secret HTTP/1.1".into()),
             host: Some("shop.example".into()),
             client: Some("203.0.113.9".into()),
             log_level: Some(4),
