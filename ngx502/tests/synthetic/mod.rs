@@ -178,7 +178,8 @@ fn failure(number: u64, alive: bool, uri: Option<&str>) -> [Record; 3] {
         ..Attempt::default()
     };
     // What the attempt told is not told again.
-    let state = State { status: 502, connect_ms: Some(0), response_ms: Some(1), peer, ..State::default() };
+    let connect_ms = alive.then_some(0);
+    let state = State { status: 502, connect_ms, response_ms: Some(1), peer, ..State::default() };
     let request = Request {
         key,
         status: 502,
