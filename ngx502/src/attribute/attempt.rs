@@ -1,11 +1,11 @@
 //! A failed attempt: what nginx said about it and what the kernel saw, as one thing that a cause can be found for.
 
-use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use bstr::{BStr, BString, ByteSlice};
 
+use super::finding::{LogWords, NginxWords, place};
 use super::symptom::ETIMEDOUT;
 use super::verdict::{Symptom, Times};
 use crate::event::{Attempt, Endpoint, Ends, Nanos, Pid, Socket, State};
@@ -24,22 +24,14 @@ pub(super) struct Failure {
     /// What failed: differs from `symptom` only for a truncated response.
     pub(super) mechanism: Symptom,
     pub(super) errno: Option<i32>,
-    pub(super) text: BString,
-    pub(super) detail: Option<BString>,
-    pub(super) number: Option<i64>,
-    pub(super) action: Option<BString>,
+    /// What nginx said of it.
+    pub(super) nginx: NginxWords,
     pub(super) peer: Option<BString>,
     pub(super) socket: Option<Box<Socket>>,
     /// nginx's own account, where the request carried it.
     pub(super) state: Option<State>,
-    /// No text told the symptom (`error_log … crit`): it follows from the states and the socket.
-    pub(super) hidden: bool,
-    /// No text told it although the log's level lets it through: the call that takes it was missed.
-    pub(super) missed: bool,
     /// Nobody saw connect(2) fail with this errno: it follows from a look-up of the place.
     pub(super) concluded: bool,
-    /// The place that it was directed to, as sentences name it, once one did.
-    pub(super) there: OnceCell<Rc<str>>,
 }
 
 impl Failure {
@@ -53,31 +45,45 @@ impl Failure {
             mechanism,
             // nginx's timer passes ETIMEDOUT although no call returned it; the contract shows it all the same.
             errno: errno.or(attempt.text.starts_with(b"upstream timed out").then_some(ETIMEDOUT)),
-            hidden: attempt.text.is_empty(),
-            missed: false,
             concluded: false,
             peer: peer_name(&attempt).map(ToOwned::to_owned),
-            text: attempt.text,
-            detail: attempt.detail,
-            number: attempt.number,
-            action: attempt.action,
+            nginx: NginxWords {
+                words: if attempt.text.is_empty() { LogWords::Hidden } else { LogWords::Read },
+                text: attempt.text,
+                detail: attempt.detail,
+                number: attempt.number,
+                action: attempt.action,
+                ..NginxWords::default()
+            },
             socket: attempt.socket,
             state: None,
-            there: OnceCell::new(),
         }
     }
 
     /// Takes over what a second message about the same attempt adds.
     pub(super) fn complete(&mut self, attempt: Attempt) {
-        self.there.take();
         self.peer = self.peer.take().or_else(|| peer_name(&attempt).map(ToOwned::to_owned));
-        if self.detail.is_none() || attempt.text.starts_with(b"%*s") {
-            self.detail = attempt.detail.or(self.detail.take());
+        let NginxWords { detail, number, action, .. } = &mut self.nginx;
+        if detail.is_none() || attempt.text.starts_with(b"%*s") {
+            *detail = attempt.detail.or(detail.take());
         }
         self.errno = self.errno.or(attempt.errno);
-        self.number = self.number.or(attempt.number);
-        self.action = self.action.take().or(attempt.action);
+        *number = number.or(attempt.number);
+        *action = action.take().or(attempt.action);
         self.socket = attempt.socket.or(self.socket.take());
+    }
+
+    /// Whether nginx's message could not be read.
+    pub(super) fn is_wordless(&self) -> bool {
+        self.nginx.words != LogWords::Read
+    }
+
+    /// The upstream as sentences name it.
+    pub(super) fn target(&self) -> Rc<str> {
+        match self.endpoint() {
+            Some(endpoint) => place(&endpoint).into(),
+            None => self.peer.as_ref().map_or("the upstream".into(), |peer| peer.to_str_lossy().into()),
+        }
     }
 
     /// Whether the peer is an AF_UNIX socket.

@@ -4,6 +4,7 @@
 use bstr::ByteSlice;
 
 use super::attempt::{Failure, parse_peer};
+use super::finding::{LogWords, NginxWords};
 use super::symptom::{EAGAIN, ECONNREFUSED, ECONNRESET, ENOENT, EPIPE, ETIMEDOUT, connect};
 use super::verdict::Symptom;
 use super::world::World;
@@ -28,15 +29,13 @@ pub(super) fn infer(world: &World, at: Nanos, request: &Request, stderr: bool) -
     };
     if state.header_ms.is_some() && state.status == request.status {
         let mut found = failure(request, at, Symptom::UpstreamStatus, state);
-        found.hidden = false;
-        found.text = "upstream answered with an error that error_page intercepts".into();
+        found.nginx = read("upstream answered with an error that error_page intercepts");
         found.socket = None;
         return Some(found);
     }
     if stderr {
         let mut found = failure(request, at, Symptom::HeaderInvalid, state);
-        found.hidden = false;
-        found.text = "FastCGI sent in stderr what fastcgi_catch_stderr matches".into();
+        found.nginx = read("FastCGI sent in stderr what fastcgi_catch_stderr matches");
         return Some(found);
     }
     if state.peer.is_none() && state.status == 0 {
@@ -71,9 +70,13 @@ pub(super) fn upstream_status(worker: Pid, at: Nanos, state: State) -> Failure {
     let request =
         Request { key: crate::event::RequestKey { worker, ..Default::default() }, ..Request::default() };
     let mut found = failure(&request, at, Symptom::UpstreamStatus, &state);
-    found.hidden = false;
-    found.text = "upstream answered with an error of its own".into();
+    found.nginx = read("upstream answered with an error of its own");
     found
+}
+
+/// What happened in words of the same kind as nginx's, where nginx has none.
+fn read(text: &str) -> NginxWords {
+    NginxWords { text: text.into(), ..NginxWords::default() }
 }
 
 fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Failure {
@@ -81,6 +84,7 @@ fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Fai
     let socket = request.closed.clone().filter(|_| symptom != Symptom::NoLiveUpstreams);
     let observed = symptom.errno_of(socket.as_deref());
     let reset = socket.as_ref().is_some_and(|socket| socket.reset_at.is_some());
+    let missed = request.log_level.is_some() && !request.is_muted();
     Failure {
         at,
         worker: request.key.worker,
@@ -88,16 +92,13 @@ fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Fai
         mechanism: symptom,
         errno: observed.or(implied_errno(symptom)),
         concluded: observed.is_none() && !reset && is_of_connect(symptom),
-        text: Default::default(),
-        detail: None,
-        number: None,
-        action: None,
+        nginx: NginxWords {
+            words: if missed { LogWords::Missed } else { LogWords::Hidden },
+            ..NginxWords::default()
+        },
         peer,
         socket,
         state: Some(state.clone()),
-        hidden: true,
-        missed: request.log_level.is_some() && !request.is_muted(),
-        there: Default::default(),
     }
 }
 

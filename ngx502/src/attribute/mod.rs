@@ -2,27 +2,26 @@
 //!
 //! [`Attributor`] takes [`Record`]s in their order and appends [`Outcome`]s. The order of the flow: `symptom` reads
 //! nginx's words, `requests` gathers the attempts of each request (`pending`) until its end is known, `cause` explains each failed
-//! attempt from the `world` (`listeners`, `processes`, look-ups), `verdicts` writes the outcome, `wording` holds all
-//! prose. The same records give the same outcomes, live and in a replay.
+//! attempt from the `world` (`listeners`, `processes`, look-ups), `verdicts` writes the outcome. A cause is a `finding`:
+//! data, whose sentences are made when they are shown. The same records give the same outcomes, live and in a replay.
 
 mod attempt;
 mod bounded;
 mod cause;
 mod ended_names;
+pub mod finding;
 mod hidden;
 mod listeners;
-mod named;
 mod pending;
 mod processes;
 mod requests;
+mod servers;
 mod summary;
 mod symptom;
 #[cfg(test)]
 mod tests;
-pub mod text;
 pub mod verdict;
 mod verdicts;
-mod wording;
 mod world;
 
 use std::rc::Rc;

@@ -128,7 +128,7 @@ impl Pending {
             let began = |socket: &Option<Box<Socket>>| socket.as_ref().and_then(|socket| socket.connect_at);
             let other =
                 matches!((began(&failure.socket), began(&attempt.socket)), (Some(a), Some(b)) if a != b);
-            later && (failure.text == attempt.text || other)
+            later && (failure.nginx.text == attempt.text || other)
         })
     }
 
@@ -214,7 +214,7 @@ impl Try {
     pub(super) fn judge(&mut self, world: &mut World) {
         let Some(failure) = &self.failure else { return };
         let found = diagnose(world, failure);
-        let rank = |one: &Diagnosis| match one.certainty {
+        let rank = |one: &Diagnosis| match one.certainty() {
             Certainty::Proven => 2,
             Certainty::Inferred => 1,
             Certainty::Unknown => 0,
@@ -223,7 +223,7 @@ impl Try {
             return;
         }
         if let (Some(peer), true) = (&failure.peer, failure.mechanism != Symptom::NoLiveUpstreams) {
-            let last = PeerFailure { at: failure.at, symptom: failure.symptom, cause: found.cause };
+            let last = PeerFailure { at: failure.at, symptom: failure.symptom, cause: found.finding.cause() };
             world.peer_failed(failure.worker, peer.clone(), last);
         }
         self.diagnosis = Some(found);

@@ -10,9 +10,7 @@ use std::rc::Rc;
 use bstr::ByteSlice;
 
 use super::bounded::Bounded;
-use super::named::Named;
 use super::verdict::ProcessFacts;
-use super::wording;
 use crate::event::{Exit, MemoryLimit, Nanos, Oom, Pid, ProcessInfo, ProcessRef, Signal};
 
 /// Two clock ticks of 10 ms: no pid is reused that fast.
@@ -36,7 +34,7 @@ pub(super) struct Life {
     /// When /proc last showed it alive.
     alive_at: Option<Nanos>,
     /// Its names, once a verdict needed them; [`Processes::life_mut`] forgets them.
-    named: OnceCell<Named>,
+    facts: OnceCell<Rc<ProcessFacts>>,
 }
 
 /// Every process that records spoke of.
@@ -45,7 +43,7 @@ pub(super) struct Processes {
     living: Bounded<Pid, Life>,
     dead: Bounded<Pid, Vec<Life>>,
     /// The process last spoken of that is not in either: mostly the sender of a signal, for verdict after verdict.
-    stranger: RefCell<Option<(ProcessRef, Named)>>,
+    stranger: RefCell<Option<(ProcessRef, Rc<ProcessFacts>)>>,
 }
 
 impl Processes {
@@ -131,13 +129,13 @@ impl Processes {
     }
 
     /// The names people use for a process.
-    pub(super) fn facts(&self, process: &ProcessRef) -> Named {
+    pub(super) fn facts(&self, process: &ProcessRef) -> Rc<ProcessFacts> {
         let Some(life) = self.find(process) else { return self.stranger(process) };
         // It may have had another name when it was spoken of.
         let as_ever = process.comm.is_empty() || process.comm == life.process.comm;
         match as_ever {
-            true => life.named.get_or_init(|| Named::new(facts(&life.process, life.info.as_ref()))).clone(),
-            false => Named::new(facts(process, life.info.as_ref())),
+            true => life.facts.get_or_init(|| facts(&life.process, life.info.as_ref()).into()).clone(),
+            false => facts(process, life.info.as_ref()).into(),
         }
     }
 
@@ -153,7 +151,12 @@ impl Processes {
             let first = all.first()?.clone();
             all.iter().all(|other| *other == first).then_some(first)
         };
-        wording::pool(agreed(pools), agreed(configurations))
+        match (agreed(pools), agreed(configurations)) {
+            (Some(name), Some(path)) => Some(format!("pool {name} of {path}")),
+            (Some(name), None) => Some(format!("pool {name}")),
+            (None, Some(path)) => Some(format!("its pool in {path}")),
+            (None, None) => None,
+        }
     }
 
     /// What the container of a living process is called.
@@ -161,11 +164,11 @@ impl Processes {
         self.living.get(&pid)?.info.as_ref()?.container_names.as_ref()?.label()
     }
 
-    fn stranger(&self, process: &ProcessRef) -> Named {
+    fn stranger(&self, process: &ProcessRef) -> Rc<ProcessFacts> {
         let mut last = self.stranger.borrow_mut();
         match &*last {
-            Some((known, named)) if known == process => named.clone(),
-            _ => last.insert((process.clone(), Named::new(facts(process, None)))).1.clone(),
+            Some((known, facts)) if known == process => facts.clone(),
+            _ => last.insert((process.clone(), facts(process, None).into())).1.clone(),
         }
     }
 
@@ -182,7 +185,7 @@ impl Processes {
         if let (false, Some(at)) = (living, buried) {
             let lives = self.dead.get_mut(&pid).and_then(|lives| lives.get_mut(at));
             let life = lives.expect("found one line above");
-            life.named.take();
+            life.facts.take();
             return life;
         }
         if !living {
@@ -192,7 +195,7 @@ impl Processes {
             self.living.insert(pid, Life { process: process.clone(), ..Life::default() });
         }
         let life = self.living.get_mut(&pid).expect("inserted above or found alive");
-        life.named.take();
+        life.facts.take();
         if !process.comm.is_empty() {
             life.process.comm = process.comm.clone();
         }

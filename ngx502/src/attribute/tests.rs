@@ -245,9 +245,9 @@ fn is(verdict: &Verdict, symptom: Symptom, cause: Cause, certainty: Certainty) {
         (verdict.symptom, verdict.cause, verdict.certainty),
         (symptom, cause, certainty),
         "{}",
-        verdict.summary
+        verdict.summary()
     );
-    assert!(!verdict.summary.is_empty() && !verdict.evidence.is_empty());
+    assert!(!verdict.summary().to_string().is_empty() && !verdict.evidence.is_empty());
 }
 
 mod bounds;

@@ -1,13 +1,14 @@
 //! What attribution says: one [`Verdict`] per failed client request, in the terms of the JSON schema.
 //!
-//! Field names and order here are the JSON schema, version 1. Wording lives in `attribute::wording`.
+//! Why it failed is a [`Finding`], and its sentences are made when somebody reads them: see `attribute::finding`.
 
 use std::rc::Rc;
 
 use bstr::BString;
 use serde::Serialize;
 
-use super::text::Text;
+use super::finding::evidence::Evidence;
+use super::finding::{Finding, NginxWords};
 use crate::event::{ContainerNames, Nanos, Pid};
 
 /// A line of output.
@@ -57,12 +58,16 @@ pub struct Verdict {
     pub upstream: Option<UpstreamFacts>,
     /// What nginx saw.
     pub symptom: Symptom,
-    /// Why.
+    /// Why: the finding's.
     pub cause: Cause,
-    /// How sure.
+    /// How sure: the finding's.
     pub certainty: Certainty,
-    /// One sentence a person can act on.
-    pub summary: Text,
+    /// Why, with its facts.
+    pub finding: Finding,
+    /// The upstream as sentences name it: its address, else nginx's name for it.
+    pub target: Rc<str>,
+    /// What nginx said.
+    pub nginx: NginxWords,
     /// Observed facts in time order.
     pub evidence: Vec<Evidence>,
     /// Attempts in the order nginx made them.
@@ -71,8 +76,6 @@ pub struct Verdict {
     pub errno: Option<i32>,
     /// Times of the deciding attempt.
     pub latency: Times,
-    /// Commands or configuration lines.
-    pub fix: Vec<Text>,
 }
 
 /// Facts of the client's request.
@@ -138,17 +141,6 @@ impl ProcessFacts {
     }
 }
 
-/// One observed fact.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
-    /// When it was observed.
-    pub at: Nanos,
-    /// Short kebab-case kind: `connect`, `reset`, `exit`, `signal`, `oom`, `listen`, `nginx`, …
-    pub event: &'static str,
-    /// The fact as a sentence.
-    pub text: Text,
-}
-
 /// One attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptFacts {
@@ -191,6 +183,12 @@ macro_rules! named_enum {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
@@ -209,6 +207,8 @@ macro_rules! named_enum {
         }
     };
 }
+
+pub(super) use named_enum;
 
 named_enum! {
     /// What nginx saw.

@@ -7,7 +7,6 @@ use bstr::{BString, ByteSlice};
 use super::Options;
 use super::attempt::or_nginx;
 use super::hidden;
-use super::named::Named;
 use super::pending::{Pending, Try};
 use super::requests::wanted;
 use super::verdict::{
@@ -53,8 +52,9 @@ impl Scene<'_> {
                 .push(Try::upstream_status(hidden::upstream_status(key.worker, ended.at, state), self.world));
         }
         // A record of the reason may have come after the attempt's.
-        let doubtful =
-            |one: &&mut Try| one.diagnosis.as_ref().is_some_and(|found| found.certainty != Certainty::Proven);
+        let doubtful = |one: &&mut Try| {
+            one.diagnosis.as_ref().is_some_and(|found| found.certainty() != Certainty::Proven)
+        };
         tries.iter_mut().filter(doubtful).for_each(|one| one.judge(self.world));
         match tries.iter().rposition(|one| one.failure.is_some()) {
             Some(last) => {
@@ -93,30 +93,29 @@ impl Scene<'_> {
     ) -> Verdict {
         let attempts = attempts(pending, &tries);
         let last = tries.swap_remove(last);
-        let failure = last.failure.expect("the deciding attempt failed");
+        let mut failure = last.failure.expect("the deciding attempt failed");
         let mut found = last.diagnosis.expect("a failed attempt is judged as it is filed");
         found.evidence.truncate(EVIDENCE);
-        let (unix, latency) = (failure.unix(), failure.times());
+        let (unix, latency, target) = (failure.unix(), failure.times(), failure.target());
+        failure.nginx.socket_seen = failure.socket.is_some();
+        failure.nginx.named = failure.peer.is_some() || failure.endpoint().is_some();
         Verdict {
             at: ended.at,
             status: ended.status,
             host: Rc::clone(self.host),
             request: request_facts(pending),
             worker: self.world.worker_facts(key.worker),
-            upstream: failure.peer.map(|address| UpstreamFacts {
-                address,
-                unix,
-                process: found.process.map(Named::into_facts),
-            }),
+            upstream: failure.peer.map(|address| UpstreamFacts { address, unix, process: found.process }),
             symptom: failure.symptom,
-            cause: found.cause,
-            certainty: found.certainty,
-            summary: found.summary,
+            cause: found.finding.cause(),
+            certainty: found.finding.certainty(),
+            finding: found.finding,
+            target,
+            nginx: failure.nginx,
             evidence: found.evidence,
             attempts,
             errno: failure.errno,
             latency,
-            fix: found.fix,
         }
     }
 }
@@ -149,7 +148,7 @@ fn worded(one: &Try) -> Option<AttemptFacts> {
     Some(AttemptFacts {
         upstream: failure.peer.clone(),
         symptom: Some(failure.symptom),
-        cause: one.diagnosis.as_ref().map(|found| found.cause),
+        cause: one.diagnosis.as_ref().map(|found| found.finding.cause()),
         errno: failure.errno,
         times: failure.times(),
     })

@@ -1,6 +1,7 @@
 //! Everything that records told about the host: the state that causes are found in.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use bstr::BString;
 
@@ -48,11 +49,11 @@ pub(super) struct World {
     pub(super) processes: Processes,
     /// By place: a look-up is valid for the failure that asked for it.
     endpoints: Bounded<Endpoint, (Nanos, EndpointInfo)>,
-    walks: Bounded<(Pid, BString), (Nanos, PathWalk)>,
+    walks: Bounded<(Pid, BString), (Nanos, Rc<PathWalk>)>,
     limits: Bounded<Pid, (Nanos, Limits)>,
     ports: Bounded<SocketAddr, (Nanos, Ports)>,
     routes: Bounded<(Pid, IpAddr), (Nanos, RouteLookup)>,
-    guards: Bounded<Pid, (Nanos, Guards)>,
+    guards: Bounded<Pid, (Nanos, Rc<Guards>)>,
     /// As systemd told them last.
     failed_units: Vec<FailedUnit>,
     peer_sockets: Bounded<u64, (Nanos, PeerSocket)>,
@@ -115,12 +116,14 @@ impl World {
                 }
             }
             Body::PathWalk(walk) => {
-                drop(self.walks.insert((walk.worker, walk.path.clone()), (at, (**walk).clone())))
+                drop(self.walks.insert((walk.worker, walk.path.clone()), (at, Rc::new((**walk).clone()))))
             }
             Body::Limits(limits) => drop(self.limits.insert(limits.worker, (at, *limits))),
             Body::Ports(ports) => drop(self.ports.insert(ports.remote, (at, *ports))),
             Body::Route(route) => drop(self.routes.insert((route.worker, route.to), (at, *route))),
-            Body::Guards(guards) => drop(self.guards.insert(guards.worker, (at, (**guards).clone()))),
+            Body::Guards(guards) => {
+                drop(self.guards.insert(guards.worker, (at, Rc::new((**guards).clone()))))
+            }
             Body::FailedUnits(units) => self.failed_units = units.iter().take(UNITS).cloned().collect(),
             Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, (at, peer.clone()))),
             Body::Worker(worker) => drop(self.workers.insert(worker.process.pid, worker.clone())),
@@ -149,7 +152,7 @@ impl World {
         here.then_some((*at, info))
     }
 
-    pub(super) fn walk(&self, worker: Pid, path: &BString) -> Option<&(Nanos, PathWalk)> {
+    pub(super) fn walk(&self, worker: Pid, path: &BString) -> Option<&(Nanos, Rc<PathWalk>)> {
         self.walks.get(&(worker, path.clone()))
     }
 
@@ -166,7 +169,7 @@ impl World {
         self.routes.get(&(worker, to.to_canonical()))
     }
 
-    pub(super) fn guards(&self, worker: Pid) -> Option<&(Nanos, Guards)> {
+    pub(super) fn guards(&self, worker: Pid) -> Option<&(Nanos, Rc<Guards>)> {
         self.guards.get(&worker)
     }
 

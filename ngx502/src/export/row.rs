@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use bstr::{BString, ByteSlice};
 use serde_json::{Value, json};
 
-use crate::attribute::verdict::{Evidence, Outcome, ProcessFacts, RequestFacts, Symptom, Verdict};
+use crate::attribute::finding::evidence::Evidence;
+use crate::attribute::verdict::{Outcome, ProcessFacts, RequestFacts, Symptom, Verdict};
 use crate::session::Session;
 use crate::time::Moment;
 use crate::units::Errno;
@@ -52,7 +53,10 @@ impl<'a> Row<'a> {
     }
 
     fn evidence(&self) -> Value {
-        let fact = |fact: &Evidence| json!({"time": Moment::of(self.session, fact.at), "event": fact.event, "text": fact.text});
+        let fact = |fact: &Evidence| {
+            let text = fact.text(self.verdict).to_string();
+            json!({"time": Moment::of(self.session, fact.at), "event": fact.event(), "text": text})
+        };
         self.verdict.evidence.iter().map(fact).collect()
     }
 }
@@ -124,7 +128,7 @@ pub const COLUMNS: &[Column] = &[
     maybe("symptom", Type::Text, |r| Cell::text(r.verdict.symptom.fact())),
     always("cause", Type::Text, |r| Cell::text(Some(r.verdict.cause.as_str()))),
     always("certainty", Type::Text, |r| Cell::text(Some(r.verdict.certainty.as_str()))),
-    always("summary", Type::Text, |r| Cell::Text(r.verdict.summary.to_str())),
+    always("summary", Type::Text, |r| Cell::Text(Cow::Owned(r.verdict.summary().to_string()))),
     maybe("request_method", Type::Text, |r| r.request(|request| request.method.as_ref())),
     maybe("request_uri", Type::Text, |r| r.request(|request| request.uri.as_ref())),
     maybe("request_host", Type::Text, |r| r.request(|request| request.host.as_ref())),
@@ -148,7 +152,7 @@ pub const COLUMNS: &[Column] = &[
     maybe("total_us", Type::Long, |r| Cell::integer(r.verdict.latency.total_us)),
     always("attempts", Type::Text, |r| Cell::Text(Cow::Owned(r.attempts().to_string()))),
     always("evidence", Type::Text, |r| Cell::Text(Cow::Owned(r.evidence().to_string()))),
-    always("fix", Type::Text, |r| Cell::Text(Cow::Owned(json!(r.verdict.fix).to_string()))),
+    always("fix", Type::Text, |r| Cell::Text(Cow::Owned(json!(r.verdict.fix()).to_string()))),
     maybe("worker_container_name", Type::Text, |r| Cell::text(r.verdict.worker.container_name.as_deref())),
     maybe("process_container_name", Type::Text, |r| {
         r.process()
@@ -156,4 +160,5 @@ pub const COLUMNS: &[Column] = &[
             .map_or(Cell::Null, |name| Cell::Text(Cow::Owned(name)))
     }),
     maybe("process_pool", Type::Text, |r| Cell::text(r.process().and_then(|p| p.pool.as_deref()))),
+    always("details", Type::Text, |r| Cell::Text(Cow::Owned(json!(r.verdict.details()).to_string()))),
 ];

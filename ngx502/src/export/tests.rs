@@ -28,7 +28,7 @@ fn csv_reads_back_with_harmless_cells() {
     let row = reader.records().next().expect("a row").expect("RFC 4180");
     let cell = |name: &str| &row[header.iter().position(|column| column == name).expect("a column")];
     assert_eq!(cell("time"), "2026-11-21T02:16:40.005000Z");
-    assert_eq!(cell("request_uri"), "'=cmd|'x'!A1,\"\u{fffd}\\u{a}");
+    assert_eq!(cell("request_uri"), "'=cmd|'x'!A1,\"\u{fffd}\\x0a");
     assert_eq!((cell("cause"), cell("errno")), ("closed-by-upstream", ""));
     assert_eq!((cell("connect_us"), cell("first_byte_us"), cell("total_us")), ("50", "", "8500"));
     assert_eq!(cell("fix"), "[\"journalctl -u php8.2-fpm.service -n 50\"]");

@@ -142,8 +142,8 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
     let text = |bytes: Option<&bstr::BString>| bytes.map(|bytes| clip(bytes));
     let evidence = verdict.evidence.iter().take(MOST_FACTS).map(|fact| Fact {
         time: Moment::of(session, fact.at),
-        event: fact.event.to_owned(),
-        text: clip(fact.text.to_str().as_bytes()),
+        event: fact.event().to_string(),
+        text: clip(fact.text(verdict).to_string().as_bytes()),
     });
     Case {
         time: Moment::of(session, verdict.at),
@@ -157,11 +157,11 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
         symptom: verdict.symptom,
         cause: verdict.cause,
         certainty: verdict.certainty,
-        summary: clip(verdict.summary.to_str().as_bytes()),
+        summary: clip(verdict.summary().to_string().as_bytes()),
         attempts: verdict.attempts.len() as u64,
         total_us: verdict.latency.total_us,
         evidence: evidence.collect(),
-        fix: verdict.fix.iter().take(MOST_FIXES).map(|line| clip(line.to_str().as_bytes())).collect(),
+        fix: verdict.fix().iter().take(MOST_FIXES).map(|line| clip(line.as_bytes())).collect(),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::escape::is_deceptive;
 use crate::session::Session;
 use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
 
-use self::line::LineWriter;
+use self::line::line;
 use self::schema::{Latency, Lost, Notice, Ready, Summary};
 
 mod line;
@@ -94,8 +94,8 @@ impl<W: io::Write> Sink for JsonSink<W> {
 /// None in practice: memory takes every byte, and every value here can be serialised.
 pub fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> io::Result<()> {
     match outcome {
-        Outcome::Verdict(verdict) => LineWriter { out: buffer, session }.verdict("verdict", verdict),
-        Outcome::Rescued(verdict) => LineWriter { out: buffer, session }.verdict("rescued", verdict),
+        Outcome::Verdict(verdict) => write_line(buffer, &line("verdict", session, verdict)),
+        Outcome::Rescued(verdict) => write_line(buffer, &line("rescued", session, verdict)),
         Outcome::Lost { events, reason } => write_line(buffer, &Lost::new(*events, reason)),
         Outcome::Notice { at, topic, text } => write_line(buffer, &Notice::new(session, *at, topic, text)),
         Outcome::NotUpstream { .. } => Ok(()),

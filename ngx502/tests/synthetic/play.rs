@@ -1,8 +1,11 @@
 //! What attribution says of scenes: every verdict of the tests is made here, by the product's own code.
 
-use ngx502::attribute::verdict::{Evidence, Outcome, Verdict};
+use ngx502::attribute::finding::evidence::Evidence;
+use ngx502::attribute::finding::{Facts, Listener};
+use ngx502::attribute::verdict::{Outcome, Verdict};
 use ngx502::attribute::{Attributor, Options};
 use ngx502::event::Nanos;
+use ngx502::query;
 use ngx502::session::Session;
 
 use super::scene::{self, Scene};
@@ -12,7 +15,10 @@ pub(crate) fn outcome(session: &Session, number: u32, play: impl FnOnce(&mut Sce
     let mut scene = Scene::new(number);
     play(&mut scene);
     let (mut engine, mut out) = (Attributor::new(session, Options::of(session)), Vec::new());
-    scene.into_records().into_iter().for_each(|record| engine.feed(record, &mut out));
+    for mut record in scene.into_records() {
+        query::cut(session, &mut record);
+        engine.feed(record, &mut out);
+    }
     engine.finish(&mut out);
     out.pop().expect("a scene ends in an outcome")
 }
@@ -34,7 +40,13 @@ pub(crate) fn of(outcome: Outcome) -> Verdict {
 pub(crate) fn moved(verdict: &Verdict, at: Nanos) -> Verdict {
     let moment = |then: Nanos| Nanos((at.0 + then.0).saturating_sub(verdict.at.0));
     let evidence = verdict.evidence.iter().map(|fact| Evidence { at: moment(fact.at), ..fact.clone() });
-    Verdict { at, evidence: evidence.collect(), ..verdict.clone() }
+    let mut moved = Verdict { at, evidence: evidence.collect(), ..verdict.clone() };
+    match &mut moved.finding.facts {
+        Facts::Death(death) => death.at = moment(death.at),
+        Facts::Listener(Listener::Stopped { at: Some(at), .. }) => *at = moment(*at),
+        _ => {}
+    }
+    moved
 }
 
 /// The same failure after another time of waiting (microseconds).

@@ -1,13 +1,20 @@
 //! An established connection ended: who closed it.
 
-use super::death::{self, Dead, Role};
+use std::rc::Rc;
+
+use super::death::{self, Dead};
 use super::{Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::Failure;
+use crate::attribute::finding::Doubt;
+use crate::attribute::finding::connection::{Connection, Progress, Unknown};
+use crate::attribute::finding::death::Role;
+use crate::attribute::finding::evidence::Fact;
+use crate::attribute::finding::listener::Listener;
 use crate::attribute::processes::same;
-use crate::attribute::verdict::{Cause, Certainty, Symptom};
-use crate::attribute::wording::{self, connection as words};
+use crate::attribute::verdict::{Certainty, ProcessFacts, Symptom};
 use crate::attribute::world::World;
 use crate::event::{CloseKind, Closer, Nanos, ProcessRef, Socket};
+use crate::units::Micros;
 
 /// A FIN that crosses the request on its way (nanoseconds).
 const CROSSING: u64 = 2_000_000;
@@ -16,45 +23,58 @@ const DISORDER: u64 = 50_000_000;
 
 /// Finds who ended a connection.
 pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
     let Some(socket) = &failure.socket else {
         return match failure.unix() {
-            true => by_holders(world, failure, &there),
-            false => Diagnosis::unknown(words::unobserved_socket(&there)),
+            true => by_holders(world, failure),
+            false => unknown(Unknown::SocketUnobserved),
         };
     };
-    let mut found = match &socket.closer {
-        Some(closer) => by_closer(world, failure, socket, closer),
-        None => unobserved(world, failure, socket, &there),
+    let found = match &socket.closer {
+        Some(closer) => by_closer(world, socket, closer),
+        None => unobserved(world, failure, socket),
     };
     let received = failure.state.as_ref().and_then(|state| state.bytes_received).unwrap_or(0);
-    if failure.hidden && received > 0 && found.certainty == Certainty::Proven {
-        found.doubt(words::maybe_invalid());
-    }
-    found
+    let hidden = failure.is_wordless() && received > 0;
+    found.unless_proven_by(|| hidden.then_some(Doubt::RejectionHidden))
 }
 
-fn by_closer(world: &World, failure: &Failure, socket: &Socket, closer: &Closer) -> Diagnosis {
-    let there = wording::target(failure);
-    let who = world.processes.facts(&closer.process);
+fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
+    let process = world.processes.facts(&closer.process);
+    let how = closer.how.into();
     let found = if closer.exiting {
-        let dead = dead(failure, &closer.process, closer.at, Some(closer.exit_code));
-        death::explain(world, &dead).unwrap_or_else(|| Diagnosis::unknown(words::died_somehow(&who, closer)))
+        death::explain(world, server(&closer.process, closer.at, Some(closer.exit_code)))
+            .unwrap_or_else(|| unknown(Unknown::Died(process.clone(), how)))
     } else if let Some(certainty) = race(socket, Some(closer)) {
-        keepalive_race(&there, &wording::name_unit(&who), certainty)
+        keepalive_race(Some(process.clone()), certainty)
     } else if closer.how == CloseKind::NeverAccepted {
-        Diagnosis::proven(Cause::StoppedListening, words::never_accepted(&who, &there)).fix(who.restart())
-    } else if let Some(told) = death::told_to_end(world, &dead(failure, &closer.process, closer.at, None)) {
-        told
+        let (process, near) = (process.clone(), Vec::new());
+        Diagnosis::new(Listener::Stopped { process, at: Some(closer.at), while_waiting: true, near })
+    } else if let Some(asked) = death::asked_to_exit(world, server(&closer.process, closer.at, None)) {
+        asked
     } else {
-        Diagnosis::proven(Cause::ClosedByUpstream, words::closed_alive(&who, closer, &there, socket))
-            .fix(wording::journal(&who))
+        let progress = Some(progress(socket));
+        Diagnosis::new(Connection::ClosedByUpstream { process: process.clone(), how, progress })
     };
-    found.seen(closer.at, "close", words::close_seen(&who, closer)).of(who)
+    found.with_evidence(closer.at, Fact::Closed(process.clone(), how, closer.exiting)).with_process(process)
 }
 
-fn dead<'a>(failure: &Failure, process: &'a ProcessRef, at: Nanos, code: Option<i32>) -> Dead<'a> {
-    Dead { process, role: Role::Server, there: wording::target(failure), at, code, failed_at: failure.at }
+/// What keeps the cause from being known.
+fn unknown(what: Unknown) -> Diagnosis {
+    Diagnosis::new(Connection::Unknown(what))
+}
+
+/// How far the response had come.
+fn progress(socket: &Socket) -> Progress {
+    match socket.sent_at {
+        _ if answering(socket) => Progress::WithinResponse,
+        Some(_) => Progress::BeforeResponse,
+        None => Progress::BeforeRequest,
+    }
+}
+
+/// The death of a process that served the connection.
+fn server(process: &ProcessRef, at: Nanos, code: Option<i32>) -> Dead<'_> {
+    Dead { process, role: Role::Server, at, code, near: Vec::new() }
 }
 
 /// Whether a reused idle connection was being closed as the request was sent; `None` when not.
@@ -77,56 +97,54 @@ fn answering(socket: &Socket) -> bool {
     socket.first_byte_at.is_some_and(|first| Some(first) >= socket.sent_at)
 }
 
-fn keepalive_race(there: &str, who: &str, certainty: Certainty) -> Diagnosis {
-    Diagnosis::new(Cause::KeepaliveRace, certainty, words::keepalive_race(who, there, certainty))
-        .fix(words::keepalive_fix())
+fn keepalive_race(process: Option<Rc<ProcessFacts>>, certainty: Certainty) -> Diagnosis {
+    let found = Diagnosis::new(Connection::KeepaliveRace { process });
+    match certainty {
+        Certainty::Proven => found,
+        _ => found.with_doubt(Doubt::CloseAndRequestCrossed),
+    }
 }
 
-fn unobserved(world: &World, failure: &Failure, socket: &Socket, there: &str) -> Diagnosis {
+fn unobserved(world: &World, failure: &Failure, socket: &Socket) -> Diagnosis {
     if let Some(owner) = &socket.owner {
         return by_owner(world, failure, socket, owner);
     }
     let died = dying_holders(world, failure);
     if let Some(certainty) = race(socket, None).filter(|_| died.is_empty()) {
-        return keepalive_race(there, "the upstream", certainty);
+        return keepalive_race(None, certainty);
     }
     if !on_this_host(world, failure) {
-        return remote(world, failure, socket, there);
+        return remote(world, failure, socket);
     }
-    by_holders(world, failure, there)
+    by_holders(world, failure)
 }
 
 /// What became of the processes that share the listener while the request was on its way.
-fn by_holders(world: &World, failure: &Failure, there: &str) -> Diagnosis {
+fn by_holders(world: &World, failure: &Failure) -> Diagnosis {
     match dying_holders(world, failure).as_slice() {
-        [only] => match death::explain(world, &dead(failure, only, failure.at, None)) {
-            Some(mut found) => {
-                found.doubt(words::died_meanwhile());
-                found
-            }
-            None => Diagnosis::unknown(words::not_seen(there)),
+        [only] => match death::explain(world, server(only, failure.at, None)) {
+            Some(found) => found.with_doubt(Doubt::DiedMeanwhile),
+            None => unknown(Unknown::CloserUnobserved),
         },
-        [] => by_only_server(world, failure, there),
-        several => Diagnosis::unknown(words::several_died(there, several.len())),
+        [] => by_only_server(world, failure),
+        several => unknown(Unknown::SeveralDied(several.len())),
     }
 }
 
 /// Nobody saw who closed, but who read from the other end last is known: it died, or it closed.
 fn by_owner(world: &World, failure: &Failure, socket: &Socket, owner: &ProcessRef) -> Diagnosis {
-    let there = wording::target(failure);
-    let who = world.processes.facts(owner);
+    let process = world.processes.facts(owner);
     let exit = world.processes.find(owner).and_then(|life| life.exit.as_ref());
     // A death precedes the close that it causes; one that comes later tells nothing of it.
     if exit.is_some_and(|(at, _)| *at <= failure.at)
-        && let Some(mut found) = death::explain(world, &dead(failure, owner, failure.at, None))
+        && let Some(found) = death::explain(world, server(owner, failure.at, None))
     {
-        found.doubt(words::reader_died());
-        return found;
+        return found.with_doubt(Doubt::LastReaderDied);
     }
-    if let Some(found) = reused(failure, socket, &there, &wording::name_unit(&who)) {
-        return found.of(who);
+    if let Some(found) = reused(failure, socket, &process) {
+        return found.with_process(process);
     }
-    if let Some(found) = death::told_to_end(world, &dead(failure, owner, failure.at, None)) {
+    if let Some(found) = death::asked_to_exit(world, server(owner, failure.at, None)) {
         return found;
     }
     let listens = failure.endpoint().is_some_and(|endpoint| {
@@ -134,29 +152,33 @@ fn by_owner(world: &World, failure: &Failure, socket: &Socket, owner: &ProcessRe
         world.listeners.living(failure.netns(), &endpoint).any(|one| one.holders.iter().any(holds))
     });
     match listens || world.processes.alive_since(owner, failure.at) {
-        true => Diagnosis::inferred(Cause::ClosedByUpstream, words::reader_closed(&who, &there, socket))
-            .fix(wording::journal(&who))
-            .of(who),
-        false => Diagnosis::unknown(words::reader_gone(&who, &there)).of(who),
+        true => closed(process.clone(), Some(progress(socket)), Doubt::LastReader).with_process(process),
+        false => unknown(Unknown::LastReaderGone(process.clone())).with_process(process),
     }
+}
+
+/// A living process closed the connection, which was not observed itself.
+fn closed(process: Rc<ProcessFacts>, progress: Option<Progress>, doubt: Doubt) -> Diagnosis {
+    let how = CloseKind::Closed.into();
+    Diagnosis::inferred(Connection::ClosedByUpstream { process, how, progress }, doubt)
 }
 
 /// A reused connection whose close was not observed: an idle one that was closed before the request refuses the very
 /// first write; one that took the request and ended at once may have been closing, or not.
-fn reused(failure: &Failure, socket: &Socket, there: &str, who: &str) -> Option<Diagnosis> {
+fn reused(failure: &Failure, socket: &Socket, process: &Rc<ProcessFacts>) -> Option<Diagnosis> {
     if socket.requests < 2 || answering(socket) {
         return None;
     }
     let after = failure.at.micros_since(socket.sent_at?);
     match failure.mechanism == Symptom::SendFailed {
-        true => Some(keepalive_race(there, who, Certainty::Inferred)),
-        false => (after * 1_000 < CROSSING).then(|| Diagnosis::unknown(words::maybe_race(there, after))),
+        true => Some(keepalive_race(Some(process.clone()), Certainty::Inferred)),
+        false => (after * 1_000 < CROSSING).then(|| unknown(Unknown::MaybeRace(Micros(after)))),
     }
 }
 
 /// Nobody read from the other end, and no process of the place died: the only one that listens there closed it.
-fn by_only_server(world: &World, failure: &Failure, there: &str) -> Diagnosis {
-    let unseen = || Diagnosis::unknown(words::not_seen(there));
+fn by_only_server(world: &World, failure: &Failure) -> Diagnosis {
+    let unseen = || unknown(Unknown::CloserUnobserved);
     let Some(endpoint) = failure.endpoint().filter(|_| failure.unix()) else { return unseen() };
     let mut living = world.listeners.living(failure.netns(), &endpoint);
     // Where workers have died before, one may have died now and be told too late.
@@ -165,23 +187,18 @@ fn by_only_server(world: &World, failure: &Failure, there: &str) -> Diagnosis {
     }
     let mut holders = world.listeners.living(failure.netns(), &endpoint).flat_map(|one| &one.holders);
     let (Some(only), None) = (holders.next(), holders.next()) else { return unseen() };
-    let who = world.processes.facts(only);
-    let socket = failure.socket.as_deref();
-    let raced = socket.and_then(|socket| reused(failure, socket, there, &wording::name_unit(&who)));
-    let closed = || {
-        Diagnosis::inferred(Cause::ClosedByUpstream, words::only_server_closed(&who, there))
-            .fix(wording::journal(&who))
-    };
-    raced.unwrap_or_else(closed).of(who)
+    let process = world.processes.facts(only);
+    let raced = failure.socket.as_deref().and_then(|socket| reused(failure, socket, &process));
+    raced.unwrap_or_else(|| closed(process.clone(), None, Doubt::OnlyServer)).with_process(process)
 }
 
-fn remote(world: &World, failure: &Failure, socket: &Socket, there: &str) -> Diagnosis {
+fn remote(world: &World, failure: &Failure, socket: &Socket) -> Diagnosis {
     if maybe_container(world, failure) {
-        return Diagnosis::unknown(words::somewhere(there));
+        return unknown(Unknown::Elsewhere);
     }
     match (socket.reset_at, socket.fin_at) {
-        (None, None) => Diagnosis::inferred(Cause::ClosedByRemote, words::remote_unseen(there)),
-        (reset, _) => Diagnosis::proven(Cause::ClosedByRemote, words::remote(there, reset.is_some())),
+        (None, None) => Diagnosis::inferred(Connection::ClosedByRemote { reset: None }, Doubt::EndUnseen),
+        (reset, _) => Diagnosis::new(Connection::ClosedByRemote { reset: Some(reset.is_some()) }),
     }
 }
 

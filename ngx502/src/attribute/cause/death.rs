@@ -1,23 +1,24 @@
 //! How a process ended, and by whose hand.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::Diagnosis;
-use crate::attribute::named::Named;
+use crate::attribute::finding::Doubt;
+use crate::attribute::finding::death::{Asked, Death, How, OomKill, Relation, Role, Sender};
+use crate::attribute::finding::evidence::Fact;
+use crate::attribute::finding::listener::Near;
 use crate::attribute::processes::{Life, same};
-use crate::attribute::text::Text;
-use crate::attribute::verdict::{Cause, Certainty};
-use crate::attribute::wording::{self, death as words, supervisor};
+use crate::attribute::verdict::ProcessFacts;
 use crate::attribute::world::World;
 use crate::event::{Nanos, Oom, ProcessRef, Signal};
+use crate::units::{Micros, SignalNumber};
 
 /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: what a process brings upon itself.
 const FAULTS: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
-/// SIGINT, SIGQUIT, SIGABRT, SIGTERM: what tells a process to end, and lets it tidy up first.
-const TELLING: [i32; 4] = [2, 3, 6, 15];
+/// SIGINT, SIGQUIT, SIGTERM: what asks a process to end, and lets it tidy up first.
+const ORDERLY: [i32; 3] = [2, 3, 15];
 /// A signal counts as the reason of a death that follows within this time (nanoseconds) of it.
 const PROMPT: u64 = 2_000_000_000;
 /// A graceful stop may take this long.
@@ -25,152 +26,138 @@ const GRACE: u64 = 90_000_000_000;
 /// Records of different CPUs may be out of order by this much.
 const DISORDER: u64 = 50_000_000;
 
-/// The victim's part in the failure.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Role {
-    /// It was the last to listen; its death came before the failure.
-    LastListener,
-    /// It served the connection; its death was the failure.
-    Server,
-}
+/// Names of processes by which container runtimes signal a container's first process; names have 15 bytes.
+const RUNTIMES: [&[u8]; 7] =
+    [b"runc", b"crun", b"containerd-shim", b"conmon", b"dockerd", b"podman", b"kubelet"];
 
 /// A death to be explained.
 pub(super) struct Dead<'a> {
     pub(super) process: &'a ProcessRef,
     pub(super) role: Role,
-    /// Where it listened or served.
-    pub(super) there: Rc<str>,
     /// When it let go of the socket.
     pub(super) at: Nanos,
     /// The exit code of the dying task, where the socket's end told it.
     pub(super) code: Option<i32>,
-    /// The failure's time, for "12 s ago".
-    pub(super) failed_at: Nanos,
+    /// Listeners of the same program elsewhere.
+    pub(super) near: Vec<Near>,
 }
 
 /// Explains a death; `None` when no record says how the process ended.
-pub(super) fn explain(world: &World, dead: &Dead<'_>) -> Option<Diagnosis> {
+pub(super) fn explain(world: &World, dead: Dead<'_>) -> Option<Diagnosis> {
     let life = world.processes.find(dead.process);
     let exit = life.and_then(|life| life.exit.as_ref());
     let code = exit.map(|(_, exit)| exit.code).or(dead.code)?;
     let at = exit.map_or(dead.at, |(at, _)| *at);
-    let who = world.processes.facts(dead.process);
-    let (subject, when) = match dead.role {
-        Role::LastListener => {
-            (words::last_listener(&who, &dead.there), words::ago(wording::span(at, dead.failed_at)))
-        }
-        Role::Server => (words::server(&who, &dead.there), Text::default()),
-    };
-    let case = Case { world, life, who: &who, subject, when, at };
-    let victim = exit.is_some_and(|(_, exit)| exit.oom_victim);
+    let oom_victim = exit.is_some_and(|(_, exit)| exit.oom_victim);
     let oom = life.and_then(|life| life.oom.as_ref());
+    let case =
+        Case { world, life, who: world.processes.facts(dead.process), role: dead.role, near: dead.near, at };
     let signal = code & 0x7f;
-    let found = match (signal, oom) {
+    Some(match (signal, oom) {
         (SIGKILL, Some((when, oom))) => case.oom(Some((*when, oom))),
-        (SIGKILL, None) if victim => case.oom(None),
+        (SIGKILL, None) if oom_victim => case.oom(None),
         (0, _) => case.exited((code >> 8) & 0xff),
         _ => case.signalled(signal, code & 0x80 != 0),
-    };
-    Some(found.of(who.clone()).fix(who.restart()))
+    })
 }
 
-/// Explains a close by a process that was told to end just before, and let go of its connections while it still lived:
+/// Explains a close by a process that was asked to end just before, and let go of its connections while it still lived:
 /// Gunicorn's workers answer the SIGABRT of a timeout so.
-pub(super) fn told_to_end(world: &World, dead: &Dead<'_>) -> Option<Diagnosis> {
+pub(super) fn asked_to_exit(world: &World, dead: Dead<'_>) -> Option<Diagnosis> {
     let life = world.processes.find(dead.process)?;
     let who = world.processes.facts(dead.process);
-    let subject = words::server(&who, &dead.there);
-    let case = Case { world, life: Some(life), who: &who, subject, when: Text::default(), at: dead.at };
-    let deadly = |sent: &Signal| TELLING.contains(&sent.signal) && sent.from_user && !case.is_self(sent);
-    let (at, sent) = case.last_signal(PROMPT, deadly)?;
-    let by = case.sender(sent);
-    let summary = words::closed_upon(&case.subject, wording::span(at, dead.at), &by);
-    let found = Diagnosis::inferred(Cause::Killed, summary)
-        .seen(at, "signal", words::was_sent(&who, &by))
-        .fix(case.supervisor_limit(sent));
-    Some(found.of(who.clone()))
+    let case = Case { world, life: Some(life), who, role: Role::Server, near: dead.near, at: dead.at };
+    let asks = |sent: &Signal| sent.signal == SIGABRT || ORDERLY.contains(&sent.signal);
+    let (at, sent) = case.last_signal(PROMPT, |sent| asks(sent) && sent.from_user && !case.is_self(sent))?;
+    let (sender, signal) = (case.sender(sent), SignalNumber(sent.signal));
+    let fact = Fact::Signalled(case.who.clone(), signal, sender.clone());
+    let after_us = Micros(case.at.micros_since(at));
+    let how = How::ClosedOnSignal { signal, sender, orderly: true, after_us };
+    Some(case.found(how).with_doubt(Doubt::ClosedUponSignal).with_evidence(at, fact))
 }
 
 struct Case<'a> {
     world: &'a World,
     life: Option<&'a Life>,
-    who: &'a Named,
-    subject: Text,
-    /// ` 12 s ago`, or nothing.
-    when: Text,
+    who: Rc<ProcessFacts>,
+    role: Role,
+    near: Vec<Near>,
     at: Nanos,
 }
 
-impl Case<'_> {
-    fn oom(&self, oom: Option<(Nanos, &Oom)>) -> Diagnosis {
-        let summary = words::oom_killed(&self.subject, &self.when, oom.map(|(_, oom)| oom));
-        let found = Diagnosis::proven(Cause::OomKilled, summary);
-        let Some((when, oom)) = oom else { return found };
-        let straw = Some(&oom.trigger).filter(|trigger| trigger.pid.0 > 0 && !same(trigger, &oom.victim));
-        let straw = straw.map(|trigger| words::last_straw(&self.world.processes.facts(trigger)));
-        let found = straw.into_iter().fold(found, |found, text| found.seen(when, "oom", text));
-        found.seen(when, "oom", words::chosen(self.who, oom)).fix([words::oom_fix(self.who, oom.memcg)])
+impl<'a> Case<'a> {
+    fn found(self, how: How) -> Diagnosis {
+        let Self { who, role, near, at, .. } = self;
+        Diagnosis::new(Death { victim: who.clone(), role, how, at, near }).with_process(who)
     }
 
-    fn signalled(&self, signal: i32, core: bool) -> Diagnosis {
-        let word = wording::signal(signal);
+    fn oom(self, oom: Option<(Nanos, &Oom)>) -> Diagnosis {
+        let Some((when, oom)) = oom else { return self.found(How::OomKilled(OomKill::default())) };
+        let trigger = Some(&oom.trigger).filter(|trigger| trigger.pid.0 > 0 && !same(trigger, &oom.victim));
+        let trigger = trigger.map(|trigger| self.world.processes.facts(trigger));
+        let kill = OomKill::new(oom, trigger.clone());
+        let chosen = Fact::OomChosen(self.who.clone(), kill.clone());
+        let found = self.found(How::OomKilled(kill));
+        let straw = trigger.map(Fact::OomTrigger);
+        straw.into_iter().chain([chosen]).fold(found, |found, fact| found.with_evidence(when, fact))
+    }
+
+    fn signalled(self, number: i32, core: bool) -> Diagnosis {
         // A handler that tidies up raises the signal again: whoever sent it first is the sender.
         let raised = |sent: &Signal| sent.from_user && self.is_self(sent);
         let sent = self
-            .last_signal(PROMPT, |sent| sent.signal == signal && !raised(sent))
-            .or_else(|| self.last_signal(PROMPT, |sent| sent.signal == signal));
+            .last_signal(PROMPT, |sent| sent.signal == number && !raised(sent))
+            .or_else(|| self.last_signal(PROMPT, |sent| sent.signal == number));
         let own = |sent: &Signal| !sent.from_user || self.is_self(sent);
+        let (signal, at) = (SignalNumber(number), self.at);
+        let ended = Fact::EndedBy(self.who.clone(), signal);
+        let crashed = |address| How::Crashed { signal, address, core };
         let found = match sent {
-            Some((_, sent)) if FAULTS.contains(&signal) && own(sent) => {
-                self.crashed(word.clone(), core, Certainty::Proven)
+            Some((_, sent)) if FAULTS.contains(&number) && own(sent) => {
+                let address = sent.fault_address;
+                self.found(crashed(address))
             }
-            Some((at, sent)) if sent.from_user || sent.code == 0 => self.killed(at, sent),
-            None if FAULTS.contains(&signal) && signal != SIGABRT => {
-                self.crashed(word.clone(), core, Certainty::Inferred)
+            Some((when, sent)) if sent.from_user || sent.code == 0 => self.killed(when, sent),
+            None if FAULTS.contains(&number) && number != SIGABRT => {
+                self.found(crashed(None)).with_doubt(Doubt::FaultUnseen)
             }
             _ => {
-                let summary = words::killed_by_nobody_seen(&self.subject, word.clone(), &self.when);
-                Diagnosis::inferred(Cause::Killed, summary)
+                let how = How::Killed { signal, sender: None, orderly: ORDERLY.contains(&number) };
+                self.found(how).with_doubt(Doubt::SenderUnseen)
             }
         };
-        found.seen(self.at, "exit", words::ended_by(self.who, word))
+        found.with_evidence(at, ended)
     }
 
-    fn crashed(&self, word: Cow<'static, str>, core: bool, certainty: Certainty) -> Diagnosis {
-        let summary = words::crashed(&self.subject, word, &self.when, core, certainty);
-        let dump = core.then(|| words::core_dump(self.who));
-        Diagnosis::new(Cause::Crashed, certainty, summary).fix(dump)
+    fn killed(self, at: Nanos, sent: &Signal) -> Diagnosis {
+        let (sender, signal) = (self.sender(sent), SignalNumber(sent.signal));
+        let fact = Fact::Signalled(self.who.clone(), signal, sender.clone());
+        let how = How::Killed { signal, sender: Some(sender), orderly: ORDERLY.contains(&sent.signal) };
+        self.found(how).with_evidence(at, fact)
     }
 
-    fn killed(&self, at: Nanos, sent: &Signal) -> Diagnosis {
-        let by = self.sender(sent);
-        Diagnosis::proven(Cause::Killed, words::killed(&self.subject, &by, &self.when))
-            .seen(at, "signal", words::was_sent(self.who, &by))
-            .fix(self.supervisor_limit(sent))
-    }
-
-    fn exited(&self, status: i32) -> Diagnosis {
-        let (subject, ended) = (&self.subject, &self.when);
-        let exit = words::exit_seen(self.who, status);
+    fn exited(self, code: i32) -> Diagnosis {
+        let (at, exit) = (self.at, Fact::Exited(self.who.clone(), code));
         let asked = self.last_signal(GRACE, |sent| sent.from_user && !self.is_self(sent));
         let Some((when, sent)) = asked else {
-            return Diagnosis::proven(Cause::Exited, words::exited(subject, status, ended))
-                .seen(self.at, "exit", exit);
+            return self.found(How::Exited { code, asked: None }).with_evidence(at, exit);
         };
-        let by = self.sender(sent);
-        let abort = sent.signal == SIGABRT && status != 0 && self.at.0.saturating_sub(when.0) < PROMPT;
-        let found = if abort || status == 128 + sent.signal {
-            Diagnosis::inferred(Cause::Killed, words::exited_upon(subject, status, ended, &by))
-                .fix(self.supervisor_limit(sent))
+        let (sender, signal) = (self.sender(sent), SignalNumber(sent.signal));
+        let signalled = Fact::Signalled(self.who.clone(), signal, sender.clone());
+        let abort = sent.signal == SIGABRT && code != 0 && at.0.saturating_sub(when.0) < PROMPT;
+        let found = if abort || code == 128 + sent.signal {
+            let orderly = ORDERLY.contains(&sent.signal);
+            self.found(How::ExitedOnSignal { signal, sender, orderly, code })
+                .with_doubt(Doubt::ExitCode(code))
         } else {
-            let after = wording::span(when, self.at);
-            Diagnosis::proven(Cause::Exited, words::exited_after(subject, status, ended, after, &by))
+            let after_us = Micros(at.micros_since(when));
+            self.found(How::Exited { code, asked: Some(Asked { signal, sender, after_us }) })
         };
-        found.seen(when, "signal", words::was_sent(self.who, &by)).seen(self.at, "exit", exit)
+        found.with_evidence(when, signalled).with_evidence(at, exit)
     }
 
     /// The latest matching signal before the death. Signals that the kernel sends on an OOM are not a sender's.
-    fn last_signal(&self, within: u64, fits: impl Fn(&Signal) -> bool) -> Option<(Nanos, &Signal)> {
+    fn last_signal(&self, within: u64, fits: impl Fn(&Signal) -> bool) -> Option<(Nanos, &'a Signal)> {
         let all = self.life.into_iter().flat_map(|life| &life.signals);
         all.filter(|(at, sent)| {
             fits(sent) && at.0 <= self.at.0 + DISORDER && self.at.0.saturating_sub(at.0) <= within
@@ -192,14 +179,19 @@ impl Case<'_> {
                 .is_some_and(|(_, exit)| exit.parent == sent.sender.pid)
     }
 
-    fn sender(&self, sent: &Signal) -> Text {
-        let by = self.world.processes.facts(&sent.sender);
-        supervisor::sender(sent, &by, self.who, self.is_parent(sent))
-    }
-
-    /// The time limit that a supervising parent enforces with such a signal.
-    fn supervisor_limit(&self, sent: &Signal) -> Option<String> {
+    fn sender(&self, sent: &Signal) -> Sender {
+        let (init, comm) = (sent.sender.pid.0 == 1, &sent.sender.comm);
+        let runtime = || RUNTIMES.iter().any(|runtime| comm.starts_with(runtime));
+        // What manages services is everybody's parent in the end: its rules are its own.
+        let relation = match self.is_parent(sent) {
+            _ if init && comm == "systemd" => Some(Relation::ServiceManager),
+            _ if init => Some(Relation::Init),
+            true => Some(Relation::Parent),
+            false if self.who.container.is_some() && runtime() => Some(Relation::ContainerRuntime),
+            false => None,
+        };
         let pool = || self.world.processes.pool([&sent.target, &sent.sender]);
-        self.is_parent(sent).then(|| supervisor::limit(sent, pool())).flatten()
+        let pool = (relation == Some(Relation::Parent)).then(pool).flatten();
+        Sender { process: self.world.processes.facts(&sent.sender), relation, pool }
     }
 }

@@ -2,44 +2,41 @@
 
 use std::rc::Rc;
 
-use super::death::{self, Dead, Role};
+use super::death::{self, Dead};
 use super::{Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::Failure;
+use crate::attribute::finding::Doubt;
+use crate::attribute::finding::death::Role;
+use crate::attribute::finding::evidence::Fact;
+use crate::attribute::finding::listener::{Failed, Listener, Near, NotListening, PathIs, Unknown};
 use crate::attribute::listeners::{End, Gone};
-use crate::attribute::verdict::{Cause, Certainty, Symptom};
-use crate::attribute::wording;
-use crate::attribute::wording::listener::{self as words, History};
+use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::attribute::world::World;
-use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, NearListener, Nearness};
+use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, Nearness, PathKind};
 
 /// How much later than the failure a record of its reason may carry its time.
 const DISORDER: u64 = 50_000_000;
 
-/// Near misses that a fix asks for one by one.
-const NEAR_SHOWN: usize = 3;
-
-/// Failed units that a fix asks for.
-const UNITS_NAMED: usize = 3;
+/// Failed units that a finding keeps.
+const UNITS: usize = 16;
 
 /// What is known of the place, for the rules below.
 struct Place<'a> {
     world: &'a World,
     failure: &'a Failure,
     endpoint: &'a Endpoint,
-    there: Rc<str>,
     asked: Option<(Nanos, &'a EndpointInfo)>,
 }
 
 /// Finds why nobody accepted a connect that the kernel refused.
 pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
-    let Some(endpoint) = failure.endpoint() else { return Diagnosis::unknown(words::no_address()) };
-    let there = wording::target(failure);
+    let Some(endpoint) = failure.endpoint() else { return unknown(Unknown::NoAddress) };
     if let Some(icmp) = failure.socket.as_ref().and_then(|socket| socket.icmp) {
-        return Diagnosis::proven(Cause::Firewall, words::rejected(&there, icmp)).fix([words::filters()]);
+        return Diagnosis::new(Listener::Rejected { icmp: icmp.into() });
     }
     let netns = failure.netns();
     let asked = world.asked(netns, &endpoint).filter(|(at, _)| at.0 + DISORDER >= failure.at.0);
-    let place = Place { world, failure, endpoint: &endpoint, there, asked };
+    let place = Place { world, failure, endpoint: &endpoint, asked };
     let gone = world.listeners.last_gone(netns, &endpoint, Nanos(failure.at.0 + DISORDER));
     place
         .still_listening()
@@ -51,55 +48,59 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
 impl Place<'_> {
     /// Somebody listened there before the connect began, and does.
     fn still_listening(&self) -> Option<Diagnosis> {
-        let (world, failure, there) = (self.world, self.failure, &self.there);
+        let (world, failure) = (self.world, self.failure);
         let since = failure.socket.as_ref().and_then(|socket| socket.connect_at).unwrap_or(failure.at);
         let aside =
             self.asked.and_then(|(_, info)| info.near.first()).filter(|near| near.bound == *self.endpoint);
         if let (Some(near), Endpoint::Unix(_)) = (aside, self.endpoint) {
             let who = world.processes.facts(&near.process);
-            let summary = words::bound_aside(there, &wording::name_unit(&who));
-            return Some(Diagnosis::unknown(summary).fix(who.restart()).of(who));
+            let found = unknown(Unknown::NotReached { process: Some(who.clone()), restart: true });
+            return Some(found.with_process(who));
         }
         if self.asked.is_some_and(|(_, info)| info.listeners.is_empty()) {
             return None;
         }
         let mut living = world.listeners.living(failure.netns(), self.endpoint);
         let listener = living.find(|one| one.opened_at.is_none_or(|at| at < since))?;
-        let holder = listener.holders.first().map(|holder| world.processes.facts(holder));
-        let who = wording::name_or(holder.as_deref(), "a process");
+        let process = listener.holders.first().map(|holder| world.processes.facts(holder));
         Some(match (failure.mechanism, self.asked) {
             // A holder may have closed its copy unseen, by exec: only a look-up at the failure shows that it listens.
-            (Symptom::ConnectRefused, None) => Diagnosis::unknown(words::refused_unconfirmed(there, &who)),
+            (Symptom::ConnectRefused, None) => unknown(Unknown::NotConfirmed(process)),
             (Symptom::ConnectRefused, Some(_)) => {
-                Diagnosis::inferred(Cause::Firewall, words::refused_by_filter(there, &who))
-                    .fix([words::filters()])
+                Diagnosis::inferred(Listener::Filtered { process }, Doubt::ListenerLives)
             }
-            _ => Diagnosis::unknown(words::bound_aside(there, &who)),
+            _ => unknown(Unknown::NotReached { process, restart: false }),
         })
     }
 
     /// The last listener's end as the cause.
     fn ended(&self, gone: &Gone) -> Diagnosis {
-        let mut found = match gone.end {
+        let found = match gone.end {
             // It closed as it shut down.
             End::Closed if self.has_exited(gone) => self.died(gone),
             End::Closed => {
-                let who = self.world.processes.facts(&gone.last);
-                let ago = wording::span(gone.at, self.failure.at);
-                Diagnosis::proven(Cause::StoppedListening, words::stopped(&who, &self.there, ago))
-                    .fix(who.restart())
-                    .of(who)
+                let process = self.world.processes.facts(&gone.last);
+                self.stopped(process, Some(gone.at))
             }
             End::Died => self.died(gone),
             End::Unseen => self.unseen(gone),
         };
         let here = self.asked.map_or(self.failure.netns(), |(_, info)| info.netns);
-        if found.certainty == Certainty::Proven && gone.netns != here && gone.netns != 0 && here != 0 {
-            found.doubt(words::other_namespace());
-        }
+        let elsewhere = gone.netns != here && gone.netns != 0 && here != 0;
+        let found = found.unless_proven_by(|| elsewhere.then_some(Doubt::OtherNamespace));
+        found.with_evidence(gone.at, Fact::ListenerGone)
+    }
+
+    fn stopped(&self, process: Rc<ProcessFacts>, at: Option<Nanos>) -> Diagnosis {
+        let near = self.same_program();
+        Diagnosis::new(Listener::Stopped { process: process.clone(), at, while_waiting: false, near })
+            .with_process(process)
+    }
+
+    /// Listeners of the same program elsewhere.
+    fn same_program(&self) -> Vec<Near> {
         let near = self.asked.into_iter().flat_map(|(_, info)| &info.near);
-        let elsewhere = near.filter(|near| near.why == Nearness::SameProgram);
-        found.seen(gone.at, "listen", words::gone(&self.there)).fix(nearest(elsewhere))
+        near.filter(|near| near.why == Nearness::SameProgram).map(Near::from).collect()
     }
 
     /// Whether the last listener had ended when the failure came.
@@ -109,17 +110,17 @@ impl Place<'_> {
     }
 
     fn died(&self, gone: &Gone) -> Diagnosis {
+        let near = self.same_program();
         let dead = Dead {
             process: &gone.last,
             role: Role::LastListener,
-            there: self.there.clone(),
             at: gone.at,
             code: None,
-            failed_at: self.failure.at,
+            near: near.clone(),
         };
-        death::explain(self.world, &dead).unwrap_or_else(|| {
-            let who = self.world.processes.facts(&gone.last);
-            Diagnosis::unknown(words::vanished(&who, &self.there)).of(who)
+        death::explain(self.world, dead).unwrap_or_else(|| {
+            let process = self.world.processes.facts(&gone.last);
+            unknown(Unknown::Vanished { process: process.clone(), near }).with_process(process)
         })
     }
 
@@ -129,23 +130,15 @@ impl Place<'_> {
         let living = gone.rest.iter().find(|holder| self.world.processes.alive_since(holder, gone.at));
         match living {
             Some(living) if gone.lost_one => {
-                let (living, dead) = (facts(living), facts(&gone.last));
-                Diagnosis::unknown(words::stopped_or_died(&living, &dead, &self.there)).of(living)
+                let (living, dead, near) = (facts(living), facts(&gone.last), self.same_program());
+                unknown(Unknown::StoppedOrDied { living: living.clone(), dead, near }).with_process(living)
             }
             Some(living) => {
-                let who = facts(living);
-                Diagnosis::inferred(Cause::StoppedListening, words::stopped_unseen(&who, &self.there))
-                    .seen(gone.at, "process", words::lives(&who))
-                    .fix(who.restart())
-                    .of(who)
+                let process = facts(living);
+                let found = self.stopped(process.clone(), None).with_doubt(Doubt::CloseUnseen);
+                found.with_evidence(gone.at, Fact::Alive(process))
             }
-            None => {
-                let mut found = self.died(gone);
-                if found.certainty == Certainty::Proven {
-                    found.doubt(words::shared());
-                }
-                found
-            }
+            None => self.died(gone).unless_proven_by(|| Some(Doubt::Shared)),
         }
     }
 
@@ -155,56 +148,62 @@ impl Place<'_> {
             return None;
         }
         Some(match maybe_container(self.world, self.failure) {
-            true => Diagnosis::unknown(words::somewhere(&self.there)),
-            false => Diagnosis::inferred(Cause::ClosedByRemote, words::elsewhere(&self.there)),
+            true => unknown(Unknown::Elsewhere),
+            false => Diagnosis::inferred(Listener::OnAnotherHost { reset: true }, Doubt::NotThisHost),
         })
     }
 
     /// Nobody listened there since tracing began.
     fn never(&self) -> Diagnosis {
-        let there = &self.there;
         let Some((at, info)) = self.asked else {
-            return Diagnosis::inferred(Cause::NotListening, words::never_unconfirmed(there));
+            return Diagnosis::inferred(self.not_listening(None, false), Doubt::NotLookedUp);
         };
         if !info.listeners.is_empty() {
-            return Diagnosis::unknown(words::listens_by_now(there));
+            return unknown(Unknown::ListensByNow);
         }
         let watched = self.world.saw_every_listener(self.endpoint, self.failure.at);
-        let alike = self.world.listeners.ended_alike(self.endpoint);
-        let (certainty, history) = match alike {
+        let doubt = match self.world.listeners.ended_alike(self.endpoint) {
             Some(path) if path.first() != Some(&b'/') => {
-                return Diagnosis::unknown(words::relative(there, path)).fix([words::check(self.endpoint)]);
+                return unknown(Unknown::RelativePath {
+                    path: path.clone(),
+                    endpoint: self.endpoint.clone(),
+                });
             }
-            Some(path) if watched => (Certainty::Inferred, History::Alike(path)),
-            _ if watched => (Certainty::Proven, History::Watched),
-            _ => (Certainty::Inferred, History::Unwatched),
+            Some(path) if watched => Some(Doubt::SimilarPath(path.clone())),
+            _ => (!watched).then_some(Doubt::Unwatched),
         };
-        let summary = words::never(there, self.failure.mechanism, info.path, history);
-        let found = Diagnosis::new(Cause::NotListening, certainty, summary)
-            .seen(at, "listen", words::looked_up(there))
-            .fix(nearest(info.near.iter()));
-        self.failed_units(found).fix([words::check(self.endpoint)])
+        let found = Diagnosis::new(self.not_listening(Some(info), watched));
+        let found = doubt.into_iter().fold(found, Diagnosis::with_doubt).with_evidence(at, Fact::NoListener);
+        let named = self.world.failed_units().iter().filter(|unit| Failed::resembles(unit, self.endpoint));
+        named.fold(found, |found, unit| match unit.at {
+            Some(at) => found.with_evidence(at, Fact::UnitFailed(unit.into())),
+            None => found,
+        })
     }
 
-    /// A service that failed before may be the one that is missing: that its name is in the path says so, no more.
-    fn failed_units(&self, found: Diagnosis) -> Diagnosis {
-        let units = self.world.failed_units();
-        let named: Vec<_> = units.iter().filter(|unit| words::resembles(&unit.unit, self.endpoint)).collect();
-        let found = named.iter().fold(found, |found, unit| match unit.at {
-            Some(at) => found.seen(at, "unit", words::unit_failed(unit)),
-            None => found,
-        });
-        let others = units.iter().filter(|unit| !named.contains(unit));
-        let asked = named.iter().copied().chain(others).take(UNITS_NAMED);
-        found.fix(asked.map(words::failed_unit))
+    fn not_listening(&self, info: Option<&EndpointInfo>, watched: bool) -> Listener {
+        let path = match (self.failure.mechanism, info.and_then(|info| info.path)) {
+            (_, Some(PathKind::Other)) => Some(PathIs::NotASocket),
+            (Symptom::SocketMissing, _) => Some(PathIs::Missing),
+            (_, Some(PathKind::Socket)) => Some(PathIs::SocketLeftBehind),
+            _ => None,
+        };
+        let near: Vec<_> = info.iter().flat_map(|info| info.near.iter().map(Near::from)).collect();
+        let units = || self.world.failed_units().iter().filter(|_| info.is_some());
+        let (named, others): (Vec<_>, Vec<_>) =
+            units().partition(|unit| Failed::resembles(unit, self.endpoint));
+        Listener::NotListening(NotListening {
+            endpoint: self.endpoint.clone(),
+            path,
+            watched,
+            near_cut: near.len() >= NEAR_MAX,
+            near,
+            failed_units: named.into_iter().chain(others).take(UNITS).map(Failed::from).collect(),
+        })
     }
 }
 
-/// The nearest listeners, and how many there are beside them.
-fn nearest<'a>(near: impl Iterator<Item = &'a NearListener>) -> impl Iterator<Item = String> {
-    let near: Vec<_> = near.collect();
-    let shown = near.iter().take(NEAR_SHOWN).map(|near| words::near(near)).collect::<Vec<_>>();
-    let more = near.len().saturating_sub(NEAR_SHOWN);
-    let more = (more > 0).then(|| words::more_near(more, near.len() >= NEAR_MAX));
-    shown.into_iter().chain(more)
+/// What keeps the cause from being known.
+fn unknown(what: Unknown) -> Diagnosis {
+    Diagnosis::new(Listener::Unknown(what))
 }

@@ -10,13 +10,14 @@ mod peers;
 mod protocol;
 mod timeout;
 
+use std::rc::Rc;
+
 use super::attempt::Failure;
-use super::named::Named;
-use super::text::Text;
-use super::verdict::{Cause, Certainty, Evidence, Symptom};
-use super::wording;
+use super::finding::evidence::{Event, Evidence, Fact};
+use super::finding::{self, Doubt, Facts, Finding, LogWords};
+use super::verdict::{Certainty, ProcessFacts, Symptom};
 use super::world::World;
-use crate::event::{Endpoint, Nanos};
+use crate::event::{Endpoint, Nanos, ProcessRef};
 
 /// Pieces of evidence that most verdicts have room for at once.
 const EVIDENCE: usize = 8;
@@ -24,63 +25,72 @@ const EVIDENCE: usize = 8;
 /// A cause with what supports it.
 #[derive(Clone, Debug)]
 pub(super) struct Diagnosis {
-    pub(super) cause: Cause,
-    pub(super) certainty: Certainty,
-    pub(super) summary: Text,
+    pub(super) finding: Finding,
     pub(super) evidence: Vec<Evidence>,
-    pub(super) fix: Vec<Text>,
     /// The upstream's process.
-    pub(super) process: Option<Named>,
+    pub(super) process: Option<Rc<ProcessFacts>>,
 }
 
 impl Diagnosis {
-    fn new(cause: Cause, certainty: Certainty, summary: impl Into<Text>) -> Self {
-        let evidence = Vec::with_capacity(EVIDENCE);
-        Self { cause, certainty, summary: summary.into(), evidence, fix: Vec::new(), process: None }
+    /// A cause that the facts prove, or none.
+    fn new(facts: impl Into<Facts>) -> Self {
+        Self::of_finding(Finding::new(facts))
     }
 
-    fn proven(cause: Cause, summary: impl Into<Text>) -> Self {
-        Self::new(cause, Certainty::Proven, summary)
+    /// A cause of which one link is concluded.
+    fn inferred(facts: impl Into<Facts>, doubt: Doubt) -> Self {
+        Self::of_finding(Finding::inferred(facts, doubt))
     }
 
-    fn inferred(cause: Cause, summary: impl Into<Text>) -> Self {
-        Self::new(cause, Certainty::Inferred, summary)
+    fn of_finding(finding: Finding) -> Self {
+        Self { finding, evidence: Vec::with_capacity(EVIDENCE), process: None }
     }
 
-    fn unknown(summary: impl Into<Text>) -> Self {
-        Self::new(Cause::Unknown, Certainty::Unknown, summary)
+    pub(super) fn certainty(&self) -> Certainty {
+        self.finding.certainty()
     }
 
-    fn seen(mut self, at: Nanos, event: &'static str, text: impl Into<Text>) -> Self {
-        self.evidence.push(Evidence { at, event, text: text.into() });
+    fn is_proven(&self) -> bool {
+        self.certainty() == Certainty::Proven
+    }
+
+    fn with_evidence(mut self, at: Nanos, fact: Fact) -> Self {
+        self.evidence.push(Evidence { at, fact });
         self
     }
 
-    fn of(mut self, process: Named) -> Self {
+    fn with_process(mut self, process: Rc<ProcessFacts>) -> Self {
         self.process = Some(process);
         self
     }
 
-    /// One link of the chain is concluded, not observed; the summary says which.
-    fn doubt(&mut self, which: &'static str) {
-        self.certainty = Certainty::Inferred;
-        self.summary.push(which);
+    /// One more link is concluded, not observed.
+    fn with_doubt(mut self, doubt: Doubt) -> Self {
+        self.finding.doubts.push(doubt);
+        self
     }
 
-    fn fix(mut self, lines: impl IntoIterator<Item: Into<Text>>) -> Self {
-        self.fix.extend(lines.into_iter().map(Into::into));
-        self
+    /// The same where the cause would be proven else.
+    fn unless_proven_by(self, doubt: impl FnOnce() -> Option<Doubt>) -> Self {
+        match self.is_proven().then(doubt).flatten() {
+            Some(doubt) => self.with_doubt(doubt),
+            None => self,
+        }
     }
 }
 
 /// Finds the cause of a failure in what is known by now.
 pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
-    let mut found = match failure.mechanism {
+    let found = match failure.mechanism {
         Symptom::ConnectRefused | Symptom::SocketRefused | Symptom::SocketMissing => {
             listener::diagnose(world, failure)
         }
-        Symptom::ConnectFailed => Diagnosis::unknown(wording::connection::untold(failure))
-            .fix((!failure.missed).then(wording::connection::let_nginx_tell)),
+        Symptom::ConnectFailed => {
+            let addressed = failure.endpoint().is_some();
+            Diagnosis::new(finding::Connection::Unknown(finding::connection::Unknown::NoConnection {
+                addressed,
+            }))
+        }
         Symptom::ConnectUnreachable => local::unreachable(world, failure),
         Symptom::ConnectDenied | Symptom::SocketDenied => denied::diagnose(world, failure),
         Symptom::AddressExhausted => local::address_exhausted(world, failure),
@@ -92,17 +102,17 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::TlsFailed => protocol::tls(world, failure),
         Symptom::SendFailed | Symptom::Reset | Symptom::ClosedEarly => connection::diagnose(world, failure),
         Symptom::HeaderInvalid => protocol::header_invalid(failure),
-        Symptom::ResponseFailed => protocol::response_failed(failure),
+        Symptom::ResponseFailed => protocol::response_failed(),
         Symptom::HeaderTooBig => protocol::header_too_big(failure),
         Symptom::NoLiveUpstreams => peers::diagnose(world, failure),
         Symptom::UpstreamStatus => protocol::upstream_status(failure),
-        Symptom::ResponseTruncated => Diagnosis::unknown(wording::connection::cut()),
+        Symptom::ResponseTruncated => {
+            Diagnosis::new(finding::Connection::Unknown(finding::connection::Unknown::Cut))
+        }
     };
-    if failure.concluded && found.certainty == Certainty::Proven {
-        found.doubt(wording::connection::concluded(failure.missed));
-    }
-    let text = wording::nginx_said(failure).into();
-    found.evidence.push(Evidence { at: failure.at, event: "nginx", text });
+    let missed = failure.nginx.words == LogWords::Missed;
+    let mut found = found.unless_proven_by(|| failure.concluded.then_some(Doubt::ErrnoFromLookup(missed)));
+    found.evidence.push(Evidence { at: failure.at, fact: Fact::Nginx });
     kernel_view(failure, &mut found.evidence);
     found.evidence.sort_by_key(|evidence| evidence.at);
     if found.process.is_none() {
@@ -114,28 +124,27 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
 /// What the upstream socket itself went through.
 fn kernel_view(failure: &Failure, evidence: &mut Vec<Evidence>) {
     let Some(socket) = &failure.socket else { return };
-    let steps = [
-        (socket.connect_at, "connect"),
-        (socket.established_at, "established"),
-        (socket.sent_at, "send"),
-        (socket.first_byte_at, "first-byte"),
-        (socket.fin_at, "fin"),
-        (socket.reset_at, "reset"),
-        (socket.reset_sent_at, "reset-sent"),
+    let moments = [
+        (socket.connect_at, Event::Connect),
+        (socket.established_at, Event::Established),
+        (socket.sent_at, Event::Send),
+        (socket.first_byte_at, Event::FirstByte),
+        (socket.fin_at, Event::Fin),
+        (socket.reset_at, Event::Reset),
+        (socket.reset_sent_at, Event::ResetSent),
     ];
-    let there = wording::target(failure);
-    for (at, event) in steps {
-        evidence.extend(at.map(|at| Evidence { at, event, text: wording::connection::step(event, &there) }));
+    for (at, event) in moments {
+        evidence.extend(at.map(|at| Evidence { at, fact: Fact::Socket(event) }));
     }
 }
 
 /// The process that listens there, when all holders have one name (a master and its workers).
-fn sole_listener(world: &World, failure: &Failure) -> Option<Named> {
+fn sole_listener(world: &World, failure: &Failure) -> Option<Rc<ProcessFacts>> {
     let endpoint = failure.endpoint()?;
     let mut listeners = world.listeners.living(failure.netns(), &endpoint);
     let first = listeners.next()?;
     let facts = world.processes.facts(first.holders.first()?);
-    let same = |one: &crate::event::ProcessRef| world.processes.facts(one).comm == facts.comm;
+    let same = |one: &ProcessRef| world.processes.facts(one).comm == facts.comm;
     (first.holders.iter().all(same) && listeners.all(|other| other.holders.iter().all(same))).then_some(facts)
 }
 

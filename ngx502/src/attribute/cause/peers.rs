@@ -2,8 +2,9 @@
 
 use super::Diagnosis;
 use crate::attribute::attempt::Failure;
-use crate::attribute::verdict::{Cause, Certainty};
-use crate::attribute::wording::{self, peers as words};
+use crate::attribute::finding::Doubt;
+use crate::attribute::finding::evidence::Fact;
+use crate::attribute::finding::peers::{DownPeer, Peers};
 use crate::attribute::world::World;
 use crate::event::Nanos;
 
@@ -20,14 +21,17 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
     if !known {
         peers = world.failed_since(failure.worker, since);
     }
-    let there = wording::target(failure);
     if peers.is_empty() {
-        return Diagnosis::unknown(words::none_seen(&there));
+        return Diagnosis::new(Peers::NoneSeen);
     }
-    let certainty = if known { Certainty::Proven } else { Certainty::Inferred };
-    let found = Diagnosis::new(Cause::AllPeersDown, certainty, words::all_down(&there, &peers, known));
-    let found = peers
-        .iter()
-        .fold(found, |found, (peer, last)| found.seen(last.at, "peer", words::failed(peer, last)));
-    found.fix([words::repair()])
+    let down = peers.iter().map(|(address, last)| DownPeer {
+        address: (*address).clone(),
+        symptom: last.symptom,
+        cause: last.cause,
+    });
+    let found = Diagnosis::new(Peers::AllDown { peers: down.collect() })
+        .unless_proven_by(|| (!known).then_some(Doubt::FailedLately));
+    peers.iter().fold(found, |found, (peer, last)| {
+        found.with_evidence(last.at, Fact::PeerFailed((*peer).clone(), last.symptom, last.cause))
+    })
 }

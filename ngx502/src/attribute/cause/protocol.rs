@@ -4,9 +4,10 @@ use bstr::ByteSlice;
 
 use super::{Diagnosis, connection};
 use crate::attribute::attempt::Failure;
-use crate::attribute::verdict::{Cause, Certainty};
-use crate::attribute::wording::{self, protocol as words};
+use crate::attribute::finding::Doubt;
+use crate::attribute::finding::protocol::{Mismatch, Protocol, SeenBy, Spoken, Unknown};
 use crate::attribute::world::World;
+use crate::event::Endpoint;
 
 /// OpenSSL's words for bytes that are not TLS at all.
 const NOT_TLS: [&str; 4] =
@@ -26,88 +27,97 @@ const ALERT: u64 = 7;
 
 /// The TLS handshake failed.
 pub(super) fn tls(world: &World, failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
-    let said = failure.detail.as_ref().unwrap_or(&failure.text).to_str_lossy();
+    let text = &failure.nginx.text;
+    let said = failure.nginx.detail.as_ref().unwrap_or(text).to_str_lossy();
     if NOT_TLS.iter().any(|telling| said.contains(telling)) {
-        return Diagnosis::proven(Cause::ProtocolMismatch, words::not_tls(&there, &said))
-            .fix([words::not_tls_fix()]);
+        return Diagnosis::new(mismatch(Spoken::Tls, None, SeenBy::Openssl));
     }
     if NO_COMMON_VERSION.iter().any(|telling| said.contains(telling)) {
-        return Diagnosis::proven(Cause::ProtocolMismatch, words::no_common_tls(&there, &said))
-            .fix([words::tls_versions_fix()]);
+        return Diagnosis::new(mismatch(Spoken::Tls, Some(Spoken::TlsVersion), SeenBy::Openssl));
     }
-    if failure.text.starts_with(b"upstream prematurely sent response") {
-        return Diagnosis::inferred(Cause::ProtocolMismatch, words::spoke_first(&there));
+    if text.starts_with(b"upstream prematurely sent response") {
+        let spoke = mismatch(Spoken::Tls, None, SeenBy::SpokeFirst);
+        return Diagnosis::inferred(spoke, Doubt::AsWithoutTls);
     }
-    if failure.text.starts_with(b"upstream SSL certificate") {
-        return Diagnosis::unknown(words::certificate(&there, failure)).fix([words::certificate_fix()]);
+    if text.starts_with(b"upstream SSL certificate") {
+        return unknown(Unknown::Certificate);
     }
-    if let Some(found) = refused_bytes(failure, &there) {
+    if let Some(found) = refused_bytes(failure) {
         return found;
     }
     let closed = failure
         .socket
         .as_ref()
         .is_some_and(|one| one.closer.is_some() || one.fin_at.is_some() || one.reset_at.is_some());
-    match closed || failure.text.starts_with(b"peer closed connection") {
+    match closed || text.starts_with(b"peer closed connection") {
         true => connection::diagnose(world, failure),
-        false => Diagnosis::unknown(words::tls_failed(&there, &said)),
+        false => unknown(Unknown::TlsFailed),
     }
+}
+
+fn mismatch(expected: Spoken, spoken: Option<Spoken>, how: SeenBy) -> Protocol {
+    Protocol::Mismatch(Mismatch { expected, spoken, how })
+}
+
+/// What keeps the cause from being known.
+fn unknown(what: Unknown) -> Diagnosis {
+    Diagnosis::new(Protocol::Unknown(what))
 }
 
 /// OpenSSL refused what the upstream sent, and its reason is hidden: an end of the connection would have had other
 /// words. An alert has a size of its own.
-fn refused_bytes(failure: &Failure, there: &str) -> Option<Diagnosis> {
-    let hidden = failure.text.starts_with(b"SSL_do_handshake() failed") && failure.detail.is_none();
+fn refused_bytes(failure: &Failure) -> Option<Diagnosis> {
+    let nginx = &failure.nginx;
+    let hidden = nginx.text.starts_with(b"SSL_do_handshake() failed") && nginx.detail.is_none();
     let received = failure.socket.as_ref()?.bytes_received.filter(|received| hidden && *received > 0)?;
     Some(match received {
-        ALERT => Diagnosis::unknown(words::tls_alert(there)),
-        _ => Diagnosis::inferred(Cause::ProtocolMismatch, words::not_tls_by_size(there, received))
-            .fix([words::not_tls_fix()]),
+        ALERT => unknown(Unknown::Alert),
+        _ => {
+            let refused = mismatch(Spoken::Tls, None, SeenBy::RefusedBytes(received));
+            Diagnosis::inferred(refused, Doubt::OpensslHidden)
+        }
     })
 }
 
 /// nginx's parser rejected the upstream's bytes.
 pub(super) fn header_invalid(failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
-    let fastcgi_version = failure.text.starts_with(b"upstream sent unsupported FastCGI protocol version");
-    let http2_frame = failure.text.starts_with(b"upstream sent too large http2 frame");
-    let mismatch = |spoken, asked| {
-        Diagnosis::proven(Cause::ProtocolMismatch, words::other_protocol(&there, spoken, asked))
+    let text = &failure.nginx.text;
+    let fastcgi_version = text.starts_with(b"upstream sent unsupported FastCGI protocol version");
+    let http2_frame = text.starts_with(b"upstream sent too large http2 frame");
+    let spoke = |expected, spoken| Diagnosis::new(mismatch(expected, Some(spoken), SeenBy::FirstBytes));
+    let port = match failure.endpoint() {
+        Some(Endpoint::Tcp(address)) => Some(address.port()),
+        _ => None,
     };
-    match failure.number {
-        Some(HTTP_AS_FASTCGI) if fastcgi_version => {
-            mismatch("HTTP", "a FastCGI").fix([words::use_instead("proxy_pass", "fastcgi_pass")])
+    match failure.nginx.number {
+        Some(HTTP_AS_FASTCGI) if fastcgi_version => spoke(Spoken::FastCgi, Spoken::Http1),
+        Some(version) if fastcgi_version && TLS_AS_FASTCGI.contains(&version) => {
+            spoke(Spoken::FastCgi, Spoken::Tls)
         }
-        Some(version) if fastcgi_version && TLS_AS_FASTCGI.contains(&version) => mismatch("TLS", "a FastCGI"),
-        Some(HTTP1_AS_HTTP2) if http2_frame => {
-            mismatch("HTTP/1", "an HTTP/2").fix([words::use_instead("proxy_pass", "grpc_pass")])
+        Some(HTTP1_AS_HTTP2) if http2_frame => spoke(Spoken::Http2, Spoken::Http1),
+        _ => {
+            let hidden = failure.is_wordless();
+            Diagnosis::new(Protocol::BadResponse { port })
+                .unless_proven_by(|| hidden.then_some(Doubt::ReasonHidden))
         }
-        _ if !failure.hidden => Diagnosis::proven(Cause::BadResponse, words::bad_response(failure, &there))
-            .fix(failure.endpoint().and_then(|endpoint| words::watch_it(&endpoint))),
-        _ => Diagnosis::inferred(Cause::BadResponse, words::bad_response_hidden(&there))
-            .fix([words::show_errors()]),
     }
 }
 
 /// Neither nginx's words nor the socket told whether the response was wrong or its connection ended.
-pub(super) fn response_failed(failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
-    Diagnosis::unknown(words::gave_up(&there, failure.missed)).fix((!failure.missed).then(words::show_errors))
+pub(super) fn response_failed() -> Diagnosis {
+    unknown(Unknown::Abandoned)
 }
 
 /// The header exceeds the buffer.
 pub(super) fn header_too_big(failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
-    let received = failure.state.as_ref().and_then(|state| state.bytes_received);
-    let certainty = if failure.hidden { Certainty::Inferred } else { Certainty::Proven };
-    let summary = words::header_too_big(&there, received, failure.hidden);
-    Diagnosis::new(Cause::HeaderBufferSmall, certainty, summary).fix([words::bigger_buffer()])
+    let received_bytes = failure.state.as_ref().and_then(|state| state.bytes_received);
+    let hidden = failure.is_wordless();
+    Diagnosis::new(Protocol::HeaderTooBig { received_bytes })
+        .unless_proven_by(|| hidden.then_some(Doubt::BySize))
 }
 
 /// The upstream answered with the error itself.
 pub(super) fn upstream_status(failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
     let status = failure.state.as_ref().map(|state| state.status).filter(|status| *status > 0);
-    Diagnosis::proven(Cause::UpstreamError, words::own_error(&there, status))
+    Diagnosis::new(Protocol::UpstreamError { status })
 }

@@ -1,66 +1,71 @@
 //! Waiting that ended without an answer: in the network, in the accept queue, or in a worker.
 
+use std::rc::Rc;
+
 use super::{Diagnosis, on_this_host};
 use crate::attribute::attempt::Failure;
-use crate::attribute::named::Named;
+use crate::attribute::finding::Doubt;
+use crate::attribute::finding::evidence::{Fact, ServerEnd};
+use crate::attribute::finding::waiting::{AcceptQueue, Unknown, Waiting};
 use crate::attribute::symptom::ETIMEDOUT;
-use crate::attribute::verdict::Cause;
-use crate::attribute::wording::{self, timeout as words};
+use crate::attribute::verdict::ProcessFacts;
 use crate::attribute::world::World;
-use crate::event::{EndpointInfo, Nanos, Queue};
+use crate::event::{EndpointInfo, Nanos, PeerSocket, Queue};
+use crate::units::Micros;
+
+/// Processes of a listener that a finding names.
+const WORKERS: usize = 64;
 
 /// AF_UNIX connect said EAGAIN: that is a full backlog and nothing else.
 pub(super) fn backlog_full(world: &World, failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
     let own = failure.socket.as_ref().and_then(|socket| socket.queue);
-    full(world, failure, &there, own.or_else(|| queue(world, failure)))
+    full(world, failure, own.or_else(|| queue(world, failure)))
 }
 
-fn full(world: &World, failure: &Failure, there: &str, queue: Option<Queue>) -> Diagnosis {
-    let (who, busy) = listener(world, failure);
-    let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
-    let mut found = Diagnosis::proven(Cause::QueueFull, words::full(there, who.as_deref(), queue, busy));
+fn full(world: &World, failure: &Failure, queue: Option<Queue>) -> Diagnosis {
+    let accept = accept_queue(world, failure, queue);
+    let process = accept.process.clone();
+    let mut found = Diagnosis::new(Waiting::QueueFull(accept));
     if let Some(queue) = failure.socket.as_ref().and_then(|socket| socket.queue) {
-        found = found.seen(failure.at, "queue", words::queue_met(&queue));
+        found = found.with_evidence(failure.at, Fact::QueueMet(queue));
     }
-    found = looked_at_queue(world, failure, found);
-    let more = words::more_backlog(pool(world, failure), &comm, queue.map(|queue| queue.limit));
-    found.process = who;
-    found.fix(more)
+    found.process = process;
+    looked_at_queue(world, failure, found)
 }
 
 /// No answer to the SYN.
 pub(super) fn connecting(world: &World, failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
-    let Some(socket) = &failure.socket else { return Diagnosis::unknown(words::connect_unobserved(&there)) };
+    let Some(socket) = &failure.socket else { return unknown(Unknown::ConnectUnobserved) };
     if let Some(icmp) = socket.icmp {
-        return Diagnosis::proven(Cause::Unreachable, words::icmp(&there, icmp));
+        return Diagnosis::new(Waiting::Icmp { icmp: icmp.into() });
     }
     if !on_this_host(world, failure) {
-        return Diagnosis::unknown(words::silent_host(&there, socket.retransmits + 1));
+        return unknown(Unknown::SilentHost { syns: socket.retransmits + 1 });
     }
+    let dropped = |doubt| Diagnosis::inferred(Waiting::SynDropped {}, doubt);
     let queue = queue(world, failure);
     match (queue, asked(world, failure)) {
-        (Some(queue), _) if queue.length > queue.limit => full(world, failure, &there, Some(queue)),
-        (Some(Queue { length: 0, .. }), _) if socket.retransmits > 0 => filtered(&there, words::QUEUE_EMPTY),
+        (Some(queue), _) if queue.length > queue.limit => full(world, failure, Some(queue)),
+        (Some(Queue { length: 0, .. }), _) if socket.retransmits > 0 => dropped(Doubt::QueueEmpty),
         (None, Some(info)) if info.listeners.is_empty() && socket.retransmits > 0 => {
-            filtered(&there, words::NOBODY_THERE)
+            dropped(Doubt::ClosedPortRefuses)
         }
-        _ => Diagnosis::unknown(words::syn_unanswered(&there)),
+        _ => unknown(Unknown::SynUnanswered),
     }
 }
 
-fn filtered(there: &str, why: &str) -> Diagnosis {
-    Diagnosis::inferred(Cause::Firewall, words::filtered(there, why)).fix([wording::listener::filters()])
+/// What keeps the cause from being known.
+fn unknown(what: Unknown) -> Diagnosis {
+    Diagnosis::new(Waiting::Unknown(what))
 }
 
 /// No answer to the request, or nginx could not send it.
 pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
-    let there = wording::target(failure);
-    let Some(socket) = &failure.socket else { return by_queue(world, failure, &there) };
-    let timer = failure.hidden || failure.text.starts_with(b"upstream timed out");
+    let Some(socket) = &failure.socket else { return by_queue(world, failure) };
+    let timer = failure.is_wordless() || failure.nginx.text.starts_with(b"upstream timed out");
     if failure.errno == Some(ETIMEDOUT) && !timer && socket.retransmits > 0 {
-        return Diagnosis::inferred(Cause::Unreachable, words::path_down(&there, socket.retransmits));
+        let down = Waiting::PathDown { retransmissions: socket.retransmits };
+        return Diagnosis::inferred(down, Doubt::NoAcknowledgement);
     }
     let asked = world.peer_socket(socket.id);
     let peer = asked.map(|(_, peer)| peer);
@@ -73,71 +78,79 @@ pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
         || socket.owner.is_some();
     let accepted = if touched { Some(true) } else { socket.accepted.or(peer.and_then(|peer| peer.accepted)) };
     let found = match accepted {
-        Some(true) => slow(failure, &there, holder),
-        Some(false) => not_accepted(world, failure, &there),
-        None => Diagnosis::unknown(words::accepted_unknown(&there)),
+        Some(true) => slow(failure, holder),
+        Some(false) => not_accepted(world, failure),
+        None => unknown(Unknown::AcceptUnobserved),
     };
     // An end that was accepted may be in nobody's hands again by the time of the look-up: that would mislead.
     match asked.filter(|(_, peer)| peer.accepted == accepted) {
-        Some((at, peer)) => found.seen(*at, "accept", words::other_end(peer)),
+        Some((at, peer)) => found.with_evidence(*at, Fact::ServerEnd(server_end(peer))),
         None => found,
     }
 }
 
+fn server_end(peer: &PeerSocket) -> ServerEnd {
+    let holder = peer.holders.first().map(|holder| (holder.comm.clone(), holder.pid));
+    ServerEnd { accepted: peer.accepted, holder, unread: peer.unread }
+}
+
 /// The socket was not observed. A connection stays in the accept queue when nginx gives it up, so that an empty queue
 /// shows that somebody had taken it.
-fn by_queue(world: &World, failure: &Failure, there: &str) -> Diagnosis {
+fn by_queue(world: &World, failure: &Failure) -> Diagnosis {
     let connected = failure.state.as_ref().is_some_and(|state| state.connect_ms.is_some());
-    let (holder, _) = listener(world, failure);
     match queue(world, failure) {
         Some(Queue { length: 0, .. }) if connected && on_this_host(world, failure) => {
-            let mut found = slow(failure, there, holder);
-            found.doubt(words::queue_was_empty());
-            found
+            let process = accept_queue(world, failure, None).process;
+            slow(failure, process).with_doubt(Doubt::NothingWaited)
         }
-        _ => Diagnosis::unknown(words::read_unobserved(there)),
+        _ => unknown(Unknown::ReadUnobserved),
     }
 }
 
-fn slow(failure: &Failure, there: &str, holder: Option<Named>) -> Diagnosis {
-    let summary = words::slow(there, holder.as_deref(), failure.times().total_us);
-    let mut found =
-        Diagnosis::proven(Cause::UpstreamSlow, summary).fix(holder.as_deref().map(words::look_inside));
-    found.process = holder;
-    found.fix([words::allow_more_time()])
+fn slow(failure: &Failure, process: Option<Rc<ProcessFacts>>) -> Diagnosis {
+    let waited_us = failure.times().total_us.map(Micros);
+    let mut found = Diagnosis::new(Waiting::UpstreamSlow { process: process.clone(), waited_us });
+    found.process = process;
+    found
 }
 
-fn not_accepted(world: &World, failure: &Failure, there: &str) -> Diagnosis {
+fn not_accepted(world: &World, failure: &Failure) -> Diagnosis {
     let queue = queue(world, failure);
     let socket = failure.socket.as_ref();
     let unacknowledged = socket.is_some_and(|one| one.retransmits > 0 && one.bytes_acked.unwrap_or(1) == 0);
     if unacknowledged && queue.is_some_and(|queue| queue.length > queue.limit) {
-        let mut found = full(world, failure, there, queue);
-        found.doubt(words::never_acknowledged());
-        return found;
+        return full(world, failure, queue).with_doubt(Doubt::NeverAcknowledged);
     }
-    let (who, busy) = listener(world, failure);
-    let comm = who.as_ref().map(|who| who.comm.to_vec()).unwrap_or_default();
-    let summary = words::not_accepted(there, who.as_deref(), queue, busy == Some(true));
-    let mut found = looked_at_queue(world, failure, Diagnosis::proven(Cause::NotAccepted, summary));
-    let more = words::more_backlog(pool(world, failure), &comm, None).into_iter().take(1);
-    found.process = who;
-    found.fix(more)
+    let accept = accept_queue(world, failure, queue);
+    let process = accept.process.clone();
+    let mut found = Diagnosis::new(Waiting::NotAccepted(accept));
+    found.process = process;
+    looked_at_queue(world, failure, found)
 }
 
-/// The pool of the workers, which their master does not name.
-fn pool(world: &World, failure: &Failure) -> Option<String> {
-    let listeners = &asked(world, failure)?.listeners;
-    world.processes.pool(listeners.iter().flat_map(|listener| &listener.holders))
+/// A queue with those who serve it, as far as a look-up found them.
+fn accept_queue(world: &World, failure: &Failure, queue: Option<Queue>) -> AcceptQueue {
+    let listeners = asked(world, failure).map_or(&[][..], |info| &info.listeners);
+    let first = listeners.first();
+    let holders = || listeners.iter().flat_map(|listener| &listener.holders);
+    AcceptQueue {
+        process: first.and_then(|one| one.holders.first()).map(|holder| world.processes.facts(holder)),
+        waiting: queue.map(|queue| queue.length),
+        limit: queue.map(|queue| queue.limit),
+        workers: holders().map(|holder| holder.pid).take(WORKERS).collect(),
+        all_busy: first.and_then(|one| one.all_busy),
+        // The pool of the workers, which their master does not name.
+        pool: world.processes.pool(holders()),
+    }
 }
 
 /// Adds what the look-up found of the queue and of those who serve it.
 fn looked_at_queue(world: &World, failure: &Failure, found: Diagnosis) -> Diagnosis {
     let Some((at, info)) = asked_when(world, failure) else { return found };
     let seen = info.listeners.iter().filter_map(|listener| {
-        Some(words::queue_seen(&listener.queue?, listener.holders.len(), listener.all_busy))
+        Some(Fact::QueueFound(listener.queue?, listener.holders.len(), listener.all_busy))
     });
-    seen.fold(found, |found, text| found.seen(at, "queue", text))
+    seen.fold(found, |found, fact| found.with_evidence(at, fact))
 }
 
 /// The look-up that belongs to this failure.
@@ -156,11 +169,4 @@ fn asked_when<'a>(world: &'a World, failure: &Failure) -> Option<(Nanos, &'a End
 fn queue(world: &World, failure: &Failure) -> Option<Queue> {
     let queues = asked(world, failure)?.listeners.iter().filter_map(|listener| listener.queue);
     queues.max_by_key(|queue| i64::from(queue.length) - i64::from(queue.limit))
-}
-
-fn listener(world: &World, failure: &Failure) -> (Option<Named>, Option<bool>) {
-    let Some(found) = asked(world, failure).and_then(|info| info.listeners.first()) else {
-        return (None, None);
-    };
-    (found.holders.first().map(|holder| world.processes.facts(holder)), found.all_busy)
 }

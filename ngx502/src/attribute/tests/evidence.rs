@@ -3,7 +3,12 @@
 use super::*;
 
 fn told(verdict: &Verdict, event: &str) -> Vec<String> {
-    verdict.evidence.iter().filter(|fact| fact.event == event).map(|fact| fact.text.to_string()).collect()
+    verdict
+        .evidence
+        .iter()
+        .filter(|fact| fact.event().as_str() == event)
+        .map(|fact| fact.text(verdict).to_string())
+        .collect()
 }
 
 #[test]
@@ -39,14 +44,14 @@ fn a_connection_that_nobody_took_shows_where_it_was() {
     is(&found, Symptom::ReadTimedOut, Cause::NotAccepted, Certainty::Proven);
     assert_eq!(
         told(&found, "accept"),
-        ["a look-up found the server's end in nobody's hands, 78 bytes unread"]
+        ["a look-up found the server's end, not accepted by any process, 78 bytes unread"]
     );
     assert_eq!(told(&found, "queue").len(), 1);
     let taken =
         PeerSocket { of: 0xabc, accepted: Some(true), holders: vec![process(12, "node")], unread: Some(0) };
     let found = Trace::new().feed(Body::PeerSocket(taken)).attempt(timed_out).page(504).verdict();
     is(&found, Symptom::ReadTimedOut, Cause::UpstreamSlow, Certainty::Proven);
-    assert_eq!(told(&found, "accept"), ["a look-up found the server's end with node[12]"]);
+    assert_eq!(told(&found, "accept"), ["a look-up found the server's end held by node[12]"]);
 }
 
 #[test]
@@ -64,16 +69,19 @@ fn what_ran_out_is_counted() {
         ["worker 100 had 64 of 64 descriptors open, the system 500 of 1000 files"]
     );
     assert_eq!(
-        found.fix,
+        found.fix(),
         ["raise worker_rlimit_nofile (now 64) in nginx.conf, and LimitNOFILE= of its unit"]
     );
     let found = Trace::new().feed(Body::Limits(limits)).attempt(none_left(23)).page(500).verdict();
     assert!(
-        found.summary.starts_with("the system has no file left: 500 of fs.file-max 1000"),
+        found
+            .summary()
+            .to_string()
+            .starts_with("the system-wide file limit is reached: 500 of fs.file-max 1000"),
         "{}",
-        found.summary
+        found.summary().to_string()
     );
-    assert!(found.fix[0].contains("fs.file-max"), "{:?}", found.fix);
+    assert!(found.fix()[0].contains("fs.file-max"), "{:?}", found.fix());
 }
 
 #[test]
@@ -106,7 +114,7 @@ fn a_refusing_component_is_in_the_evidence_and_the_fix() {
             "a walk of /run/app/x.sock with nginx's uid 33, gid 33, groups 33,44 ends at /run/app (root:app 0750)"
         ]
     );
-    assert_eq!(found.fix, ["setfacl -m u:www-data:x /run/app", "namei -l /run/app/x.sock"]);
+    assert_eq!(found.fix(), ["setfacl -m u:www-data:x /run/app", "namei -l /run/app/x.sock"]);
 }
 
 #[test]
@@ -154,7 +162,11 @@ fn an_oom_victims_cgroup_has_its_whole_path() {
         (vec![oom("php.service"), limit("/system.slice"), cgroup("/x/my-php.service")], "php.service"),
     ] {
         let found = after_death([records, vec![exit(app(), 9)]].concat());
-        assert!(found.summary.to_str().ends_with(&format!(" in cgroup {named}")), "{}", found.summary);
+        assert!(
+            found.summary().to_string().ends_with(&format!(" in cgroup {named}")),
+            "{}",
+            found.summary().to_string()
+        );
     }
 }
 
@@ -165,7 +177,7 @@ fn a_users_own_service_is_told_from_the_systems() {
         let (unit, cgroup) = (Some("app.service".to_owned()), Some(cgroup.to_owned()));
         let info = ProcessInfo { process: app(), unit, cgroup, ..ProcessInfo::default() };
         let found = after_death(vec![Body::Process(Box::new(info)), exit(app(), 9)]);
-        found.fix.iter().map(ToString::to_string).find(|fix| fix.ends_with("restart app.service"))
+        found.fix().iter().map(ToString::to_string).find(|fix| fix.ends_with("restart app.service"))
     };
     assert_eq!(restarted("/system.slice/app.service").as_deref(), Some("systemctl restart app.service"));
     let own = restarted("/user.slice/user-1000.slice/user@1000.service/app.slice/app.service");
@@ -185,8 +197,8 @@ fn three_near_misses_are_named_and_the_rest_counted() {
         });
         let asked = EndpointInfo { near: near.collect(), ..*empty };
         let found = Trace::new().feed(Body::Endpoint(Box::new(asked))).attempt(refused()).page(502).verdict();
-        let named = found.fix.iter().filter(|fix| fix.contains("is that the upstream?")).count();
-        (named, found.fix.iter().find(|fix| fix.starts_with("and ")).map(ToString::to_string))
+        let named = found.fix().iter().filter(|fix| fix.contains("is that the upstream?")).count();
+        (named, found.fix().iter().find(|fix| fix.starts_with("and ")).map(ToString::to_string))
     };
     assert_eq!(fixes(3), (3, None));
     assert_eq!(fixes(5), (3, Some("and 2 more such listeners: ss -lntxp".to_owned())));

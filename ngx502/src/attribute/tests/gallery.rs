@@ -12,12 +12,12 @@ use crate::synthetic::{cases, play};
 /// A case as it stands on the page.
 fn written(title: &str, verdict: &Verdict, rescued: bool) -> String {
     let rescued = if rescued { ", rescued" } else { "" };
-    let Verdict { symptom, cause, certainty, summary, .. } = verdict;
+    let (Verdict { symptom, cause, certainty, .. }, summary) = (verdict, verdict.summary());
     let mut text = format!("{title}\n  [{symptom}, {cause}, {certainty}{rescued}] {summary}\n");
     for fact in &verdict.evidence {
-        writeln!(text, "    {:<12} {}", fact.event, fact.text).expect("memory");
+        writeln!(text, "    {:<12} {}", fact.event(), fact.text(verdict)).expect("memory");
     }
-    for line in &verdict.fix {
+    for line in verdict.fix() {
         writeln!(text, "    fix: {line}").expect("memory");
     }
     text

@@ -17,21 +17,21 @@ fn ended_by(signal: i32, sender: ProcessRef, parent: bool, home: ProcessInfo) ->
 #[track_caller]
 fn says(found: &Verdict, words: &str, fix: Option<&str>) {
     is(found, Symptom::ConnectRefused, Cause::Killed, Certainty::Proven);
-    assert!(found.summary.contains(words), "{}", found.summary);
-    let limit = found.fix.iter().find(|line| line.starts_with("raise")).map(ToString::to_string);
-    assert_eq!(limit.is_some(), fix.is_some(), "{:?}", found.fix);
-    assert!(limit.zip(fix).is_none_or(|(line, fix)| line.contains(fix)), "{:?}", found.fix);
+    assert!(found.summary().to_string().contains(words), "{}", found.summary());
+    let limit = found.fix().iter().find(|line| line.starts_with("raise")).map(ToString::to_string);
+    assert_eq!(limit.is_some(), fix.is_some(), "{:?}", found.fix());
+    assert!(limit.zip(fix).is_none_or(|(line, fix)| line.contains(fix)), "{:?}", found.fix());
 }
 
 #[test]
 fn a_masters_time_limit_is_named_with_its_setting() {
     let at = |comm, signal| ended_by(signal, process(11, comm), true, ProcessInfo::default());
-    let words = "SIGTERM by php-fpm[11], its master, as it does when request_terminate_timeout is over, or on a reload";
+    let words = "SIGTERM by php-fpm[11], its master, as it does when request_terminate_timeout is exceeded, or on a reload";
     says(&at("php-fpm", 15), words, Some("request_terminate_timeout"));
     says(&at("php-fpm", 9), "process_control_timeout", None);
     says(&at("gunicorn", 6), "silent for longer than --timeout", Some("gunicorn --timeout"));
     says(&at("gunicorn", 15), "its arbiter, as it does on a reload or stop", None);
-    says(&at("uwsgi", 9), "when harakiri is over", Some("--harakiri"));
+    says(&at("uwsgi", 9), "when harakiri is exceeded", Some("--harakiri"));
     says(&at("puma", 9), "worker_timeout", None);
     says(&at("faulty", 9), "SIGKILL by faulty[11], its own parent", None);
 }
@@ -55,7 +55,7 @@ fn a_signal_that_its_handler_raises_again_is_its_first_senders() {
 fn a_namesake_that_is_no_parent_has_no_rule() {
     let found = ended_by(15, process(50, "php-fpm"), false, ProcessInfo::default());
     says(&found, "with SIGTERM by php-fpm[50]", None);
-    assert!(!found.summary.contains("master"), "{}", found.summary);
+    assert!(!found.summary().to_string().contains("master"), "{}", found.summary());
 }
 
 #[test]
@@ -65,10 +65,10 @@ fn a_service_manager_names_the_unit_and_why() {
     says(&ended_by(15, systemd(), true, unit()), "as it does to stop or restart app.service", None);
     says(
         &ended_by(9, systemd(), true, unit()),
-        "when TimeoutStopSec= is over, or where KillSignal= or KillMode= says so, for app.service",
+        "when TimeoutStopSec= is exceeded, or where KillSignal= or KillMode= says so, for app.service",
         None,
     );
-    says(&ended_by(6, systemd(), true, unit()), "when WatchdogSec= is over for app.service", None);
+    says(&ended_by(6, systemd(), true, unit()), "when WatchdogSec= is exceeded for app.service", None);
     let other = ProcessRef { pid: Pid(1), ..process(1, "busybox") };
     says(&ended_by(15, other, true, unit()), "SIGTERM by busybox[1], the init system", None);
 }
@@ -79,7 +79,7 @@ fn a_containers_stop_is_its_runtimes() {
     let words = "SIGTERM by runc[50], its container's runtime, as it does when the container is stopped";
     says(&ended_by(15, process(50, "runc"), false, inside()), words, None);
     let host = ended_by(15, process(50, "runc"), false, ProcessInfo::default());
-    assert!(!host.summary.contains("container"), "{}", host.summary);
+    assert!(!host.summary().to_string().contains("container"), "{}", host.summary());
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn a_pools_limit_is_told_with_its_name_and_its_configuration() {
     let found = verdict("php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)");
     is(&found, Symptom::ClosedEarly, Cause::Killed, Certainty::Proven);
     let line = "raise request_terminate_timeout in pool www of /etc/php/8.2/fpm/php-fpm.conf, or make the script faster";
-    assert!(found.fix.iter().any(|fix| *fix == line), "{:?}", found.fix);
+    assert!(found.fix().iter().any(|fix| *fix == line), "{:?}", found.fix());
     let hostile = verdict("php-fpm: master process (relative");
     let line = "raise request_terminate_timeout in pool www, or make the script faster";
-    assert!(hostile.fix.iter().any(|fix| *fix == line), "{:?}", hostile.fix);
+    assert!(hostile.fix().iter().any(|fix| *fix == line), "{:?}", hostile.fix());
 }

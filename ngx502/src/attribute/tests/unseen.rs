@@ -63,9 +63,11 @@ fn a_unix_listener_that_a_living_process_closed_is_inferred() {
     let found = trace.attempt(socket_refused()).page(502).verdict();
     is(&found, Symptom::SocketRefused, Cause::StoppedListening, Certainty::Inferred);
     assert!(
-        found.summary.starts_with("php-fpm[12] (pool www) listened on /run/app.sock, lives,"),
+        found.summary().to_string().starts_with(
+            "php-fpm[12] (pool www) closed its listening socket on /run/app.sock and is still running"
+        ),
         "{}",
-        found.summary
+        found.summary().to_string()
     );
     let unseen = found_empty(emptied(vec![app()], vec![])).attempt(socket_refused()).page(502).verdict();
     is(&unseen, Symptom::SocketRefused, Cause::Unknown, Certainty::Unknown);
@@ -111,9 +113,17 @@ fn after_stale_answer(holders_at: u64) -> Verdict {
 fn an_answer_older_than_a_fork_does_not_lose_the_child() {
     let found = after_stale_answer(1_001_000_000);
     is(&found, Symptom::SocketRefused, Cause::Killed, Certainty::Proven);
-    assert!(found.summary.starts_with("app[77], the last listener"), "{}", found.summary);
+    assert!(
+        found.summary().to_string().starts_with("app[77], the last listener"),
+        "{}",
+        found.summary().to_string()
+    );
     let untold = after_stale_answer(0);
-    assert!(untold.summary.starts_with("app[77], the last listener"), "{}", untold.summary);
+    assert!(
+        untold.summary().to_string().starts_with("app[77], the last listener"),
+        "{}",
+        untold.summary().to_string()
+    );
 }
 
 #[test]
@@ -121,7 +131,11 @@ fn a_child_that_let_go_of_the_socket_is_no_holder_any_more() {
     // The descriptors were read after the fork: the child closed its copy.
     let found = after_stale_answer(1_200_000_000);
     is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
-    assert!(found.summary.contains("[12], the last listener"), "{}", found.summary);
+    assert!(
+        found.summary().to_string().contains("[12], the last listener"),
+        "{}",
+        found.summary().to_string()
+    );
 }
 
 #[test]
@@ -141,14 +155,18 @@ fn a_unit_that_failed_before_the_trace_is_in_the_fix_and_proves_nothing() {
     let found = at(Endpoint::Unix("/run/php/fpm.sock".into()), missing);
     is(&found, Symptom::SocketMissing, Cause::NotListening, Certainty::Inferred);
     assert_eq!(
-        found.fix[0],
+        found.fix()[0],
         "systemctl status php8.2-fpm.service (it failed: oom-kill); is that the upstream?"
     );
-    let told: Vec<_> = found.evidence.iter().filter(|fact| fact.event == "unit").collect();
+    let told: Vec<_> = found.evidence.iter().filter(|fact| fact.event().as_str() == "unit").collect();
     assert_eq!(told.len(), 1, "cron.service does not look like it: {told:?}");
     let tcp_found = at(tcp(PEER), refused());
-    assert!(tcp_found.evidence.iter().all(|fact| fact.event != "unit"), "{:?}", tcp_found.evidence);
-    assert!(tcp_found.fix[0].starts_with("systemctl status cron.service"), "{:?}", tcp_found.fix);
+    assert!(
+        tcp_found.evidence.iter().all(|fact| fact.event().as_str() != "unit"),
+        "{:?}",
+        tcp_found.evidence
+    );
+    assert!(tcp_found.fix()[0].starts_with("systemctl status cron.service"), "{:?}", tcp_found.fix());
 }
 
 #[test]
@@ -181,7 +199,7 @@ fn a_program_that_came_back_elsewhere_is_in_the_fix() {
         .verdict();
     is(&found, Symptom::ConnectRefused, Cause::Exited, Certainty::Proven);
     let line = "php-fpm[40] listens on 127.0.0.1:9001 (same program); is that the upstream?";
-    assert!(found.fix.iter().any(|fix| *fix == line), "{:?}", found.fix);
+    assert!(found.fix().iter().any(|fix| *fix == line), "{:?}", found.fix());
 }
 
 #[test]
@@ -196,7 +214,11 @@ fn an_answer_that_names_the_dead_does_not_revive_them() {
     ];
     let found = emptied(vec![app()], between).attempt(socket_refused()).page(502).verdict();
     is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
-    assert!(found.summary.contains("exited") && found.summary.contains("with code 3"), "{}", found.summary);
+    assert!(
+        found.summary().to_string().contains("exited") && found.summary().to_string().contains("with code 3"),
+        "{}",
+        found.summary().to_string()
+    );
 }
 
 #[test]
@@ -215,7 +237,11 @@ fn a_socket_bound_to_the_path_that_nginx_does_not_reach_ends_no_listener() {
     let missing = said(SOCK, "connect() to %V failed", 2, CONNECTING);
     let found = trace.attempt(missing).page(502).verdict();
     is(&found, Symptom::SocketMissing, Cause::Unknown, Certainty::Unknown);
-    assert!(found.summary.contains("the file was removed or replaced"), "{}", found.summary);
+    assert!(
+        found.summary().to_string().contains("the file was removed or replaced"),
+        "{}",
+        found.summary().to_string()
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::*;
+use crate::attribute::finding::{Facts, Finding, NginxWords, Peers};
 use crate::attribute::verdict::{Cause, Certainty, Symptom, Times, UpstreamFacts, Verdict, WorkerFacts};
 use crate::capture::{Options, Retention, Writer};
 use crate::event::{Nanos, Request};
@@ -26,12 +27,13 @@ impl Engine for EachRequest {
             symptom: if unix { Symptom::ReadTimedOut } else { Symptom::ConnectRefused },
             cause: if unix { Cause::UpstreamSlow } else { Cause::Killed },
             certainty: Certainty::Proven,
-            summary: "".into(),
+            finding: Finding { facts: Facts::Peers(Peers::NoneSeen), doubts: vec![] },
+            target: "".into(),
+            nginx: NginxWords::default(),
             evidence: vec![],
             attempts: vec![],
             errno: None,
             latency: Times::default(),
-            fix: vec![],
         })));
     }
 

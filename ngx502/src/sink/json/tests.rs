@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::*;
 use crate::attribute::verdict::Symptom;
@@ -82,6 +83,7 @@ mod reader {
         pub(super) errno: Option<String>,
         pub(super) latency: BTreeMap<String, Option<u64>>,
         pub(super) fix: Vec<String>,
+        pub(super) details: Value,
     }
 
     #[derive(Deserialize, Debug)]
@@ -157,12 +159,12 @@ fn fields(text: &str) -> reader::Fields {
 
 #[test]
 fn a_verdict_is_one_line_in_the_contracts_order() {
-    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T02:16:52.012000Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":410,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2[812] (pool www, php8.2-fpm.service), the last listener on 127.0.0.1:9000, was OOM-killed 12 s ago in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)","evidence":[{"time":"2026-11-21T02:16:40.005000Z","event":"oom","text":"the OOM killer chose php-fpm8.2[812] with 498 MiB resident in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)"},{"time":"2026-11-21T02:16:40.006000Z","event":"listen","text":"the last listening socket on 127.0.0.1:9000 was gone"},{"time":"2026-11-21T02:16:52.010910Z","event":"connect","text":"nginx began to connect to 127.0.0.1:9000"},{"time":"2026-11-21T02:16:52.011000Z","event":"nginx","text":"connect() failed (ECONNREFUSED) while connecting to upstream, upstream 127.0.0.1:9000"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":90},"fix":["systemctl set-property php8.2-fpm.service MemoryMax=… (or use less memory)","journalctl -u php8.2-fpm.service -n 50","systemctl restart php8.2-fpm.service"]}"#);
+    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T02:16:52.012000Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":410,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2[812] (pool www, php8.2-fpm.service), the last listener on 127.0.0.1:9000, was OOM-killed 12 s before this 502 in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)","evidence":[{"time":"2026-11-21T02:16:40.005000Z","event":"oom","text":"the OOM killer chose php-fpm8.2[812] with 498 MiB resident in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)"},{"time":"2026-11-21T02:16:40.006000Z","event":"listen","text":"last listening socket on 127.0.0.1:9000 closed"},{"time":"2026-11-21T02:16:52.010910Z","event":"connect","text":"nginx started connecting to 127.0.0.1:9000"},{"time":"2026-11-21T02:16:52.011000Z","event":"nginx","text":"connect() failed (ECONNREFUSED) while connecting to upstream (127.0.0.1:9000)"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":90},"fix":["systemctl set-property php8.2-fpm.service MemoryMax=… (or use less memory)","journalctl -u php8.2-fpm.service -n 50","systemctl restart php8.2-fpm.service"],"details":{"victim":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"},"role":"last-listener","system_wide":false,"cgroup":"system.slice/php8.2-fpm.service","limit_bytes":536870912,"rss_bytes":522190848,"trigger":null,"near":[],"before_us":12006000}}"#);
 }
 
 #[test]
 fn absent_facts_are_null() {
-    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::unknown())), @r#"{"type":"verdict","time":"2026-11-21T02:16:40.002000Z","status":502,"host":"web-1","request":null,"worker":{"pid":499,"exe":null,"container":null,"container_name":null},"upstream":null,"symptom":null,"cause":"unknown","certainty":"unknown","summary":"nginx got no connection to an upstream whose name could not be read: its own words are hidden, and neither a socket nor a look-up shows whether the connect failed or the TLS handshake, and with which error","evidence":[{"time":"2026-11-21T02:16:40.002000Z","event":"nginx","text":"nginx's text is not visible; its states say connect-failed"}],"attempts":[{"upstream":null,"symptom":null,"cause":"unknown","errno":null,"connect_us":null,"first_byte_us":null,"total_us":null}],"errno":null,"latency":{"connect_us":null,"first_byte_us":null,"total_us":null},"fix":["error_log /var/log/nginx/error.log error;"]}"#);
+    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::unknown())), @r#"{"type":"verdict","time":"2026-11-21T02:16:40.002000Z","status":502,"host":"web-1","request":null,"worker":{"pid":499,"exe":null,"container":null,"container_name":null},"upstream":null,"symptom":null,"cause":"unknown","certainty":"unknown","summary":"nginx got no connection to an upstream whose name could not be read: its message is hidden by error_log's level, and neither a socket nor a look-up shows whether the connect failed or the TLS handshake, and with which error","evidence":[{"time":"2026-11-21T02:16:40.002000Z","event":"nginx","text":"nginx's message is hidden by error_log's level; its states say connect-failed"}],"attempts":[{"upstream":null,"symptom":null,"cause":"unknown","errno":null,"connect_us":null,"first_byte_us":null,"total_us":null}],"errno":null,"latency":{"connect_us":null,"first_byte_us":null,"total_us":null},"fix":["error_log /var/log/nginx/error.log error;"],"details":{}}"#);
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn a_strict_reader_finds_every_fact() {
     );
     assert_eq!((process.unit.as_deref(), process.pool.as_deref()), (Some("php8.2-fpm.service"), Some("www")));
     assert_eq!(read.evidence[0].time, "2026-11-21T02:16:40.005000Z");
-    assert_eq!((read.evidence[2].event.as_str(), read.evidence[2].text.len()), ("connect", 40));
+    assert_eq!((read.evidence[2].event.as_str(), read.evidence[2].text.len()), ("connect", 42));
     let attempt = &read.attempts[0];
     assert_eq!(
         (attempt.upstream.as_deref(), attempt.errno.as_deref()),
@@ -216,6 +218,10 @@ fn a_strict_reader_finds_every_fact() {
     assert_eq!((attempt.connect_us, attempt.first_byte_us, attempt.total_us), (None, None, Some(90)));
     assert_eq!(read.latency["total_us"], Some(90));
     assert_eq!((read.fix.len(), read.summary.contains("12 s")), (3, true));
+    let Value::Object(details) = read.details else { panic!("details are no object") };
+    assert_eq!(details["victim"]["comm"], "php-fpm8.2");
+    assert_eq!((&details["limit_bytes"], &details["role"]), (&(512 << 20).into(), &"last-listener".into()));
+    assert_eq!(details["before_us"], 12_006_000);
 }
 
 #[test]
@@ -225,8 +231,9 @@ fn hostile_text_stays_one_harmless_line() {
     assert!(text.trim_end().chars().all(|character| !is_deceptive(character)), "{text}");
     let read = fields(&text);
     assert!(read.summary.contains(sample::FORGERY), "{}", read.summary);
-    let uri = read.request.expect("a request").uri.expect("a URI");
-    assert!(uri.starts_with("/\u{1b}]0;x\u{7}\u{fffd}\u{202e}"), "{uri:?}");
+    // What follows its question mark is a query, as far as the door that cuts them can tell.
+    let method = read.request.expect("a request").method.expect("a method");
+    assert!(method.starts_with("/\u{1b}]0;x\u{7}\u{fffd}\u{202e}"), "{method:?}");
 }
 
 #[test]

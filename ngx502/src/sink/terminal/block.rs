@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use bstr::{BString, ByteSlice};
 
-use crate::attribute::verdict::{AttemptFacts, Certainty, Evidence, ProcessFacts, RequestFacts, Verdict};
+use crate::attribute::finding::evidence::Evidence;
+use crate::attribute::verdict::{AttemptFacts, Certainty, ProcessFacts, RequestFacts, Verdict};
 use crate::escape;
 use crate::event::{Nanos, short_container};
 use crate::session::Session;
@@ -24,9 +25,6 @@ const URI_COLUMNS: usize = 16;
 /// Facts and attempts shown unless all are asked for.
 const SHOWN: usize = 6;
 
-/// What happens to every connection; the first facts to leave out.
-const ROUTINE: [&str; 4] = ["connect", "established", "send", "first-byte"];
-
 /// Appends a verdict's block and an empty line.
 pub(super) fn block(
     out: &mut String,
@@ -37,13 +35,13 @@ pub(super) fn block(
 ) {
     let mut block = Block { out, options };
     block.headline(session, verdict, rescued);
-    block.rows("", Some(Tone::Strong), &escape::terminal(verdict.summary.to_str().as_bytes()));
+    block.rows("", Some(Tone::Strong), &escape::terminal(verdict.summary().to_string().as_bytes()));
     block.chain(verdict);
     block.attempts(&verdict.attempts);
-    block.evidence(verdict.at, &verdict.evidence);
-    for (number, fix) in verdict.fix.iter().enumerate() {
+    block.evidence(verdict);
+    for (number, fix) in verdict.fix().iter().enumerate() {
         let label = if number == 0 { "fix  " } else { "     " };
-        block.rows(label, None, &escape::terminal(fix.to_str().as_bytes()));
+        block.rows(label, None, &escape::terminal(fix.as_bytes()));
     }
     block.worker(verdict);
     block.out.push('\n');
@@ -68,7 +66,7 @@ pub(super) fn line(
         let (method, uri) = request_line(request);
         let _ = write!(out, " {method} {}", cut(&uri, 60));
     }
-    let _ = writeln!(out, ": {}", escape::terminal(verdict.summary.to_str().as_bytes()));
+    let _ = writeln!(out, ": {}", escape::terminal(verdict.summary().to_string().as_bytes()));
 }
 
 /// The line that stands for verdicts that were not shown.
@@ -179,12 +177,13 @@ impl Block<'_> {
         }
     }
 
-    fn evidence(&mut self, at: Nanos, facts: &[Evidence]) {
+    fn evidence(&mut self, verdict: &Verdict) {
+        let facts = &verdict.evidence;
         let shown = match self.options.detail {
             Detail::Verbose => facts.iter().collect(),
             _ => telling(facts),
         };
-        shown.iter().for_each(|fact| self.fact(at, fact));
+        shown.iter().for_each(|fact| self.fact(verdict, fact));
         let hidden = facts.len() - shown.len();
         if hidden > 0 {
             let text = format!("… {} more facts (-v shows them)", Count(hidden as u64));
@@ -192,9 +191,9 @@ impl Block<'_> {
         }
     }
 
-    fn fact(&mut self, at: Nanos, fact: &Evidence) {
-        let label = format!("{:>9}  {:<11} ", relative(at, fact.at), fact.event);
-        self.rows(&label, None, &escape::terminal(fact.text.to_str().as_bytes()));
+    fn fact(&mut self, verdict: &Verdict, fact: &Evidence) {
+        let label = format!("{:>9}  {:<11} ", relative(verdict.at, fact.at), fact.event());
+        self.rows(&label, None, &escape::terminal(fact.text(verdict).to_string().as_bytes()));
     }
 
     fn worker(&mut self, verdict: &Verdict) {
@@ -236,7 +235,7 @@ fn telling(facts: &[Evidence]) -> Vec<&Evidence> {
     if is_short(&all) {
         return all;
     }
-    let special: Vec<_> = all.iter().copied().filter(|fact| !ROUTINE.contains(&fact.event)).collect();
+    let special: Vec<_> = all.iter().copied().filter(|fact| !fact.event().is_routine()).collect();
     let candidates = if special.is_empty() { all } else { special };
     if is_short(&candidates) {
         return candidates;

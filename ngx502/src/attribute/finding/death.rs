@@ -1,0 +1,287 @@
+//! A process ended: of what, and by whose hand.
+
+use std::fmt::{self, Display as _};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::listener::Near;
+use super::manager::ServiceManager;
+use super::{Page, Verdict};
+use crate::attribute::servers;
+use crate::attribute::verdict::{Cause, ProcessFacts};
+use crate::event::{Nanos, Oom};
+use crate::units::{Bytes, Micros, SignalNumber};
+
+/// The end of the upstream's process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Death {
+    /// Who ended.
+    pub victim: Rc<ProcessFacts>,
+    /// Its part in the failure.
+    pub role: Role,
+    /// Of what.
+    #[serde(flatten)]
+    pub how: How,
+    /// When; JSON's `before_us` counts from it.
+    #[serde(skip)]
+    pub at: Nanos,
+    /// Listeners of the same program elsewhere, one of which may be the upstream now.
+    pub near: Vec<Near>,
+}
+
+/// The victim's part in the failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It was the last to listen; its death came before the failure.
+    LastListener,
+    /// It served the connection; its death was the failure.
+    Server,
+}
+
+/// Of what a process ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum How {
+    /// The OOM killer chose it.
+    OomKilled(OomKill),
+    /// Somebody sent a deadly signal.
+    Killed {
+        /// Which.
+        signal: SignalNumber,
+        /// By whom; null when that was not observed.
+        sender: Option<Sender>,
+        /// Whether the signal asks a process to end, and lets it tidy up.
+        orderly: bool,
+    },
+    /// It was asked to end, and closed the connection while it still lived.
+    ClosedOnSignal {
+        /// Which.
+        signal: SignalNumber,
+        /// By whom.
+        sender: Sender,
+        /// Always true: it lived on to close.
+        orderly: bool,
+        /// From the signal to the close.
+        after_us: Micros,
+    },
+    /// It exited with the code of one that ends upon a signal that it was sent.
+    ExitedOnSignal {
+        /// Which.
+        signal: SignalNumber,
+        /// By whom.
+        sender: Sender,
+        /// Whether the signal asks a process to end.
+        orderly: bool,
+        /// The exit code.
+        code: i32,
+    },
+    /// A fault or abort of its own.
+    Crashed {
+        /// SIGSEGV and its kin.
+        signal: SignalNumber,
+        /// The faulting address, where the signal tells one.
+        address: Option<u64>,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+    /// It exited by itself.
+    Exited {
+        /// The exit code.
+        code: i32,
+        /// The signal that asked it to before, if one did.
+        asked: Option<Asked>,
+    },
+}
+
+/// An OOM kill, as far as the kernel's records tell of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OomKill {
+    /// True: the whole system ran out; false: a memory cgroup did; null: not observed.
+    pub system_wide: Option<bool>,
+    /// The cgroup at its limit, else the victim's.
+    pub cgroup: Option<String>,
+    /// That cgroup's limit, in bytes.
+    pub limit_bytes: Option<u64>,
+    /// The victim's resident memory, in bytes.
+    pub rss_bytes: Option<u64>,
+    /// Whose allocation was the last straw, unless the victim's own: neither the culprit nor, as a rule, the victim.
+    pub trigger: Option<Rc<ProcessFacts>>,
+}
+
+/// Who sent a signal.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sender {
+    /// The process.
+    #[serde(flatten)]
+    pub process: Rc<ProcessFacts>,
+    /// What it is to the victim; null when nothing special.
+    pub relation: Option<Relation>,
+    /// Where php-fpm keeps the time limit that such a signal enforces: `pool www of /etc/…`.
+    #[serde(skip)]
+    pub pool: Option<String>,
+}
+
+/// What the sender of a signal is to the one that got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relation {
+    /// Its parent: a pool's master, a shell.
+    Parent,
+    /// systemd as process 1.
+    ServiceManager,
+    /// Process 1 of another kind.
+    Init,
+    /// The runtime of the container that it is in.
+    ContainerRuntime,
+}
+
+/// A signal that asked a process to end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Asked {
+    /// Which.
+    pub signal: SignalNumber,
+    /// By whom.
+    pub sender: Sender,
+    /// From the signal to the exit.
+    pub after_us: Micros,
+}
+
+impl OomKill {
+    /// What the kernel's record says.
+    pub(in crate::attribute) fn new(oom: &Oom, trigger: Option<Rc<ProcessFacts>>) -> Self {
+        Self {
+            system_wide: oom.memcg.map(|memcg| !memcg),
+            cgroup: oom.limit_cgroup.clone().or_else(|| oom.victim_cgroup.clone()),
+            limit_bytes: oom.limit_bytes,
+            rss_bytes: oom.rss_bytes,
+            trigger,
+        }
+    }
+
+    /// ` in cgroup … (limit 512 MiB)`.
+    pub(super) fn scope(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            match (self.system_wide, &self.cgroup) {
+                (Some(true), _) => return f.write_str(" as the whole system ran out of memory"),
+                (_, Some(cgroup)) => write!(f, " in cgroup {cgroup}")?,
+                (Some(false), None) => f.write_str(" at the limit of its memory cgroup")?,
+                (None, None) => return Ok(()),
+            }
+            self.limit_bytes.map_or(Ok(()), |limit| write!(f, " (limit {})", Bytes(limit)))
+        })
+    }
+}
+
+impl Sender {
+    /// `SIGTERM by php-fpm[11], its master, as …`; `victim` got it.
+    pub(super) fn sent(&self, signal: SignalNumber, victim: &ProcessFacts) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            write!(f, "{signal} by {}", self.process.full())?;
+            let parent = self.relation == Some(Relation::Parent);
+            let rule = servers::signal_rule(&self.process.comm, signal.0).filter(|_| parent);
+            match (rule, self.relation) {
+                (Some(rule), _) => write!(f, ", its {}, as it does {}", rule.sender, rule.occasion),
+                (None, None) => Ok(()),
+                (None, Some(Relation::Parent)) => f.write_str(", its own parent"),
+                (None, Some(Relation::Init)) => f.write_str(", the init system"),
+                (None, Some(Relation::ContainerRuntime)) => {
+                    f.write_str(", its container's runtime, as it does when the container is stopped")
+                }
+                (None, Some(Relation::ServiceManager)) => {
+                    let occasion = servers::systemd_occasion(signal.0);
+                    write!(f, ", the service manager, as it does {occasion}")?;
+                    victim.unit.as_ref().map_or(Ok(()), |unit| write!(f, " {unit}"))
+                }
+            }
+        })
+    }
+
+    /// How to change the time limit that a supervising parent enforces with such a signal.
+    fn time_limit(&self, signal: SignalNumber) -> Option<String> {
+        let parent = self.relation == Some(Relation::Parent);
+        let setting = servers::signal_rule(&self.process.comm, signal.0).filter(|_| parent)?.setting?;
+        let pool = self.pool.as_deref().unwrap_or("the pool's configuration");
+        Some(setting.replace(servers::POOL, pool))
+    }
+}
+
+impl Death {
+    fn subject(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (who, there) = (self.victim.full(), &on.target);
+        match self.role {
+            Role::LastListener => write!(f, "{who}, the last listener on {there},"),
+            Role::Server => write!(f, "{who}, which served the connection to {there},"),
+        }
+    }
+
+    /// How long before the failure it ended, where it did not end with it.
+    fn when(&self, on: &Verdict) -> impl fmt::Display {
+        let when = (self.role == Role::LastListener).then(|| on.when(self.at));
+        fmt::from_fn(move |f| when.as_ref().map_or(Ok(()), |when| when.fmt(f)))
+    }
+}
+
+impl Page for Death {
+    fn cause(&self) -> Cause {
+        match self.how {
+            How::OomKilled(_) => Cause::OomKilled,
+            How::Killed { .. } | How::ClosedOnSignal { .. } | How::ExitedOnSignal { .. } => Cause::Killed,
+            How::Crashed { .. } => Cause::Crashed,
+            How::Exited { .. } => Cause::Exited,
+        }
+    }
+
+    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.subject(on, f)?;
+        let when = self.when(on);
+        match &self.how {
+            How::OomKilled(kill) if *kill == OomKill::default() => {
+                write!(f, " was OOM-killed{when}; which limit it hit was not observed")
+            }
+            How::OomKilled(kill) => write!(f, " was OOM-killed{when}{}", kill.scope()),
+            How::Killed { signal, sender: None, .. } => write!(f, " was killed with {signal}{when}"),
+            How::Killed { signal, sender: Some(sender), .. } => {
+                write!(f, " was killed{when} with {}", sender.sent(*signal, &self.victim))
+            }
+            How::ClosedOnSignal { signal, sender, after_us, .. } => {
+                write!(f, " closed it {after_us} after {}", sender.sent(*signal, &self.victim))
+            }
+            How::ExitedOnSignal { signal, sender, .. } => {
+                write!(f, " ended{when} after {}", sender.sent(*signal, &self.victim))
+            }
+            How::Crashed { signal, core, .. } => {
+                write!(f, " crashed with {signal}{when}{}", if *core { ", core dumped" } else { "" })
+            }
+            How::Exited { code, asked: None } => write!(f, " exited{when} with code {code}"),
+            How::Exited { code, asked: Some(Asked { signal, sender, after_us }) } => {
+                let sent = sender.sent(*signal, &self.victim);
+                write!(f, " exited{when} with code {code}, {after_us} after {sent}")
+            }
+        }
+    }
+
+    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+        let manager = ServiceManager::of(&self.victim);
+        match &self.how {
+            How::OomKilled(OomKill { system_wide: Some(true), .. }) => {
+                lines.push("add memory, or limit what uses most of it: ps aux --sort=-rss | head".into());
+            }
+            How::OomKilled(OomKill { system_wide: Some(false), .. }) => lines.push(manager.more_memory()),
+            How::Killed { signal, sender: Some(sender), .. }
+            | How::ClosedOnSignal { signal, sender, .. }
+            | How::ExitedOnSignal { signal, sender, .. } => lines.extend(sender.time_limit(*signal)),
+            How::Crashed { core: true, .. } => lines.push(format!("coredumpctl info {}", self.victim.pid)),
+            How::OomKilled(_) | How::Killed { .. } | How::Crashed { .. } | How::Exited { .. } => {}
+        }
+        if !matches!(self.how, How::ClosedOnSignal { .. }) {
+            lines.extend(manager.restart());
+        }
+        Near::ask(&self.near, lines);
+    }
+
+    fn moment(&self) -> Option<Nanos> {
+        Some(self.at)
+    }
+}

@@ -1,0 +1,293 @@
+//! The kernel said EACCES or EPERM: permission bits, a prohibit route, or a policy.
+
+use std::fmt::{self, Display as _};
+use std::rc::Rc;
+
+use bstr::{BString, ByteSlice};
+use serde::{Serialize, Serializer};
+
+use super::listener::nothing;
+use super::{Page, Verdict, quoted};
+use crate::attribute::servers;
+use crate::attribute::verdict::Cause;
+use crate::event::{Confinement, PathWalk, RefusedAt};
+
+/// Who said no.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Denied {
+    /// The permission bits on the socket's path.
+    FilePermissions {
+        /// Where the walk of the path as nginx's user ended.
+        #[serde(flatten, serialize_with = "refusal")]
+        walk: Rc<PathWalk>,
+        /// The program that listens there; empty when unknown.
+        #[serde(skip)]
+        server: BString,
+        /// Where php-fpm's pool is configured.
+        #[serde(skip)]
+        pool: Option<String>,
+    },
+    /// A route of type prohibit.
+    ProhibitRoute {
+        /// The address that it is for.
+        to: std::net::IpAddr,
+    },
+    /// By elimination a policy; which one, only its presence tells.
+    Policy {
+        /// What else would have let it pass.
+        #[serde(skip)]
+        allowed: Allowed,
+        /// The policies that answer so and confine the worker.
+        suspects: Vec<Suspect>,
+    },
+    /// No cause.
+    #[serde(serialize_with = "nothing")]
+    Unknown(Unknown),
+}
+
+/// What did not refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// The kernel refused a socket: neither a path nor a route had a say.
+    NoSocket,
+    /// The permission bits on the path.
+    Bits,
+    /// An abstract address, which has no bits.
+    NoBits,
+    /// The routing table.
+    Route,
+}
+
+/// A policy that may have refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Suspect {
+    /// A security module, by the worker's label.
+    Module {
+        /// `apparmor`, `selinux`, `smack`.
+        module: String,
+        /// The worker's label.
+        label: String,
+    },
+    /// BPF programs of the worker's cgroup.
+    CgroupPrograms {
+        /// How many.
+        attached: u32,
+    },
+    /// A seccomp filter.
+    Seccomp,
+}
+
+/// What keeps the cause from being known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unknown {
+    /// The path could not be walked as nginx's user.
+    NotWalked,
+    /// The route was not looked up.
+    RouteNotLookedUp,
+    /// What confines the worker was not looked up.
+    ConfinementNotLookedUp(Allowed),
+    /// Nothing that answers so is known to confine the worker.
+    NoSuspect {
+        /// What else would have let it pass.
+        allowed: Allowed,
+        /// The active security modules, where they are known.
+        modules: Option<String>,
+    },
+}
+
+impl Suspect {
+    /// The module that labels a process so.
+    pub(in crate::attribute) fn module(confinement: &Confinement) -> Self {
+        Suspect::Module { module: confinement.module.clone(), label: confinement.label.clone() }
+    }
+
+    fn fix(&self, unix: bool) -> String {
+        match self {
+            Suspect::Module { module, label } if module == "apparmor" => {
+                let profile = label.split(" (").next().unwrap_or_default();
+                let named = quoted(&format!("profile=\"{profile}\""));
+                format!("journalctl -k | grep -e DENIED | grep -F {named}; allow it in that AppArmor profile")
+            }
+            Suspect::Module { module, .. } if module == "selinux" && !unix => {
+                "setsebool -P httpd_can_network_connect on; ausearch -m avc -ts recent".into()
+            }
+            Suspect::Module { .. } => "ausearch -m avc -ts recent".into(),
+            Suspect::CgroupPrograms { .. } => "bpftool cgroup tree".into(),
+            Suspect::Seccomp => "systemctl show -p SystemCallFilter -p RestrictAddressFamilies nginx".into(),
+        }
+    }
+}
+
+impl fmt::Display for Suspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Suspect::Module { module, label } => {
+                write!(f, "{} with nginx's label {label}", module_name(module))
+            }
+            Suspect::CgroupPrograms { attached } => {
+                write!(f, "a BPF program of its cgroup ({attached} attached)")
+            }
+            Suspect::Seccomp => f.write_str("its seccomp filter"),
+        }
+    }
+}
+
+/// A security module as it writes itself.
+pub(super) fn module_name(name: &str) -> &str {
+    match name {
+        "apparmor" => "AppArmor",
+        "selinux" => "SELinux",
+        "smack" => "Smack",
+        other => other,
+    }
+}
+
+impl Allowed {
+    fn sentence(self, there: &str) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
+            Allowed::NoSocket => write!(f, "the kernel refused nginx a socket for {there}"),
+            Allowed::Bits => {
+                write!(f, "the permission bits let nginx connect to {there}, yet the kernel refused")
+            }
+            Allowed::NoBits => {
+                write!(f, "the kernel refused the connect to {there}, which has no permission bits")
+            }
+            Allowed::Route => {
+                write!(f, "the kernel refused the connect to {there}, and no route prohibits it")
+            }
+        })
+    }
+}
+
+/// nginx's user of a walk, by name where that is known.
+fn user(walk: &PathWalk) -> String {
+    walk.user.clone().unwrap_or_else(|| format!("uid {}", walk.uid))
+}
+
+/// `/run/app.sock (root:root 0660)`.
+pub(super) struct WithMode<'a>(pub(super) &'a RefusedAt);
+
+impl fmt::Display for WithMode<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RefusedAt { path, uid, gid, owner, group, mode, .. } = self.0;
+        let or_number = |name: &Option<String>, id: &u32| name.clone().unwrap_or_else(|| id.to_string());
+        write!(f, "{path} ({}:{} {:04o})", or_number(owner, uid), or_number(group, gid), mode & 0o7777)
+    }
+}
+
+fn permission_fix(walk: &PathWalk, server: &[u8], pool: Option<&str>, lines: &mut Vec<String>) {
+    let Some(at) = &walk.refused else { return };
+    let (path, user) = (quoted(&at.path.to_str_lossy()), user(walk));
+    if at.search {
+        let id = walk.user.clone().unwrap_or_else(|| walk.uid.to_string());
+        lines.push(format!("setfacl -m u:{}:x {path}", quoted(&id)));
+        lines.push(format!("namei -l {}", quoted(&walk.path.to_str_lossy())));
+        return;
+    }
+    lines.push(format!("{}: {path}", servers::socket_mode(server, &user, pool)));
+    lines.push(format!("ls -l {path}; id {}", quoted(&user)));
+}
+
+impl Page for Denied {
+    fn cause(&self) -> Cause {
+        match self {
+            Denied::FilePermissions { .. } => Cause::FilePermissions,
+            Denied::ProhibitRoute { .. } => Cause::Unreachable,
+            Denied::Policy { .. } => Cause::SecurityPolicy,
+            Denied::Unknown(_) => Cause::Unknown,
+        }
+    }
+
+    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = &*on.target;
+        match self {
+            Denied::FilePermissions { walk, .. } => {
+                let verb =
+                    if walk.refused.as_ref().is_some_and(|at| at.search) { "enter" } else { "write to" };
+                write!(f, "nginx's user {} may not {verb} ", user(walk))?;
+                walk.refused.as_ref().map_or(Ok(()), |at| WithMode(at).fmt(f))
+            }
+            Denied::ProhibitRoute { .. } => {
+                write!(f, "the routing table prohibits {there}: a route of type prohibit answers EACCES")
+            }
+            Denied::Policy { allowed, suspects } => {
+                write!(f, "{}: ", allowed.sentence(there))?;
+                for (number, suspect) in suspects.iter().enumerate() {
+                    write!(f, "{}{suspect}", if number == 0 { "" } else { " or " })?;
+                }
+                f.write_str(" did")
+            }
+            Denied::Unknown(Unknown::NotWalked) => write!(
+                f,
+                "connecting to {there} was denied; the path could not be walked as nginx's user, so permission bits and \
+                 policy cannot be told apart"
+            ),
+            Denied::Unknown(Unknown::RouteNotLookedUp) => write!(
+                f,
+                "the kernel refused the connect to {there}; the route was not looked up, so a prohibit route and a policy \
+                 cannot be told apart"
+            ),
+            Denied::Unknown(Unknown::ConfinementNotLookedUp(allowed)) => {
+                write!(f, "{}; what confines the worker was not looked up", allowed.sentence(there))
+            }
+            Denied::Unknown(Unknown::NoSuspect { allowed, modules }) => {
+                let allowed = allowed.sentence(there);
+                write!(
+                    f,
+                    "{allowed}; no policy that answers with this errno is known to confine the worker"
+                )?;
+                modules.as_ref().map_or(Ok(()), |modules| {
+                    write!(f, " (active modules: {modules}; Landlock and BPF cannot be seen from outside)")
+                })
+            }
+        }
+    }
+
+    fn fix(&self, on: &Verdict, lines: &mut Vec<String>) {
+        match self {
+            Denied::FilePermissions { walk, server, pool } => {
+                permission_fix(walk, server, pool.as_deref(), lines);
+            }
+            Denied::ProhibitRoute { to } => lines.push(format!("ip route get {to}")),
+            Denied::Policy { suspects, .. } => {
+                let unix = on.upstream.as_ref().is_some_and(|upstream| upstream.unix);
+                lines.extend(suspects.iter().map(|suspect| suspect.fix(unix)));
+            }
+            Denied::Unknown(_) => {}
+        }
+    }
+}
+
+/// `details` of a path walk: who may not do what, where.
+fn refusal<S: Serializer>(walk: &Rc<PathWalk>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Refusal<'a> {
+        path: String,
+        refused_at: Option<String>,
+        access: Option<&'static str>,
+        uid: u32,
+        gid: u32,
+        groups: &'a [u32],
+        user: Option<&'a str>,
+        owner: Option<String>,
+        group: Option<String>,
+        mode: Option<String>,
+    }
+    let at = walk.refused.as_ref();
+    let or_number = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
+    Refusal {
+        path: walk.path.to_str_lossy().into_owned(),
+        refused_at: at.map(|at| at.path.to_str_lossy().into_owned()),
+        access: at.map(|at| if at.search { "search" } else { "write" }),
+        uid: walk.uid,
+        gid: walk.gid,
+        groups: &walk.groups,
+        user: walk.user.as_deref(),
+        owner: at.map(|at| or_number(&at.owner, at.uid)),
+        group: at.map(|at| or_number(&at.group, at.gid)),
+        mode: at.map(|at| format!("{:04o}", at.mode & 0o7777)),
+    }
+    .serialize(serializer)
+}

@@ -1,0 +1,134 @@
+//! What of a finding is concluded and not observed: each makes the cause an inferred one, and says which link it is.
+
+use std::fmt;
+
+use bstr::BString;
+
+/// One link that was not observed. Prints as the words behind "inferred: ".
+#[derive(Clone, Debug, PartialEq)]
+pub enum Doubt {
+    /// The connect's errno follows from a look-up; true when nginx's message was missed, false when its log hides it.
+    ErrnoFromLookup(bool),
+    /// error_log's level hides whether nginx had rejected the response before the connection ended.
+    RejectionHidden,
+    /// This process read from the connection last; on this kernel nothing shows who closes one.
+    LastReader,
+    /// It is the only process that listens there; on this kernel nothing shows who closes a connection.
+    OnlyServer,
+    /// It read from the connection last and died before that ended.
+    LastReaderDied,
+    /// It died as the connection ended.
+    DiedMeanwhile,
+    /// The times of the close and of the request are all that tells.
+    CloseAndRequestCrossed,
+    /// Neither a FIN nor a RST was observed.
+    EndUnseen,
+    /// No signal of the kernel's was observed for a fatal fault.
+    FaultUnseen,
+    /// Nobody was seen to send the signal.
+    SenderUnseen,
+    /// The exit code is that of a process that ends upon that signal.
+    ExitCode(i32),
+    /// The process closed the connection upon a signal.
+    ClosedUponSignal,
+    /// The listener lives, so that something else must have refused.
+    ListenerLives,
+    /// The listening socket is gone, and its holder lives.
+    CloseUnseen,
+    /// Other processes shared the socket, and their end was not observed.
+    Shared,
+    /// It listened in another namespace than nginx's.
+    OtherNamespace,
+    /// A listener on this path ended, perhaps the same socket by another name.
+    SimilarPath(BString),
+    /// Listeners may have come and gone unobserved.
+    Unwatched,
+    /// No look-up confirmed it.
+    NotLookedUp,
+    /// As far as the tracer saw, the address is none of this host's.
+    NotThisHost,
+    /// The listener's accept queue was empty.
+    QueueEmpty,
+    /// Nobody listens there, and a closed port refuses at once.
+    ClosedPortRefuses,
+    /// Nothing waited in the accept queue, so that the connection had been accepted.
+    NothingWaited,
+    /// The server never acknowledged the request.
+    NeverAcknowledged,
+    /// Retransmissions went unanswered: the host or the path is down.
+    NoAcknowledgement,
+    /// Nothing else that answers so guards the worker.
+    OnlySuspect,
+    /// The errno alone tells; the port range was not looked up.
+    RangeNotLookedUp,
+    /// Ports were free when they were counted, a little later.
+    CountedLater,
+    /// error_log's level hides the resolver's message.
+    ResolverHidden,
+    /// error_log's level hides OpenSSL's message.
+    OpensslHidden,
+    /// Servers without TLS do so.
+    AsWithoutTls,
+    /// error_log's level hides nginx's reason.
+    ReasonHidden,
+    /// The number of bytes tells.
+    BySize,
+    /// The group's members are not known: these peers failed lately.
+    FailedLately,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Doubt::ErrnoFromLookup(false) => {
+                "error_log's level hides nginx's message; the connect error follows from a look-up"
+            }
+            Doubt::ErrnoFromLookup(true) => {
+                "nginx's message was not observed; the connect error follows from a look-up"
+            }
+            Doubt::RejectionHidden => "error_log's level hides whether nginx had already rejected the response",
+            Doubt::LastReader => {
+                "last process seen reading; the close itself cannot be observed on this kernel"
+            }
+            Doubt::OnlyServer => {
+                "only process listening there; the close itself cannot be observed on this kernel"
+            }
+            Doubt::LastReaderDied => "last process seen reading; it died before the connection ended",
+            Doubt::DiedMeanwhile => "it died as the connection ended",
+            Doubt::CloseAndRequestCrossed => "close and request crossed, by their times",
+            Doubt::EndUnseen => "neither FIN nor RST was observed",
+            Doubt::FaultUnseen => "the fault itself was not observed",
+            Doubt::SenderUnseen => "the sender was not observed",
+            Doubt::ExitCode(code) => return write!(f, "exit code {code} corresponds to that signal"),
+            Doubt::ClosedUponSignal => "the close followed that signal",
+            Doubt::ListenerLives => "the listener is still there",
+            Doubt::CloseUnseen => "the close itself was not observed",
+            Doubt::Shared => "other processes shared the socket; their end was not observed",
+            Doubt::OtherNamespace => {
+                "it listened in another namespace than nginx, where the same name can mean another socket"
+            }
+            Doubt::SimilarPath(path) => {
+                return write!(f, "a listener on {path} ended; it may have been the same socket by another name");
+            }
+            Doubt::Unwatched => {
+                "no listener at the start of tracing and none now; one in between would not have been observed"
+            }
+            Doubt::NotLookedUp => "from the refusal; no look-up confirmed it",
+            Doubt::NotThisHost => "not an address of this host, as far as ngx502 can see",
+            Doubt::QueueEmpty => "the listener's queue was empty",
+            Doubt::ClosedPortRefuses => "nothing listens there, and a closed port refuses at once",
+            Doubt::NothingWaited => "its accept queue was empty",
+            Doubt::NeverAcknowledged => "the request was never acknowledged",
+            Doubt::NoAcknowledgement => "host or path down",
+            Doubt::OnlySuspect => "nothing else that answers with this errno confines the worker",
+            Doubt::RangeNotLookedUp => "from the errno; the port range was not looked up",
+            Doubt::CountedLater => "from the errno; ports were free again when counted",
+            Doubt::ResolverHidden => "name resolution; error_log's level hides the message",
+            Doubt::OpensslHidden => "not TLS; error_log's level hides OpenSSL's message",
+            Doubt::AsWithoutTls => "as servers without TLS do",
+            Doubt::ReasonHidden => "its bytes are invalid; error_log's level hides the reason",
+            Doubt::BySize => "from its size",
+            Doubt::FailedLately => "these peers failed lately; the group's members are not known",
+        })
+    }
+}

@@ -1,0 +1,410 @@
+//! Nobody accepted a connect: what became of the listener, or what answered in its place.
+
+use std::fmt;
+use std::rc::Rc;
+
+use bstr::{BString, ByteSlice};
+use serde::{Serialize, Serializer};
+
+use super::manager::ServiceManager;
+use super::{Page, Verdict, lossy, place, quoted};
+use crate::attribute::verdict::{Cause, ProcessFacts};
+use crate::event::{Endpoint, FailedUnit, Nanos, NearListener, Nearness, Pid};
+
+/// Why a connect met no listener.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Listener {
+    /// A living process closed its listening socket.
+    Stopped {
+        /// Which.
+        process: Rc<ProcessFacts>,
+        /// When; null where the close was not observed.
+        #[serde(skip)]
+        at: Option<Nanos>,
+        /// Whether it did so with this connection waiting to be accepted.
+        while_waiting: bool,
+        /// Listeners of the same program elsewhere.
+        near: Vec<Near>,
+    },
+    /// Nobody listens there, nor did since tracing began.
+    NotListening(NotListening),
+    /// A filter on the way answered with ICMP.
+    Rejected {
+        /// Type and code of the ICMP message.
+        icmp: Icmp,
+    },
+    /// The listener lives, so that a filter answered.
+    Filtered {
+        /// The listener.
+        process: Option<Rc<ProcessFacts>>,
+    },
+    /// The address is another host's.
+    OnAnotherHost {
+        /// Always true: a RST refused the connect.
+        reset: bool,
+    },
+    /// No cause.
+    #[serde(serialize_with = "nothing")]
+    Unknown(Unknown),
+}
+
+/// What is known of a place where nobody listens.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NotListening {
+    /// The place.
+    #[serde(skip)]
+    pub endpoint: Endpoint,
+    /// What the path is: `missing`, `socket-left-behind`, `not-a-socket`; null for TCP and where it is not known.
+    pub path: Option<PathIs>,
+    /// Whether every listener that came or went since the start of tracing would have been seen.
+    pub watched: bool,
+    /// The nearest listeners.
+    pub near: Vec<Near>,
+    /// Whether there may be more of them than were counted.
+    pub near_cut: bool,
+    /// Services that systemd holds failed; those whose name is in the path come first.
+    pub failed_units: Vec<Failed>,
+}
+
+/// What a path without a listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathIs {
+    /// There is no such file.
+    Missing,
+    /// A socket file that a server left behind.
+    SocketLeftBehind,
+    /// Another kind of file.
+    NotASocket,
+}
+
+/// An ICMP message's type and code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Icmp {
+    /// 3 is "destination unreachable".
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// Which of its kind.
+    pub code: u8,
+}
+
+impl From<(u8, u8)> for Icmp {
+    fn from((kind, code): (u8, u8)) -> Self {
+        Self { kind, code }
+    }
+}
+
+impl fmt::Display for Icmp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ICMP type {} code {}", self.kind, self.code)
+    }
+}
+
+/// A listener that may be the one that was meant.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Near {
+    /// Its process.
+    pub pid: Pid,
+    /// That one's name.
+    #[serde(serialize_with = "lossy")]
+    pub comm: BString,
+    /// Where it listens.
+    #[serde(serialize_with = "as_place")]
+    pub address: Endpoint,
+    /// In what it is near: `same-port`, `other-namespace`, `same-directory`, `same-program`.
+    #[serde(serialize_with = "nearness")]
+    pub why: Nearness,
+}
+
+/// A service that systemd holds failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    /// Its name.
+    pub unit: String,
+    /// `exit-code`, `oom-kill`, …
+    pub result: String,
+    /// The main process's status.
+    pub exit_status: Option<i32>,
+}
+
+/// What keeps the cause from being known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unknown {
+    /// The upstream's address could not be read.
+    NoAddress,
+    /// It listened there, and no look-up confirmed that it still does.
+    NotConfirmed(Option<Rc<ProcessFacts>>),
+    /// It is bound to that path, but nginx does not reach it there.
+    NotReached {
+        /// The listener.
+        process: Option<Rc<ProcessFacts>>,
+        /// Whether a restart would bind the path anew: it lost its file.
+        restart: bool,
+    },
+    /// One holder died, another lives without the socket.
+    StoppedOrDied {
+        /// The one that lives.
+        living: Rc<ProcessFacts>,
+        /// The one that died.
+        dead: Rc<ProcessFacts>,
+        /// Listeners of the same program elsewhere.
+        near: Vec<Near>,
+    },
+    /// It listened there; how that ended was not observed.
+    Vanished {
+        /// The last to listen.
+        process: Rc<ProcessFacts>,
+        /// Listeners of the same program elsewhere.
+        near: Vec<Near>,
+    },
+    /// Another host or a container of this one.
+    Elsewhere,
+    /// It had a listener shortly after.
+    ListensByNow,
+    /// A listener that was bound to this relative path ended.
+    RelativePath {
+        /// As it was bound.
+        path: BString,
+        /// The place that was refused.
+        endpoint: Endpoint,
+    },
+}
+
+impl Near {
+    /// Near misses that a fix asks for one by one.
+    const SHOWN: usize = 3;
+
+    /// Appends a question for each of the nearest, and the number of others.
+    pub(super) fn ask(near: &[Near], lines: &mut Vec<String>) {
+        Self::ask_of(near, false, lines);
+    }
+
+    fn ask_of(near: &[Near], cut: bool, lines: &mut Vec<String>) {
+        lines.extend(near.iter().take(Self::SHOWN).map(|near| {
+            let why = match near.why {
+                Nearness::SamePort => "same port, other address",
+                Nearness::OtherNamespace => "same port, other network namespace",
+                Nearness::SameDirectory => "same directory",
+                Nearness::SameProgram => "same program",
+            };
+            format!(
+                "{}[{}] listens on {} ({why}); is that the upstream?",
+                near.comm,
+                near.pid,
+                place(&near.address)
+            )
+        }));
+        let more = near.len().saturating_sub(Self::SHOWN);
+        if more > 0 {
+            let least = if cut { "at least " } else { "" };
+            lines.push(format!("and {least}{more} more such listeners: ss -lntxp"));
+        }
+    }
+}
+
+impl From<&NearListener> for Near {
+    fn from(near: &NearListener) -> Self {
+        let NearListener { bound, process, why, .. } = near;
+        Self { pid: process.pid, comm: process.comm.clone(), address: bound.clone(), why: *why }
+    }
+}
+
+impl Failed {
+    /// Failed units that a fix asks for.
+    const SHOWN: usize = 3;
+
+    /// Whether the unit's name begins with a word that the path contains: `php8.2-fpm.service` and
+    /// `/run/php/php-fpm.sock`. That says no more than that it may be the one that is missing.
+    pub(in crate::attribute) fn resembles(unit: &FailedUnit, endpoint: &Endpoint) -> bool {
+        let Endpoint::Unix(path) = endpoint else { return false };
+        let word: String = unit.unit.chars().take_while(char::is_ascii_alphabetic).collect();
+        word.len() >= 3 && path.contains_str(&word)
+    }
+
+    /// `exit-code, status 203`.
+    pub(super) fn outcome(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| match self.exit_status {
+            Some(status) => write!(f, "{}, status {status}", self.result),
+            None => f.write_str(&self.result),
+        })
+    }
+}
+
+impl From<&FailedUnit> for Failed {
+    fn from(unit: &FailedUnit) -> Self {
+        let FailedUnit { unit, result, exit_status, .. } = unit;
+        Self { unit: unit.clone(), result: result.clone(), exit_status: *exit_status }
+    }
+}
+
+/// How to see who listens at a place.
+fn check(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Tcp(address) => format!("ss -ltnp 'sport = :{}'", address.port()),
+        Endpoint::Unix(_) => format!("ss -lxp | grep -F {}", quoted(&place(endpoint))),
+    }
+}
+
+/// How to see what filters on this host.
+pub(super) const FILTERS: &str = "nft list ruleset; iptables-save";
+
+impl NotListening {
+    fn sentence(&self, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path {
+            Some(PathIs::NotASocket) => return write!(f, "{there} is not a socket"),
+            Some(PathIs::Missing) => write!(f, "{there} does not exist")?,
+            Some(PathIs::SocketLeftBehind) => {
+                write!(f, "{there} is a socket file left behind by a server that is gone")?
+            }
+            None => write!(f, "nothing listens on {there}")?,
+        }
+        f.write_str(if self.watched { ", and nothing has listened there since tracing began" } else { "" })
+    }
+
+    fn fix(&self, lines: &mut Vec<String>) {
+        Near::ask_of(&self.near, self.near_cut, lines);
+        lines.extend(self.failed_units.iter().take(Failed::SHOWN).map(|unit| {
+            let name = quoted(&unit.unit);
+            format!("systemctl status {name} (it failed: {}); is that the upstream?", unit.outcome())
+        }));
+        lines.push(check(&self.endpoint));
+    }
+}
+
+impl Unknown {
+    fn sentence(&self, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let full =
+            |who: &Option<Rc<ProcessFacts>>| super::process::full_or(who.as_deref(), "a process").to_string();
+        match self {
+            Unknown::NoAddress => {
+                f.write_str("the connection was refused, but the upstream's address could not be read")
+            }
+            Unknown::NotConfirmed(who) => write!(
+                f,
+                "{there} refused the connection; {} listened there, and no look-up confirmed that it still does",
+                full(who)
+            ),
+            Unknown::NotReached { process, .. } => write!(
+                f,
+                "{} listens on a socket bound to {there}, but nginx does not reach it by that path: the file was removed \
+                 or replaced, or nginx sees another file system there",
+                full(process)
+            ),
+            Unknown::StoppedOrDied { living, dead, .. } => write!(
+                f,
+                "nothing listens on {there} any more: {} died, and {}, which shared the socket, is still running without \
+                 it; which of them closed it last was not observed",
+                dead.full(),
+                living.full()
+            ),
+            Unknown::Vanished { process, .. } => write!(
+                f,
+                "{} listened on {there} before and no longer does; how that ended was not observed",
+                process.full()
+            ),
+            Unknown::Elsewhere => write!(
+                f,
+                "{there} refused the connection; whether that is another host or a container of this one was not observed"
+            ),
+            Unknown::ListensByNow => write!(
+                f,
+                "{there} refused the connection and had a listener shortly after; what listened before was not observed"
+            ),
+            Unknown::RelativePath { path, .. } => write!(
+                f,
+                "nothing listens on {there}; a listener bound to the relative path {path} ended, and whether that was this \
+                 socket was not observed"
+            ),
+        }
+    }
+}
+
+impl Page for Listener {
+    fn cause(&self) -> Cause {
+        match self {
+            Listener::Stopped { .. } => Cause::StoppedListening,
+            Listener::NotListening(_) => Cause::NotListening,
+            Listener::Rejected { .. } | Listener::Filtered { .. } => Cause::Firewall,
+            Listener::OnAnotherHost { .. } => Cause::ClosedByRemote,
+            Listener::Unknown(_) => Cause::Unknown,
+        }
+    }
+
+    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = &*on.target;
+        match self {
+            Listener::Stopped { process, while_waiting: true, .. } => write!(
+                f,
+                "{} closed its listening socket on {there} with the connection not yet accepted",
+                process.full()
+            ),
+            Listener::Stopped { process, at: Some(at), .. } => {
+                let (who, when) = (process.full(), on.when(*at));
+                write!(f, "{who} closed its listening socket on {there}{when} and is still running")
+            }
+            Listener::Stopped { process, at: None, .. } => {
+                let who = process.full();
+                write!(f, "{who} closed its listening socket on {there} and is still running")
+            }
+            Listener::NotListening(place) => place.sentence(there, f),
+            Listener::Rejected { icmp } => {
+                write!(f, "a filter rejected the connect to {there} with {icmp}; the listener did not")
+            }
+            Listener::Filtered { process } => {
+                let who = super::process::full_or(process.as_deref(), "a process");
+                write!(f, "a filter refused the connect to {there}, where {who} listens")
+            }
+            Listener::OnAnotherHost { .. } => write!(
+                f,
+                "{there} refused the connection: either nothing listens there or a filter answered, which cannot be told \
+                 from this host"
+            ),
+            Listener::Unknown(unknown) => unknown.sentence(there, f),
+        }
+    }
+
+    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+        match self {
+            Listener::Stopped { process, near, .. } => {
+                lines.extend(ServiceManager::of(process).restart());
+                Near::ask(near, lines);
+            }
+            Listener::NotListening(place) => place.fix(lines),
+            Listener::Rejected { .. } | Listener::Filtered { .. } => lines.push(FILTERS.into()),
+            Listener::Unknown(Unknown::NotReached { process: Some(process), restart: true }) => {
+                lines.extend(ServiceManager::of(process).restart());
+            }
+            Listener::Unknown(Unknown::RelativePath { endpoint, .. }) => lines.push(check(endpoint)),
+            Listener::Unknown(Unknown::StoppedOrDied { near, .. } | Unknown::Vanished { near, .. }) => {
+                Near::ask(near, lines);
+            }
+            Listener::OnAnotherHost { .. } | Listener::Unknown(_) => {}
+        }
+    }
+
+    fn moment(&self) -> Option<Nanos> {
+        match self {
+            Listener::Stopped { at, .. } => *at,
+            _ => None,
+        }
+    }
+}
+
+fn as_place<S: Serializer>(endpoint: &Endpoint, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&place(endpoint))
+}
+
+fn nearness<S: Serializer>(why: &Nearness, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match why {
+        Nearness::SamePort => "same-port",
+        Nearness::OtherNamespace => "other-namespace",
+        Nearness::SameDirectory => "same-directory",
+        Nearness::SameProgram => "same-program",
+    })
+}
+
+/// Facts that prove no cause: the sentence says what is missing, and details are for what is known.
+pub(super) fn nothing<T, S: Serializer>(_: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_unit()
+}

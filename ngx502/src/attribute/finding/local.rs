@@ -1,0 +1,264 @@
+//! What this host lacks or cannot reach: routes, ports, descriptors, names.
+
+use std::fmt::{self, Display as _};
+use std::net::IpAddr;
+
+use bstr::{BString, ByteSlice};
+use serde::Serialize;
+
+use super::listener::{Icmp, nothing};
+use super::{Page, Verdict, lossy_or_null, quoted};
+use crate::attribute::verdict::Cause;
+use crate::event::{Limits, Ports};
+use crate::units::Errno;
+
+/// What was not to be had.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Local {
+    /// No route, or the host or network is down.
+    Unreachable {
+        /// What connect(2) answered.
+        errno: Option<Errno>,
+        /// The ICMP message that said so; null for a local answer.
+        icmp: Option<Icmp>,
+        /// The upstream's address.
+        #[serde(skip)]
+        to: Option<IpAddr>,
+    },
+    /// A filter on the way said that it is prohibited.
+    Prohibited {
+        /// The ICMP message that said so.
+        icmp: Icmp,
+        /// The upstream's address.
+        #[serde(skip)]
+        to: Option<IpAddr>,
+    },
+    /// No free local port for that destination.
+    PortExhaustion(PortRange),
+    /// All of the worker's connections are in use.
+    WorkerConnections {
+        /// `worker_connections`; null where nginx's text does not tell it.
+        worker_connections: Option<i64>,
+    },
+    /// No descriptor.
+    Descriptors(Descriptors),
+    /// The resolver gave no address.
+    Dns(Dns),
+    /// No cause.
+    #[serde(serialize_with = "nothing")]
+    Unknown(Unknown),
+}
+
+/// The local ports that may be used, and how many lead to the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PortRange {
+    /// The first of the range; null, as all here, where it was not looked up.
+    pub low: Option<u16>,
+    /// The last.
+    pub high: Option<u16>,
+    /// How many lead to the destination.
+    pub used: Option<u32>,
+}
+
+/// The descriptors of a worker and of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Descriptors {
+    /// True: the system ran out; false: the worker.
+    pub system: bool,
+    /// Open in the worker; null, as all below, where it was not looked up.
+    pub open: Option<u64>,
+    /// The worker's RLIMIT_NOFILE.
+    pub limit: Option<u64>,
+    /// Open in the system.
+    pub file_used: Option<u64>,
+    /// `fs.file-max`.
+    pub file_max: Option<u64>,
+}
+
+/// What the resolver said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dns {
+    /// The name; null where it could not be read.
+    #[serde(serialize_with = "lossy_or_null")]
+    pub name: Option<BString>,
+    /// The DNS response code, or 110 for no answer in time; null where it is hidden.
+    pub code: Option<i64>,
+    /// Whether a resolver is configured; null where that is hidden.
+    pub resolver: Option<bool>,
+}
+
+/// What keeps the cause from being known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unknown {
+    /// The connect failed; its errno could not be read.
+    NoErrno(Option<IpAddr>),
+    /// bind(2) of `proxy_bind` failed.
+    Bind(Option<BString>),
+}
+
+impl PortRange {
+    /// How many ports there are.
+    pub(in crate::attribute) fn size(ports: &Ports) -> u32 {
+        u32::from(ports.high).saturating_sub(u32::from(ports.low)) + 1
+    }
+}
+
+impl From<&Ports> for PortRange {
+    fn from(ports: &Ports) -> Self {
+        Self { low: Some(ports.low), high: Some(ports.high), used: Some(ports.used) }
+    }
+}
+
+impl Descriptors {
+    /// As a look-up found them, or not known.
+    pub(in crate::attribute) fn new(limits: Option<&Limits>, system: bool) -> Self {
+        Self {
+            system,
+            open: limits.map(|limits| limits.open),
+            limit: limits.map(|limits| limits.nofile),
+            file_used: limits.map(|limits| limits.file_used),
+            file_max: limits.map(|limits| limits.file_max),
+        }
+    }
+
+    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { system, open, limit, file_used, file_max } = *self;
+        match (open.zip(limit), file_used.zip(file_max), system) {
+            (_, Some((used, max)), true) => {
+                write!(f, "the system-wide file limit is reached: {used} of fs.file-max {max}")
+            }
+            (Some((open, limit)), Some((used, max)), false) => write!(
+                f,
+                "nginx's worker {} has {open} descriptors open of its limit {limit} (system: {used} of {max})",
+                on.worker.pid
+            ),
+            (_, _, true) => {
+                f.write_str("the system-wide file limit is reached (fs.file-max was not looked up)")
+            }
+            (_, _, false) => {
+                f.write_str("nginx's worker ran out of file descriptors (its limit was not looked up)")
+            }
+        }
+    }
+}
+
+impl Dns {
+    fn name(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| match &self.name {
+            Some(name) => name.fmt(f),
+            None => f.write_str("the upstream's name"),
+        })
+    }
+
+    fn sentence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        let reason = match (self.resolver, self.code) {
+            (Some(false), _) => {
+                return write!(f, "{name} needs to be resolved at run time, and no resolver is configured");
+            }
+            (_, None) => return f.write_str("nginx had no address to connect to"),
+            (_, Some(1)) => "FORMERR",
+            (_, Some(2)) => "SERVFAIL",
+            (_, Some(3)) => "NXDOMAIN: no such name",
+            (_, Some(4)) => "NOTIMP",
+            (_, Some(5)) => "REFUSED",
+            (_, Some(110)) => "the resolver did not answer in time",
+            (_, Some(code)) => return write!(f, "{name} could not be resolved: code {code}"),
+        };
+        write!(f, "{name} could not be resolved: {reason}")
+    }
+
+    fn fix(&self) -> Option<String> {
+        let name = || self.name.as_ref().map_or("NAME".to_owned(), |name| quoted(&name.to_str_lossy()));
+        match (self.resolver, self.code) {
+            (Some(false), _) => Some("resolver 127.0.0.53; (in http, server or location)".into()),
+            (_, Some(_)) => Some(format!("dig {} @RESOLVER (as in nginx's resolver directive)", name())),
+            (_, None) => None,
+        }
+    }
+}
+
+impl Page for Local {
+    fn cause(&self) -> Cause {
+        match self {
+            Local::Unreachable { .. } => Cause::Unreachable,
+            Local::Prohibited { .. } => Cause::Firewall,
+            Local::PortExhaustion(_) => Cause::PortExhaustion,
+            Local::WorkerConnections { .. } | Local::Descriptors(_) => Cause::FdLimit,
+            Local::Dns(_) => Cause::Dns,
+            Local::Unknown(_) => Cause::Unknown,
+        }
+    }
+
+    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = &*on.target;
+        match self {
+            Local::Unreachable { icmp: Some(icmp), errno, .. } => {
+                write!(f, "{there} is unreachable: {icmp}")?;
+                errno.map_or(Ok(()), |errno| write!(f, " ({errno})"))
+            }
+            Local::Unreachable { icmp: None, errno, .. } => {
+                write!(f, "{there} is unreachable")?;
+                errno.map_or(Ok(()), |errno| write!(f, ": the kernel answered {errno}"))
+            }
+            Local::Prohibited { icmp, .. } => {
+                write!(f, "a filter rejected the connect to {there}: {icmp}, administratively prohibited")
+            }
+            Local::PortExhaustion(PortRange { low: Some(low), high: Some(high), used: Some(used) }) => {
+                let size = u32::from(*high).saturating_sub(u32::from(*low)) + 1;
+                write!(f, "no free local port towards {there}: {used} of {size} in {low}-{high} are in use")
+            }
+            Local::PortExhaustion(_) => write!(f, "no free local port towards {there}"),
+            Local::WorkerConnections { worker_connections: Some(number) } => {
+                write!(f, "nginx's worker has all its {number} worker_connections in use")
+            }
+            Local::WorkerConnections { worker_connections: None } => {
+                f.write_str("nginx's worker has all its worker_connections in use")
+            }
+            Local::Descriptors(descriptors) => descriptors.sentence(on, f),
+            Local::Dns(dns) => dns.sentence(f),
+            Local::Unknown(Unknown::NoErrno(_)) => {
+                write!(f, "connecting to {there} failed; the errno could not be read")
+            }
+            Local::Unknown(Unknown::Bind(address)) => {
+                match address {
+                    Some(address) => write!(f, "bind({address}")?,
+                    None => f.write_str("bind(its address")?,
+                }
+                write!(
+                    f,
+                    ") failed before connecting to {there}: proxy_bind names an address that is not available here"
+                )
+            }
+        }
+    }
+
+    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+        match self {
+            Local::Unreachable { to, .. }
+            | Local::Prohibited { to, .. }
+            | Local::Unknown(Unknown::NoErrno(to)) => {
+                lines.extend(to.map(|to| format!("ip route get {to}")));
+            }
+            Local::PortExhaustion(_) => lines.extend([
+                "keep connections to the upstream open: keepalive in the upstream block, proxy_http_version 1.1"
+                    .to_owned(),
+                "sysctl -w net.ipv4.ip_local_port_range='1024 65535'".to_owned(),
+            ]),
+            Local::WorkerConnections { worker_connections } => {
+                let now = worker_connections.map_or(String::new(), |number| format!(" (now {number})"));
+                lines.push(format!("raise worker_connections in the events block{now}"));
+            }
+            Local::Descriptors(Descriptors { system: false, limit: Some(limit), .. }) => lines.push(format!(
+                "raise worker_rlimit_nofile (now {limit}) in nginx.conf, and LimitNOFILE= of its unit"
+            )),
+            Local::Descriptors(_) => lines.push(
+                "raise worker_rlimit_nofile in nginx.conf, LimitNOFILE= of its unit, fs.file-max for the system"
+                    .into(),
+            ),
+            Local::Dns(dns) => lines.extend(dns.fix()),
+            Local::Unknown(Unknown::Bind(_)) => lines.push("ip -br address; check proxy_bind".into()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Processes as sentences and JSON name them.
+
+use std::fmt::{self, Display as _};
+
+use bstr::ByteSlice;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use crate::attribute::verdict::ProcessFacts;
+use crate::event::ContainerNames;
+
+impl ProcessFacts {
+    /// `php-fpm[812]`.
+    pub(super) fn name(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| match self.comm.is_empty() {
+            true => write!(f, "process {}", self.pid),
+            false => write!(f, "{}[{}]", self.comm, self.pid),
+        })
+    }
+
+    /// `php-fpm[812] (pool www, php8.2-fpm.service)`.
+    pub(super) fn full(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            self.name().fmt(f)?;
+            let mut separator = " (";
+            let mut part = |known: Option<&dyn fmt::Display>, what: &str| match known {
+                Some(known) => write!(f, "{}{what}{known}", std::mem::replace(&mut separator, ", ")),
+                None => Ok(()),
+            };
+            part(self.pool.as_ref().map(|pool| pool as _), "pool ")?;
+            part(self.unit.as_ref().map(|unit| unit as _), "")?;
+            part(self.container_as_said().as_ref().map(|container| container as _), "container ")?;
+            f.write_str(if separator == ", " { ")" } else { "" })
+        })
+    }
+
+    /// `web`, `php of pod shop/web-7d9f`, `3f4a1b2c3d4e`.
+    fn container_as_said(&self) -> Option<impl fmt::Display> {
+        let id = self.container.as_deref().map(|id| id.get(..12).unwrap_or(id));
+        let names = self.container_names.as_ref();
+        let name = names.and_then(|names| names.name.as_deref()).or(id)?;
+        let pod = names.and_then(|names| names.pod.as_ref());
+        Some(fmt::from_fn(move |f| match pod {
+            Some(pod) => write!(f, "{name} of pod {}/{}", pod.namespace, pod.name),
+            None => f.write_str(name),
+        }))
+    }
+}
+
+/// A process that may not be known, as a sentence's subject.
+pub(super) fn full_or<'a>(process: Option<&'a ProcessFacts>, otherwise: &'a str) -> impl fmt::Display + 'a {
+    fmt::from_fn(move |f| match process {
+        Some(process) => process.full().fmt(f),
+        None => f.write_str(otherwise),
+    })
+}
+
+/// As JSON shows a process, in `upstream.process` and in `details`.
+impl Serialize for ProcessFacts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut process = serializer.serialize_struct("process", 6)?;
+        process.serialize_field("pid", &self.pid)?;
+        process.serialize_field("comm", &self.comm.to_str_lossy())?;
+        process.serialize_field("unit", &self.unit.as_deref())?;
+        process.serialize_field("container", &self.container)?;
+        let name = self.container_names.as_ref().and_then(ContainerNames::label);
+        process.serialize_field("container_name", &name)?;
+        process.serialize_field("pool", &self.pool)?;
+        process.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Pid, PodName};
+
+    #[test]
+    fn a_process_has_the_names_people_use() {
+        let who = ProcessFacts {
+            pid: Pid(812),
+            comm: "php-fpm".into(),
+            unit: Some("php8.2-fpm.service".into()),
+            pool: Some("www".into()),
+            ..ProcessFacts::default()
+        };
+        assert_eq!(who.full().to_string(), "php-fpm[812] (pool www, php8.2-fpm.service)");
+        assert_eq!(ProcessFacts { unit: None, pool: None, ..who }.full().to_string(), "php-fpm[812]");
+        assert_eq!(ProcessFacts::default().name().to_string(), "process 0");
+        let inside = ProcessFacts { container: Some("0123456789abcdef".into()), ..ProcessFacts::default() };
+        assert_eq!(inside.full().to_string(), "process 0 (container 0123456789ab)");
+        let names = ContainerNames { runtime: None, name: Some("php".into()), pod: None };
+        let named = ProcessFacts { container_names: Some(names.clone()), ..inside.clone() };
+        assert_eq!(named.full().to_string(), "process 0 (container php)");
+        let pod = PodName { namespace: "shop".into(), name: "web-7d9f".into() };
+        let names = Some(ContainerNames { pod: Some(pod), ..names });
+        let of_pod = ProcessFacts { container_names: names, ..inside };
+        assert_eq!(of_pod.full().to_string(), "process 0 (container php of pod shop/web-7d9f)");
+    }
+}

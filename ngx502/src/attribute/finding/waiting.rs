@@ -1,0 +1,209 @@
+//! Waiting that ended without an answer: in the network, in the accept queue, or in a worker.
+
+use std::fmt::{self, Display as _};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::listener::{FILTERS, Icmp, nothing};
+use super::process::full_or;
+use super::{Page, Verdict};
+use crate::attribute::servers;
+use crate::attribute::verdict::{Cause, ProcessFacts};
+use crate::event::{Pid, Queue};
+use crate::units::Micros;
+
+/// What nginx waited for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Waiting {
+    /// The accept queue was full.
+    QueueFull(AcceptQueue),
+    /// Established by the kernel, accepted by no process.
+    NotAccepted(AcceptQueue),
+    /// Accepted, not answered in time.
+    UpstreamSlow {
+        /// The process that holds the connection; null where that is not known.
+        process: Option<Rc<ProcessFacts>>,
+        /// From the start of the attempt until nginx gave up; null where that is not known.
+        waited_us: Option<Micros>,
+    },
+    /// A filter on this host drops the SYN.
+    SynDropped {},
+    /// Nothing was acknowledged any more.
+    PathDown {
+        /// Retransmissions that went unanswered.
+        retransmissions: u32,
+    },
+    /// ICMP said why the connect timed out.
+    Icmp {
+        /// Its type and code.
+        icmp: Icmp,
+    },
+    /// No cause.
+    #[serde(serialize_with = "nothing")]
+    Unknown(Unknown),
+}
+
+/// A listener's accept queue, and who serves it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct AcceptQueue {
+    /// The first process that holds the listener; null where that is not known.
+    pub process: Option<Rc<ProcessFacts>>,
+    /// Connections that waited; null where that is not known.
+    pub waiting: Option<u32>,
+    /// The backlog, beyond which none may wait.
+    pub limit: Option<u32>,
+    /// Pids of the processes that could accept.
+    pub workers: Vec<Pid>,
+    /// Whether all of them were busy.
+    pub all_busy: Option<bool>,
+    /// Where php-fpm's pool is configured.
+    #[serde(skip)]
+    pub pool: Option<String>,
+}
+
+/// What keeps the cause from being known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// Connecting timed out; nginx's socket was not observed.
+    ConnectUnobserved,
+    /// A host that answered none of so many SYNs.
+    SilentHost {
+        /// How many were sent.
+        syns: u32,
+    },
+    /// This host did not answer the SYN.
+    SynUnanswered,
+    /// No answer in time; nginx's socket was not observed.
+    ReadUnobserved,
+    /// No answer in time; whether a process had accepted the connection was not observed.
+    AcceptUnobserved,
+}
+
+impl AcceptQueue {
+    /// ` (129 waiting, limit 128)`.
+    fn fill(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| match (self.waiting, self.limit) {
+            (Some(length), Some(limit)) => write!(f, " ({})", QueueFill(Queue { length, limit })),
+            _ => Ok(()),
+        })
+    }
+
+    fn comm(&self) -> &[u8] {
+        self.process.as_ref().map_or(b"", |process| &process.comm)
+    }
+}
+
+/// How full a queue is: `129 waiting, limit 128`.
+pub(super) struct QueueFill(pub(super) Queue);
+
+impl fmt::Display for QueueFill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} waiting, limit {}", self.0.length, self.0.limit)
+    }
+}
+
+impl Unknown {
+    fn sentence(self, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unknown::ConnectUnobserved => {
+                write!(f, "connecting to {there} timed out; nginx's socket was not observed")
+            }
+            Unknown::SilentHost { syns } => write!(
+                f,
+                "{there} on another host did not answer {syns} SYNs: down, unreachable, filtered and overloaded look the \
+                 same from here"
+            ),
+            Unknown::SynUnanswered => {
+                write!(
+                    f,
+                    "{there} did not answer the SYN; whether its accept queue was full was not observed"
+                )
+            }
+            Unknown::ReadUnobserved => {
+                write!(f, "{there} did not answer in time; nginx's socket was not observed")
+            }
+            Unknown::AcceptUnobserved => write!(
+                f,
+                "{there} took the connection and did not answer in time; whether a process had accepted it was not \
+                 observed"
+            ),
+        }
+    }
+}
+
+impl Page for Waiting {
+    fn cause(&self) -> Cause {
+        match self {
+            Waiting::QueueFull(_) => Cause::QueueFull,
+            Waiting::NotAccepted(_) => Cause::NotAccepted,
+            Waiting::UpstreamSlow { .. } => Cause::UpstreamSlow,
+            Waiting::SynDropped {} => Cause::Firewall,
+            Waiting::PathDown { .. } | Waiting::Icmp { .. } => Cause::Unreachable,
+            Waiting::Unknown(_) => Cause::Unknown,
+        }
+    }
+
+    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = &*on.target;
+        match self {
+            Waiting::QueueFull(queue) => {
+                f.write_str("the accept queue")?;
+                queue.process.as_ref().map_or(Ok(()), |who| write!(f, " of {}", who.full()))?;
+                write!(f, " on {there} was full{}", queue.fill())?;
+                f.write_str(match queue.all_busy {
+                    Some(true) => "; every process that could accept was busy",
+                    Some(false) => "; at least one process that could accept was idle",
+                    None => "",
+                })
+            }
+            Waiting::NotAccepted(queue) => write!(
+                f,
+                "the connection waited in the accept queue of {there}{}, and {} did not accept it in time{}",
+                queue.fill(),
+                full_or(queue.process.as_deref(), "the upstream"),
+                if queue.all_busy == Some(true) { "; all its processes were busy" } else { "" }
+            ),
+            Waiting::UpstreamSlow { process, waited_us } => {
+                let who = full_or(process.as_deref(), "the upstream");
+                write!(f, "{who} accepted the connection to {there} and did not answer within ")?;
+                match waited_us {
+                    Some(waited) => waited.fmt(f),
+                    None => f.write_str("the time allowed"),
+                }
+            }
+            Waiting::SynDropped {} => write!(f, "a filter on this host drops the SYN to {there}"),
+            Waiting::PathDown { retransmissions } => {
+                write!(f, "{there} stopped acknowledging: {retransmissions} retransmissions")
+            }
+            Waiting::Icmp { icmp } => write!(f, "connecting to {there} timed out after {icmp}"),
+            Waiting::Unknown(unknown) => unknown.sentence(there, f),
+        }
+    }
+
+    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+        match self {
+            Waiting::QueueFull(queue) => lines.extend([
+                servers::backlog(queue.comm(), queue.limit, queue.pool.as_deref()),
+                "sysctl net.core.somaxconn caps every backlog".to_owned(),
+            ]),
+            Waiting::NotAccepted(queue) => {
+                lines.push(servers::backlog(queue.comm(), None, queue.pool.as_deref()));
+            }
+            Waiting::UpstreamSlow { process, .. } => {
+                let look = |who: &Rc<ProcessFacts>| {
+                    format!("see what it waits for: cat /proc/{}/stack; strace -p {}", who.pid, who.pid)
+                };
+                lines.extend(process.as_ref().map(look));
+                lines.push(
+                    "make the request faster, or raise the read timeout of its location (proxy_read_timeout or the \
+                     matching *_read_timeout)"
+                        .into(),
+                );
+            }
+            Waiting::SynDropped {} => lines.push(FILTERS.into()),
+            Waiting::PathDown { .. } | Waiting::Icmp { .. } | Waiting::Unknown(_) => {}
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What is known about application servers: a row each, so that a new server is one row.
+//!
+//! A server is known by its processes' names. A rule about a signal is named only where the sender has the right to it:
+//! the process's own parent. Where two rules give the same signal, both are named. Sources: each server's own
+//! documentation and code.
+
+const SIGQUIT: i32 = 3;
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+/// In a setting: where the pool of the process is configured, if that is known.
+pub(super) const POOL: &str = "the pool's configuration";
+
+/// One server.
+pub(super) struct Server {
+    /// Its processes' names begin so.
+    comms: &'static [&'static str],
+    /// What its master does with signals to its workers.
+    signals: &'static [SignalRule],
+    /// How to let more connections wait, and how to serve more at once; `{}` is where a known limit goes.
+    backlog: &'static str,
+    /// How to make its socket writable for nginx's user; `{user}` and `{pool}` are filled in.
+    socket_mode: Option<&'static str>,
+}
+
+/// What a master sends, and when.
+pub(super) struct SignalRule {
+    /// The signal.
+    signal: i32,
+    /// What the server calls the process that sends it.
+    pub(super) sender: &'static str,
+    /// On which occasions: "as it does …".
+    pub(super) occasion: &'static str,
+    /// The setting behind it, and what else helps.
+    pub(super) setting: Option<&'static str>,
+}
+
+const fn rule(
+    signal: i32,
+    sender: &'static str,
+    occasion: &'static str,
+    setting: Option<&'static str>,
+) -> SignalRule {
+    SignalRule { signal, sender, occasion, setting }
+}
+
+const RELOAD: &str = "on a reload or stop";
+
+#[rustfmt::skip]
+static SERVERS: &[Server] = &[
+    Server {
+        comms: &["php-fpm"],
+        signals: &[
+            rule(SIGTERM, "master", "when request_terminate_timeout is exceeded, or on a reload",
+                Some("raise request_terminate_timeout in the pool's configuration, or make the script faster")),
+            rule(SIGQUIT, "master", RELOAD, None),
+            rule(SIGKILL, "master", "when process_control_timeout is exceeded on a reload or stop", None),
+        ],
+        backlog: "raise pm.max_children, then listen.backlog{} in {pool}",
+        socket_mode: Some("set listen.group to a group of {user} and listen.mode = 0660 in {pool}"),
+    },
+    Server {
+        comms: &["gunicorn"],
+        signals: &[
+            rule(SIGABRT, "arbiter", "to a worker that was silent for longer than --timeout",
+                Some("raise gunicorn --timeout, or make the request faster")),
+            rule(SIGKILL, "arbiter", "to a worker that outlives --timeout or, on a stop, --graceful-timeout",
+                Some("raise gunicorn --timeout, or make the request faster")),
+            rule(SIGTERM, "arbiter", RELOAD, None),
+        ],
+        backlog: "gunicorn --workers N --backlog N{}",
+        socket_mode: Some("gunicorn --umask 007, with Group= a group of {user} in its unit"),
+    },
+    Server {
+        comms: &["uwsgi"],
+        signals: &[
+            rule(SIGKILL, "master", "when harakiri is exceeded, or a reload's mercy",
+                Some("raise uwsgi --harakiri, or make the request faster")),
+        ],
+        backlog: "uwsgi --processes N --listen N{}",
+        socket_mode: Some("uwsgi --chmod-socket=660 --chown-socket=OWNER:GROUP, a group of {user}"),
+    },
+    Server {
+        comms: &["puma"],
+        signals: &[
+            rule(SIGKILL, "master", "to a worker that has not checked in for worker_timeout", None),
+            rule(SIGTERM, "master", "on a restart or stop", None),
+        ],
+        backlog: "raise workers or threads, then add ?backlog=N{} to bind in puma.rb",
+        socket_mode: Some("puma --bind 'unix://PATH?umask=0117', run with a group of {user}"),
+    },
+    Server {
+        comms: &["unicorn"],
+        signals: &[
+            rule(SIGKILL, "master", "to a worker that was silent for longer than timeout",
+                Some("raise timeout in unicorn.conf.rb, or make the request faster")),
+            rule(SIGQUIT, "master", RELOAD, None),
+        ],
+        backlog: "raise worker_processes, then listen …, backlog: N{} in unicorn.conf.rb",
+        socket_mode: Some("listen PATH, umask: 0117 in unicorn.conf.rb, run with a group of {user}"),
+    },
+    Server {
+        comms: &["apache2", "httpd"],
+        signals: &[
+            rule(SIGTERM, "parent process", "on a restart or stop", None),
+            rule(SIGKILL, "parent process", "to a child that outlives a restart or stop", None),
+        ],
+        backlog: "raise MaxRequestWorkers, then ListenBacklog{}",
+        socket_mode: None,
+    },
+    Server {
+        comms: &["uvicorn"],
+        signals: &[
+            rule(SIGKILL, "supervisor", "to a worker that does not answer for --timeout-worker-healthcheck", None),
+            rule(SIGTERM, "supervisor", RELOAD, None),
+        ],
+        backlog: "uvicorn --workers N --backlog N{}",
+        socket_mode: None,
+    },
+    Server {
+        comms: &["node"],
+        signals: &[],
+        backlog: "run more processes (cluster), then server.listen({ backlog: N }){}",
+        socket_mode: Some("server.listen({ path, readableAll: true, writableAll: true })"),
+    },
+];
+
+const OTHER_SOCKET_MODE: &str = "have the server make its socket with mode 0660 and a group of {user}";
+const OTHER_BACKLOG: &str = "add workers, then raise the backlog that the upstream passes to listen(2){}";
+
+fn server(comm: &[u8]) -> Option<&'static Server> {
+    SERVERS.iter().find(|server| server.comms.iter().any(|name| comm.starts_with(name.as_bytes())))
+}
+
+/// The rule by which a master of this name sends this signal to its workers.
+pub(super) fn signal_rule(comm: &[u8], signal: i32) -> Option<&'static SignalRule> {
+    server(comm)?.signals.iter().find(|rule| rule.signal == signal)
+}
+
+/// On which occasions systemd sends a signal to a service's process: "as it does …", before the unit's name.
+pub(super) fn systemd_occasion(signal: i32) -> &'static str {
+    match signal {
+        SIGABRT => "when WatchdogSec= is exceeded for",
+        SIGKILL => "when TimeoutStopSec= is exceeded, or where KillSignal= or KillMode= says so, for",
+        _ => "to stop or restart",
+    }
+}
+
+/// How to serve more at once and to let more wait; `limit` is today's, `pool` where php-fpm's pool is configured.
+pub(super) fn backlog(comm: &[u8], limit: Option<u32>, pool: Option<&str>) -> String {
+    let now = limit.map_or(String::new(), |limit| format!(" (now {limit})"));
+    let text = server(comm).map_or(OTHER_BACKLOG, |server| server.backlog);
+    text.replacen("{}", &now, 1).replace("{pool}", pool.unwrap_or(POOL))
+}
+
+/// How to make the server's socket writable for nginx's `user`.
+pub(super) fn socket_mode(comm: &[u8], user: &str, pool: Option<&str>) -> String {
+    let text = server(comm).and_then(|server| server.socket_mode).unwrap_or(OTHER_SOCKET_MODE);
+    text.replace("{user}", user).replace("{pool}", pool.unwrap_or("its pool"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_found_by_name_and_signal() {
+        assert_eq!(signal_rule(b"gunicorn: maste", SIGABRT).map(|rule| rule.sender), Some("arbiter"));
+        assert!(signal_rule(b"php-fpm8.2", SIGABRT).is_none() && signal_rule(b"bash", SIGKILL).is_none());
+    }
+
+    #[test]
+    fn every_row_is_found_by_its_own_names_and_fills_what_it_leaves_open() {
+        for row in SERVERS {
+            for name in row.comms {
+                assert!(std::ptr::eq(server(name.as_bytes()).expect("a row"), row), "{name} is shadowed");
+                let text = backlog(name.as_bytes(), Some(128), Some("pool www"));
+                assert!(
+                    text.contains("(now 128)") && !text.contains("{}") && !text.contains("{pool}"),
+                    "{text}"
+                );
+                let mode = socket_mode(name.as_bytes(), "www-data", None);
+                assert!(mode.contains("www-data") || name == &"node", "{mode}");
+                assert!(!mode.contains("{pool}"), "{mode}");
+            }
+        }
+    }
+}
