@@ -1,19 +1,29 @@
 //! What each symptom and cause means, how to confirm it and how to fix it.
 //!
-//! The texts are two pages of Markdown beside this file, so that they can be reviewed as text. An entry there is
+//! The texts are two pages of Markdown beside this file, so that they can be reviewed as text. An entry is
 //!
 //! ```text
 //! # name
 //! Headline
 //!
 //! Meaning, in paragraphs.
+//! ## seen as
+//! symptoms, separated by commas
+//! ## proven
+//! what proves the cause
+//! ## inferred
+//! when it is only inferred
+//! ## needs
+//! observations without which it is not proven, as `ngx502 doctor` names them
 //! ## confirm
 //! - what to look at by hand
 //! ## fix
 //! - backend: what to change there
 //! ```
 //!
-//! Indented lines continue an item. Tests hold that every symptom and cause has an entry and nothing else does.
+//! Sections may be left out; `seen as` to `needs` are for causes only. Indented lines continue an item. Tests check that
+//! every symptom and cause has an entry. The tables of README.md and docs/causes.md are generated from these pages
+//! (`cargo xtask docs`).
 
 use std::sync::LazyLock;
 
@@ -62,16 +72,29 @@ pub struct Entry {
     pub headline: &'static str,
     /// Paragraphs.
     pub meaning: Vec<String>,
+    /// For a cause the symptoms that it can have, for a symptom the causes; by name, in the contract's order.
+    pub related: Vec<&'static str>,
+    /// The observations that prove the cause; empty for a symptom or where nothing proves it.
+    pub proven: String,
+    /// When the cause is only inferred; empty if never.
+    pub inferred: String,
+    /// Observations without which the cause is not proven, as `ngx502 doctor` names them.
+    pub needs: Vec<&'static str>,
     /// What to look at by hand; commands in backquotes.
     pub confirm: Vec<String>,
-    /// Remedies with the backend that each is for (one of [`BACKENDS`]).
+    /// Remedies with the backend that each is for (one of [`BACKENDS`]); empty where the cause decides.
     pub fix: Vec<(&'static str, String)>,
 }
 
 static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let symptoms = parse(Kind::Symptom, include_str!("explain/symptoms.md"));
-    let causes = parse(Kind::Cause, include_str!("explain/causes.md"));
-    symptoms.chain(causes).collect()
+    let mut entries: Vec<_> = parse(Kind::Symptom, include_str!("explain/symptoms.md")).collect();
+    let causes: Vec<_> = parse(Kind::Cause, include_str!("explain/causes.md")).collect();
+    for symptom in &mut entries {
+        let leads_here = |cause: &&Entry| cause.related.contains(&symptom.name);
+        symptom.related = causes.iter().filter(leads_here).map(|cause| cause.name).collect();
+    }
+    entries.extend(causes);
+    entries
 });
 
 /// Every entry: symptoms, then causes, each in the contract's order.
@@ -101,8 +124,10 @@ fn parse(kind: Kind, page: &'static str) -> impl Iterator<Item = Entry> {
 }
 
 fn parse_entry(kind: Kind, text: &'static str) -> Entry {
-    let (about, rest) = text.split_once("\n## confirm\n").unwrap_or((text, ""));
-    let (confirm, fix) = rest.split_once("\n## fix\n").unwrap_or((rest, ""));
+    let mut sections = text.split("\n## ");
+    let about = sections.next().unwrap_or(text);
+    let sections: Vec<_> = sections.filter_map(|section| section.split_once('\n')).collect();
+    let section = |title| sections.iter().find(|(name, _)| *name == title).map_or("", |(_, body)| *body);
     let (name, about) = about.split_once('\n').unwrap_or((about, ""));
     let (headline, meaning) = about.split_once("\n\n").unwrap_or((about, ""));
     let label = |item: &'static str| {
@@ -114,9 +139,18 @@ fn parse_entry(kind: Kind, text: &'static str) -> Entry {
         kind,
         headline: headline.trim(),
         meaning: meaning.split("\n\n").map(joined).collect(),
-        confirm: items(confirm).map(joined).collect(),
-        fix: items(fix).map(label).collect(),
+        related: names(section("seen as")).collect(),
+        proven: joined(section("proven")),
+        inferred: joined(section("inferred")),
+        needs: names(section("needs")).collect(),
+        confirm: items(section("confirm")).map(joined).collect(),
+        fix: items(section("fix")).map(label).collect(),
     }
+}
+
+/// The names of a list with commas.
+fn names(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
 fn items(text: &'static str) -> impl Iterator<Item = &'static str> {
@@ -132,6 +166,7 @@ fn joined(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::attribute::verdict::{Cause, Symptom};
+    use crate::kernel::providers::SIGNALS;
 
     #[test]
     fn every_symptom_and_cause_has_an_entry_in_order_and_nothing_else_does() {
@@ -151,23 +186,40 @@ mod tests {
     fn every_entry_is_complete() {
         for entry in entries() {
             let name = entry.name;
-            assert!(
-                (10..=90).contains(&entry.headline.chars().count()),
-                "{name}: headline {}",
-                entry.headline
-            );
-            assert!(!entry.headline.contains('\n') && !entry.headline.ends_with('.'), "{name}");
+            let headline = entry.headline;
+            assert!((10..=90).contains(&headline.chars().count()), "{name}: headline {headline}");
+            assert!(!headline.contains('\n') && !headline.ends_with('.'), "{name}");
             assert!(entry.meaning.iter().all(|paragraph| paragraph.len() > 60), "{name}: meaning");
-            assert!(!entry.confirm.is_empty() && !entry.fix.is_empty(), "{name}: confirm and fix");
+            assert!(!entry.related.is_empty(), "{name}: a cause without symptom, or the reverse");
+            assert!(!entry.confirm.is_empty(), "{name}: confirm");
+            assert!(entry.kind == Kind::Symptom || !entry.fix.is_empty(), "{name}: fix");
             for (backend, text) in &entry.fix {
-                assert!(BACKENDS.contains(backend), "{name}: `{backend}` is no backend");
+                assert!(BACKENDS.contains(backend), "{name}: unknown backend `{backend}`");
                 assert!(text.len() >= 10, "{name}: {text}");
             }
-            let texts =
-                entry.meaning.iter().chain(&entry.confirm).chain(entry.fix.iter().map(|(_, text)| text));
-            for text in texts {
+            let fixes = entry.fix.iter().map(|(_, text)| text);
+            let proof = [&entry.proven, &entry.inferred];
+            for text in entry.meaning.iter().chain(&entry.confirm).chain(fixes).chain(proof) {
                 assert!(text.matches('`').count().is_multiple_of(2), "{name}: unpaired backquote in {text}");
                 assert!(!text.contains("## "), "{name}: a heading inside {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cause_says_what_proves_it_and_names_known_symptoms_and_observations() {
+        for cause in entries().iter().filter(|entry| entry.kind == Kind::Cause) {
+            let name = cause.name;
+            let has_proof = !cause.proven.is_empty() || !cause.inferred.is_empty();
+            assert_eq!(has_proof, name != Cause::Unknown.as_str(), "{name}: proof");
+            for symptom in &cause.related {
+                assert!(symptom.parse::<Symptom>().is_ok(), "{name}: unknown symptom `{symptom}`");
+            }
+            for need in &cause.needs {
+                assert!(
+                    SIGNALS.iter().any(|known| known.name == *need),
+                    "{name}: unknown observation `{need}`"
+                );
             }
         }
     }

@@ -1,9 +1,10 @@
-//! Chores of ngx502: `cargo xtask setup · build · demo · lint · test · builds · vm · bench`.
+//! Chores of ngx502: `cargo xtask setup · build · demo · docs · lint · test · builds · vm · bench`.
 
 mod bench;
 mod build;
 mod builds;
 mod demo;
+mod docs;
 mod exec;
 mod lint;
 mod setup;
@@ -26,6 +27,8 @@ enum Chore {
     Build,
     /// Show the tracer at work on an nginx with upstreams that fail in a dozen ways.
     Demo(demo::Args),
+    /// Write the tables of README.md and docs/causes.md that come from `ngx502 explain`.
+    Docs(docs::Args),
     /// Check formatting, lints and documentation.
     Lint,
     /// Run the tests here and in guests, and count them.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Chore::Setup(args) => setup::run(&args),
         Chore::Build => build::run(),
         Chore::Demo(args) => demo::run(&args),
+        Chore::Docs(args) => docs::run(&args),
         Chore::Lint => lint::run(),
         Chore::Test(args) => test::run(&args),
         Chore::Builds(args) => builds::run(&args),

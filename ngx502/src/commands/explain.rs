@@ -53,16 +53,35 @@ impl<W: Write> Page<'_, W> {
             self.item("  ", paragraph)?;
             writeln!(self.out)?;
         }
+        let related = match entry.kind {
+            Kind::Symptom => "Causes",
+            Kind::Cause => "Seen as",
+        };
+        self.fact(related, &entry.related.join(", "))?;
+        self.fact("Proven", &entry.proven)?;
+        self.fact("Inferred", &entry.inferred)?;
+        if !entry.needs.is_empty() {
+            self.fact("Needs", &format!("{} (see `ngx502 doctor`)", entry.needs.join(", ")))?;
+        }
+        writeln!(self.out)?;
         self.title("Confirm")?;
         for confirm in &entry.confirm {
             self.item("  - ", confirm)?;
         }
         writeln!(self.out)?;
         self.title("Fix")?;
+        if entry.fix.is_empty() {
+            self.item("  ", "See the cause of the verdict.")?;
+        }
         for (backend, fix) in &entry.fix {
             self.item(&format!("  {:<12}", if *backend == "any" { "" } else { backend }), fix)?;
         }
         Ok(())
+    }
+
+    /// A labelled text, if there is one.
+    fn fact(&mut self, label: &str, text: &str) -> std::io::Result<()> {
+        if text.is_empty() { Ok(()) } else { self.item(&format!("  {label:<10}"), text) }
     }
 
     fn title(&mut self, title: &str) -> std::io::Result<()> {

@@ -1,0 +1,88 @@
+//! The tables of README.md and docs/causes.md are made from `ngx502 explain`'s pages, so that a new cause is described in
+//! one place. `cargo xtask docs` writes them; without that, these tests compare.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use ngx502::attribute::verdict::Cause;
+use ngx502::explain::{Entry, Kind, entries, entry};
+use xtask::lab::faults::FAULTS;
+
+const END: &str = "<!-- end of generated part -->";
+
+/// Compares the generated part of a page, the first after `begin`, with `table`; or writes it, where that is asked for.
+fn check(page: &str, begin: &str, table: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
+    let text = fs::read_to_string(&path).expect("the page");
+    let (before, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{page} has no `{begin}`"));
+    let (line, rest) = rest.split_once('\n').expect("a marker ends its line");
+    let (old, after) = rest.split_once(END).unwrap_or_else(|| panic!("{page} has no `{END}`"));
+    if env::var_os("NGX502_WRITE_DOCS").is_some() {
+        let new = format!("{before}{begin}{line}\n{table}{END}{after}");
+        return fs::write(&path, new).expect("the page can be written");
+    }
+    assert_eq!(old, table, "{page} is out of date: run `cargo xtask docs`");
+}
+
+fn of(kind: Kind) -> impl Iterator<Item = &'static Entry> {
+    entries().iter().filter(move |entry| entry.kind == kind)
+}
+
+fn code(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Text as a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[test]
+fn the_page_of_causes_says_what_proves_each() {
+    let mut table = String::from("| cause | proven by | inferred if | needs |\n|---|---|---|---|\n");
+    for Entry { name, proven, inferred, needs, .. } in of(Kind::Cause) {
+        if *name != Cause::Unknown.as_str() {
+            let _ = writeln!(
+                table,
+                "| `{name}` | {} | {} | {} |",
+                cell(proven),
+                cell(inferred),
+                needs.join(", ")
+            );
+        }
+    }
+    check("docs/causes.md", "<!-- generated", &table);
+}
+
+#[test]
+fn the_readme_lists_the_causes_of_each_symptom() {
+    // Symptoms with the same causes share a row.
+    let mut rows: Vec<(Vec<&str>, &[&str])> = Vec::new();
+    for symptom in of(Kind::Symptom) {
+        match rows.iter_mut().find(|(_, causes)| *causes == symptom.related) {
+            Some((symptoms, _)) => symptoms.push(symptom.name),
+            None => rows.push((vec![symptom.name], &symptom.related)),
+        }
+    }
+    let mut table = String::from("| symptom | causes |\n|---|---|\n");
+    for (symptoms, causes) in rows {
+        let _ = writeln!(table, "| {} | {} |", code(&symptoms), code(causes));
+    }
+    check("README.md", "<!-- generated: symptoms", &table);
+}
+
+#[test]
+fn every_cause_that_the_lab_provokes_is_listed_at_its_symptom() {
+    let mut pairs = BTreeSet::new();
+    for fault in FAULTS {
+        // The best cause; others are only put up with.
+        pairs.extend(fault.expect.causes.first().map(|cause| (fault.expect.symptom, *cause)));
+    }
+    pairs.retain(|(symptom, cause)| !symptom.is_empty() && *cause != Cause::Unknown.as_str());
+    for (symptom, cause) in pairs {
+        let symptom = entry(symptom).unwrap_or_else(|| panic!("no symptom {symptom}"));
+        assert!(symptom.related.contains(&cause), "{cause} does not list {} in `seen as`", symptom.name);
+    }
+}
