@@ -20,6 +20,12 @@ pub(crate) fn release() -> Result<PathBuf> {
     Ok(exec::workspace().join("target").join(host()?).join("release/ngx502"))
 }
 
+/// Builds the development binary, which takes a fraction of the time; its path.
+pub(crate) fn development() -> Result<PathBuf> {
+    exec::run(exec::cargo("build").args(["--package", "ngx502"]))?;
+    Ok(exec::workspace().join("target").join(host()?).join("debug/ngx502"))
+}
+
 /// The host's target triple, below which cargo puts what it builds (`build.target` is set in `.cargo/config.toml`).
 pub(crate) fn host() -> Result<String> {
     let version = exec::read(std::process::Command::new("rustc").arg("-vV"))?;

@@ -60,8 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// need no speed, and the BPF object is the same in both.
 fn make_tracer() -> Result<PathBuf> {
     setup::ensure(Task::Demo)?;
-    exec::run(exec::cargo("build").args(["--package", "ngx502"]))?;
-    Ok(exec::workspace().join("target").join(build::host()?).join("debug/ngx502"))
+    build::development()
 }
 
 fn perform(program: &Path, folder: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Chores of ngx502: `cargo xtask setup · build · demo · docs · lint · test · builds · vm · bench`.
+//! Chores of ngx502: `cargo xtask setup · build · demo · docs · picture · lint · test · builds · vm · bench`.
 
 mod bench;
 mod build;
@@ -7,6 +7,7 @@ mod demo;
 mod docs;
 mod exec;
 mod lint;
+mod picture;
 mod setup;
 mod test;
 mod vm;
@@ -29,6 +30,8 @@ enum Chore {
     Demo(demo::Args),
     /// Write the tables of README.md and docs/causes.md that come from `ngx502 explain`.
     Docs(docs::Args),
+    /// Draw docs/verdict.svg, the picture of a verdict in README.md.
+    Picture(picture::Args),
     /// Check formatting, lints and documentation.
     Lint,
     /// Run the tests here and in guests, and count them.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Build => build::run(),
         Chore::Demo(args) => demo::run(&args),
         Chore::Docs(args) => docs::run(&args),
+        Chore::Picture(args) => picture::run(&args),
         Chore::Lint => lint::run(),
         Chore::Test(args) => test::run(&args),
         Chore::Builds(args) => builds::run(&args),
