@@ -22,17 +22,17 @@ const fn scene(fault: &'static str, title: &'static str) -> Scene {
 
 /// Every scene, in order.
 pub(super) const SCENES: &[Scene] = &[
-    scene("refused-nobody", "Nobody listens where nginx connects to"),
+    scene("refused-nobody", "No process listens on the upstream's address"),
     scene("refused-killed", "The upstream worked; now the demo kills it with SIGKILL"),
-    scene("refused-oom", "The upstream outgrows its memory cgroup of 32 MiB, and the kernel kills it"),
+    scene("refused-oom", "The upstream exceeds its memory cgroup of 32 MiB, and the kernel kills it"),
     scene("closed-by-crash", "The upstream dereferences a bad pointer while it handles the request"),
     scene("socket-denied", "The upstream's socket has mode 0600, and nginx's workers are another user"),
-    scene("timed-out-queue-full", "The upstream accepts nobody, and its accept queue is full"),
+    scene("timed-out-queue-full", "The upstream does not accept connections, and its accept queue is full"),
     scene("slow", "The upstream takes longer than proxy_read_timeout"),
     scene("reset-linger", "The upstream reads the request and resets the connection"),
-    scene("closed-after-request", "The upstream reads the request and closes without an answer"),
+    scene("closed-after-request", "The upstream reads the request and closes the connection without an answer"),
     scene("header-too-big", "The upstream's header is 64 KiB long"),
-    scene("header-garbage", "The upstream's header is none"),
+    scene("header-garbage", "The upstream sends garbage instead of a header"),
     scene("tls-to-plain", "proxy_pass says https, the upstream speaks plain HTTP"),
     scene("rescued-by-retry", "The first upstream is gone, but the second one answers: the client sees 200"),
 ];
