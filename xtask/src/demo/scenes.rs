@@ -30,7 +30,7 @@ pub(super) const SCENES: &[Scene] = &[
     scene("timed-out-queue-full", "The upstream does not accept connections, and its accept queue is full"),
     scene("slow", "The upstream takes longer than proxy_read_timeout"),
     scene("reset-linger", "The upstream reads the request and resets the connection"),
-    scene("closed-after-request", "The upstream reads the request and closes the connection without an answer"),
+    scene("closed-after-request", "The upstream reads the request and closes without answering"),
     scene("header-too-big", "The upstream's header is 64 KiB long"),
     scene("header-garbage", "The upstream sends garbage instead of a header"),
     scene("tls-to-plain", "proxy_pass says https, the upstream speaks plain HTTP"),
