@@ -54,7 +54,7 @@ impl Results {
 
     fn comparisons(&self, text: &mut String) {
         text.push_str(
-            "\n| load | tracer | requests/s untraced | throughput | p99 | nginx CPU a request (µs untraced) | untraced runs among \
+            "\n| load | tracer | requests/s untraced | throughput | p99 | nginx CPU per request (µs untraced) | untraced runs among \
              themselves | bar |\n|---|---|--:|--:|--:|--:|--:|---|\n",
         );
         for one in &self.comparisons {
@@ -109,7 +109,7 @@ impl Results {
             return;
         }
         text.push_str(
-            "\n| load | BPF program | ns a run | runs a request | ns a request |\n|---|---|--:|--:|--:|\n",
+            "\n| load | BPF program | ns per run | runs per request | ns per request |\n|---|---|--:|--:|--:|\n",
         );
         for (scenario, hooks) in &self.hooks {
             for hook in hooks.iter().filter(|hook| hook.nanos_per_request() >= 0.5) {
@@ -118,7 +118,7 @@ impl Results {
                 let _ = writeln!(text, "| {scenario} | `{name}` | {nanos:.0} | {runs:.2} | {sum:.0} |");
             }
             let sum: f64 = hooks.iter().map(HookCost::nanos_per_request).sum();
-            let _ = writeln!(text, "| {scenario} | together | | | **{sum:.0}** |");
+            let _ = writeln!(text, "| {scenario} | total | | | **{sum:.0}** |");
         }
     }
 }

@@ -186,7 +186,7 @@ impl Figures {
         );
         let rows = [
             (
-                "`replay --format json`, verdicts a second",
+                "`replay --format json`, verdicts per second",
                 format!("≥ {SPEED_BAR:.0}"),
                 format!("{speed:.0} ({:.2} µs each)", replay.as_secs_f64() * 1e6 / verdicts),
                 speed >= SPEED_BAR,
