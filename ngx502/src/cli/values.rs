@@ -11,31 +11,31 @@ const SMALLEST: u64 = 1 << 20;
 
 /// `250ms`, `30s`, `5m`, `2h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("invalid duration `{text}`: expected e.g. 30s, 5m or 1h");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 =
-        digits.parse().map_err(|_| format!("invalid duration `{text}`: expected e.g. 30s, 5m or 1h"))?;
+    let number: f64 = digits.parse().map_err(|_| invalid())?;
     let unit = match &text[digits.len()..] {
         "ms" => 1e-3,
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        unit => return Err(format!("unknown unit of time `{unit}`: expected ms, s, m or h")),
+        _ => return Err(invalid()),
     };
     Duration::try_from_secs_f64(number * unit).map_err(|_| format!("`{text}` is out of range"))
 }
 
 /// `64M`, `1G`, `2T`: binary multiples; a bare number is bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
+    let invalid = || format!("invalid size `{text}`: expected e.g. 500M or 1G");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 =
-        digits.parse().map_err(|_| format!("invalid size `{text}`: expected e.g. 500M or 1G"))?;
+    let number: u64 = digits.parse().map_err(|_| invalid())?;
     let shift = match text[digits.len()..].trim_end_matches("iB").trim_end_matches('B') {
         "" => 0,
         "k" | "K" => 10,
         "m" | "M" => 20,
         "g" | "G" => 30,
         "t" | "T" => 40,
-        unit => return Err(format!("unknown unit of size `{unit}`: expected K, M, G or T")),
+        _ => return Err(invalid()),
     };
     match number.checked_mul(1 << shift) {
         Some(size) if size >= SMALLEST => Ok(size),
