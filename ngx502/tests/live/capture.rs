@@ -261,7 +261,7 @@ fn a_full_disk(directory: &Path, tiny: &Tiny) -> Result<()> {
     let mut tracer = Recorder::start(&stage, directory, &capture, &[])?;
     wait::until("the disk to be full", PATIENCE, || {
         stage.fire("refused-nobody").ok()?;
-        tracer.complaints().contains("cannot go on writing the capture").then_some(())
+        tracer.complaints().contains("cannot write the capture").then_some(())
     })?;
     let after = stage.fire("refused-nobody")?;
     tracer.wait_for_uri(&after.uri)?;
