@@ -3,8 +3,9 @@
 //! All numbers are little endian. The checksums are CRC-32 (IEEE). Limits hold for readers; writers stay far below.
 
 use serde::{Deserialize, Serialize};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::event::Nanos;
 use crate::session::Session;
 
 /// Readers refuse a file with a larger one.
@@ -31,18 +32,10 @@ pub(super) const FULL_TEXT: usize = 16 << 20;
 /// Set on a frame of records that the previous part of a rotated capture holds too.
 pub(super) const CARRIED: u8 = 1;
 
-/// What a frame holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FrameKind {
-    /// [`Opening`] as JSON.
-    Opening,
-    /// Records in columns.
-    Records,
-    /// [`End`] as JSON.
-    End,
-    /// Of a later minor version.
-    Other(u8),
-}
+/// Kinds of frame: [`Opening`] as JSON, records in columns, [`End`] as JSON. Others are of a later minor version.
+pub(super) const FRAME_OPENING: u8 = 1;
+pub(super) const FRAME_RECORDS: u8 = 2;
+pub(super) const FRAME_END: u8 = 3;
 
 /// The metadata of one capture file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,21 +59,28 @@ pub struct End {
     pub continued: bool,
 }
 
-/// The header of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The header of a frame as it is stored.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
 pub(super) struct FrameHeader {
-    pub(super) kind: FrameKind,
+    pub(super) magic: [u8; 8],
+    pub(super) kind: u8,
     pub(super) flags: u8,
-    pub(super) records: u32,
+    pub(super) reserved: [u8; 2],
+    pub(super) records: U32,
     /// Bytes of the payload in the file.
-    pub(super) stored: u32,
+    pub(super) stored: U32,
     /// Bytes of the payload after decompression.
-    pub(super) size: u32,
+    pub(super) size: U32,
     /// The earliest and the latest [`crate::event::Record::at`]; 0 without records.
-    pub(super) times: (Nanos, Nanos),
+    pub(super) times: [U64; 2],
     /// CRC-32 of the payload in the file.
-    pub(super) checksum: u32,
+    pub(super) payload_checksum: U32,
+    /// CRC-32 of what is before it.
+    pub(super) checksum: U32,
 }
+
+const _: () = assert!(size_of::<FrameHeader>() == FRAME_HEADER);
 
 /// The bytes that every capture of this version begins with.
 pub(super) fn file_header() -> [u8; FILE_HEADER] {
@@ -94,51 +94,22 @@ pub(super) fn file_header() -> [u8; FILE_HEADER] {
 }
 
 impl FrameHeader {
-    /// The header as it is stored.
-    pub(super) fn encode(&self) -> [u8; FRAME_HEADER] {
-        let mut bytes = [0; FRAME_HEADER];
-        bytes[..8].copy_from_slice(&FRAME_MAGIC);
-        bytes[8] = match self.kind {
-            FrameKind::Opening => 1,
-            FrameKind::Records => 2,
-            FrameKind::End => 3,
-            FrameKind::Other(kind) => kind,
-        };
-        bytes[9] = self.flags;
-        bytes[12..16].copy_from_slice(&self.records.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.stored.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.size.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.times.0.0.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.times.1.0.to_le_bytes());
-        bytes[40..44].copy_from_slice(&self.checksum.to_le_bytes());
-        let checksum = crc32fast::hash(&bytes[..44]);
-        bytes[44..].copy_from_slice(&checksum.to_le_bytes());
-        bytes
+    /// The header with its magic and its checksum.
+    pub(super) fn sealed(self) -> FrameHeader {
+        let mut header = FrameHeader { magic: FRAME_MAGIC, ..self };
+        header.checksum = header.own_checksum();
+        header
     }
 
     /// Reads a header; `None` when it is not whole or not within the limits.
     pub(super) fn decode(bytes: &[u8]) -> Option<FrameHeader> {
-        let bytes = bytes.first_chunk::<FRAME_HEADER>()?;
-        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        if bytes[..8] != FRAME_MAGIC || crc32fast::hash(&bytes[..44]) != u32_at(44) {
-            return None;
-        }
-        let header = FrameHeader {
-            kind: match bytes[8] {
-                1 => FrameKind::Opening,
-                2 => FrameKind::Records,
-                3 => FrameKind::End,
-                kind => FrameKind::Other(kind),
-            },
-            flags: bytes[9],
-            records: u32_at(12),
-            stored: u32_at(16),
-            size: u32_at(20),
-            times: (Nanos(u64_at(24)), Nanos(u64_at(32))),
-            checksum: u32_at(40),
-        };
-        let within = |size: u32| size as usize <= MAX_FRAME;
-        (within(header.stored) && within(header.size)).then_some(header)
+        let (header, _) = FrameHeader::read_from_prefix(bytes).ok()?;
+        let whole = header.magic == FRAME_MAGIC && header.checksum == header.own_checksum();
+        let within = |size: U32| size.get() as usize <= MAX_FRAME;
+        (whole && within(header.stored) && within(header.size)).then_some(header)
+    }
+
+    fn own_checksum(&self) -> U32 {
+        crc32fast::hash(&self.as_bytes()[..FRAME_HEADER - 4]).into()
     }
 }

@@ -1,17 +1,15 @@
 //! Captures: the records of a trace in a file that every later version reads.
 //!
 //! A capture is a header and independent zstd frames with checksums (`format`); the first frame tells about the trace,
-//! the others hold records in columns (`columns`, `shred`, `assemble`), in the live order. [`Writer`] makes captures
+//! the others hold records in columns (`columns`), in the live order. [`Writer`] makes captures
 //! (files and rotation: `rotate`), [`Reader`] reads what is left of one. `docs/capture-format.md` is the full account.
 //!
 //! Not here: merging several captures (`source::file`), what to do with the records (`attribute`).
 
-mod assemble;
 mod columns;
 mod format;
 mod reader;
 mod rotate;
-mod shred;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -20,4 +18,4 @@ mod writer;
 pub use format::{End, MAJOR, MINOR, Opening};
 pub use reader::{Damage, ReadError, Reader};
 pub use rotate::{CreateError, Retention, check};
-pub use writer::{Options, Stopped, Totals, Writer};
+pub use writer::{Options, Stopped, Writer};

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::assemble::{Assembler, Mark};
-use super::columns::{ColumnError, Found};
+use super::columns::{ColumnDecoder, ColumnError, Position};
 use super::format::{
-    CARRIED, End, FILE_HEADER, FILE_MAGIC, FRAME_HEADER, FrameHeader, FrameKind, MAJOR, MAX_FRAME, Opening,
+    CARRIED, End, FILE_HEADER, FILE_MAGIC, FRAME_END, FRAME_HEADER, FRAME_OPENING, FRAME_RECORDS,
+    FrameHeader, MAJOR, MAX_FRAME, Opening,
 };
 use super::window::Window;
 use crate::event::Record;
@@ -84,14 +84,14 @@ pub struct Reader<R = File> {
 
 /// The frame that records come from.
 struct Frame {
-    rows: Assembler,
+    rows: ColumnDecoder,
     offset: u64,
     stored: u64,
     left: u32,
     done: u32,
     /// Before the current row; kept from the first row on that could not be read.
-    mark: Option<Mark>,
-    begin: Mark,
+    position: Option<Position>,
+    begin: Position,
 }
 
 impl Reader {
@@ -181,8 +181,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn read_opening(&mut self) {
-        let is_opening =
-            |bytes: &[u8]| FrameHeader::decode(bytes).is_some_and(|h| h.kind == FrameKind::Opening);
+        let is_opening = |bytes: &[u8]| FrameHeader::decode(bytes).is_some_and(|h| h.kind == FRAME_OPENING);
         if !self.window.peek(FRAME_HEADER).is_ok_and(is_opening) || !self.read_frame() {
             let offset = self.window.offset();
             self.damage(offset, 0, "the metadata are unreadable: host and wall-clock time are unknown");
@@ -194,7 +193,7 @@ impl<R: Read> Reader<R> {
         let offset = self.window.offset();
         match self.frame_at_window() {
             Ok(Some((header, payload))) => {
-                self.window.consume(FRAME_HEADER + header.stored as usize);
+                self.window.consume(FRAME_HEADER + header.stored.get() as usize);
                 self.accept(offset, header, payload)
             }
             Ok(None) => false,
@@ -222,45 +221,45 @@ impl<R: Read> Reader<R> {
         } else {
             "no frame begins here"
         })?;
-        let len = FRAME_HEADER + header.stored as usize;
+        let len = FRAME_HEADER + header.stored.get() as usize;
         let bytes = self.window.peek(len).map_err(|error| error.to_string())?;
         let stored = bytes.get(FRAME_HEADER..len).ok_or("the file is cut in a frame")?;
-        if crc32fast::hash(stored) != header.checksum {
+        if header.payload_checksum != crc32fast::hash(stored) {
             return Err("a frame's checksum is wrong".to_owned());
         }
         let mut payload = std::mem::take(&mut self.spare);
         payload.clear();
-        payload.reserve((header.size as usize).min(MAX_FRAME));
+        payload.reserve((header.size.get() as usize).min(MAX_FRAME));
         self.inflate
             .decompress_to_buffer(stored, &mut payload)
             .map_err(|error| format!("a frame does not decompress: {error}"))?;
-        if payload.len() != header.size as usize {
+        if payload.len() != header.size.get() as usize {
             return Err("a frame's size is wrong".to_owned());
         }
         Ok(Some((header, payload)))
     }
 
     fn accept(&mut self, offset: u64, header: FrameHeader, payload: Vec<u8>) -> bool {
+        let stored = u64::from(header.stored.get());
         let outcome = match header.kind {
-            FrameKind::Opening => serde_json::from_slice(&payload)
+            FRAME_OPENING => serde_json::from_slice(&payload)
                 .map(|opening| self.opening = opening)
                 .map_err(|e| e.to_string()),
-            FrameKind::End => {
+            FRAME_END => {
                 serde_json::from_slice(&payload).map(|end| self.end = Some(end)).map_err(|e| e.to_string())
             }
-            FrameKind::Records if header.flags & CARRIED != 0 && self.skip_carried => Ok(()),
-            FrameKind::Records => Assembler::new(payload).map_err(|e| e.to_string()).map(|rows| {
-                let (stored, begin) = (u64::from(header.stored), rows.mark());
-                self.frame =
-                    Some(Frame { rows, offset, stored, left: header.records, done: 0, mark: None, begin });
+            FRAME_RECORDS if header.flags & CARRIED != 0 && self.skip_carried => Ok(()),
+            FRAME_RECORDS => ColumnDecoder::new(payload).map_err(|e| e.to_string()).map(|rows| {
+                let (left, begin) = (header.records.get(), rows.position());
+                self.frame = Some(Frame { rows, offset, stored, left, done: 0, position: None, begin });
             }),
-            FrameKind::Other(kind) => {
+            kind => {
                 self.note_unknown(format!("frame of kind {kind}"), 1);
                 Ok(())
             }
         };
         if let Err(reason) = &outcome {
-            self.damage(offset, u64::from(header.stored) + FRAME_HEADER as u64, reason);
+            self.damage(offset, stored + FRAME_HEADER as u64, reason);
         }
         outcome.is_ok()
     }
@@ -275,13 +274,10 @@ impl<R: Read> Reader<R> {
     fn not_read(&mut self, error: ColumnError) {
         let Some(mut frame) = self.frame.take() else { return };
         let stepped = match error {
-            ColumnError::Found(found) => match *found {
-                Found::UnknownVariant(name) => {
-                    self.note_unknown(name, 1);
-                    frame.step_over()
-                }
-                other => Err(ColumnError::Found(Box::new(other))),
-            },
+            ColumnError::UnknownVariant(name) => {
+                self.note_unknown(*name, 1);
+                frame.step_over()
+            }
             error => Err(error),
         };
         let Err(error) = stepped else {
@@ -295,8 +291,8 @@ impl<R: Read> Reader<R> {
 
 impl Frame {
     fn next(&mut self) -> Result<Record, ColumnError> {
-        if self.mark.is_some() {
-            self.mark = Some(self.rows.mark());
+        if self.position.is_some() {
+            self.position = Some(self.rows.position());
         }
         let record = self.rows.next()?;
         self.left -= 1;
@@ -306,8 +302,8 @@ impl Frame {
 
     /// Steps over a row with something unknown in it: back to where it began, then over it by the schema.
     fn step_over(&mut self) -> Result<(), ColumnError> {
-        match &self.mark {
-            Some(mark) => self.rows.rewind(mark),
+        match &self.position {
+            Some(position) => self.rows.rewind(position),
             None => {
                 self.rows.rewind(&self.begin);
                 for _ in 0..self.done {
@@ -316,7 +312,7 @@ impl Frame {
             }
         }
         self.rows.skip()?;
-        self.mark = Some(self.rows.mark());
+        self.position = Some(self.rows.position());
         self.left -= 1;
         self.done += 1;
         Ok(())

@@ -11,12 +11,12 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use self::samples::{corners, process, session, storm};
-use super::format::{FILE_HEADER, FRAME_HEADER, FrameHeader, FrameKind, MAX_FRAME};
+use super::format::{FILE_HEADER, FRAME_HEADER, FRAME_OPENING, FRAME_RECORDS, FrameHeader, MAX_FRAME};
 use super::rotate::Files;
 use super::*;
 use crate::event::*;
 
-fn write(path: &Path, records: &[Record], options: Options) -> Totals {
+fn write(path: &Path, records: &[Record], options: Options) {
     let mut writer = Writer::create(path, &session(), options).expect("a new file");
     for (index, record) in records.iter().enumerate() {
         writer.record(record).expect("room on the disk");
@@ -125,7 +125,7 @@ fn frames_far_behind_damage_are_found() {
     let (records, bytes) = small_capture();
     for junk in [1, 65_529, 65_530, 65_536, 200_000] {
         let mut damaged = bytes.clone();
-        let mut torn = sealed(FrameKind::Records, 1, &noise(junk));
+        let mut torn = sealed(FRAME_RECORDS, 1, &noise(junk));
         torn[FRAME_HEADER] ^= 1;
         damaged.splice(FILE_HEADER..FILE_HEADER, torn);
         let (read, damages, ended) = read(&damaged).expect("a capture");
@@ -144,25 +144,16 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn sealed(kind: FrameKind, records: u32, payload: &[u8]) -> Vec<u8> {
-    let stored = zstd::bulk::compress(payload, 1).expect("zstd");
-    let header = FrameHeader {
-        kind,
-        flags: 0,
-        records,
-        stored: stored.len() as u32,
-        size: payload.len() as u32,
-        times: Default::default(),
-        checksum: crc32fast::hash(&stored),
-    };
-    [&header.encode()[..], &stored].concat()
+fn sealed(kind: u8, records: u32, payload: &[u8]) -> Vec<u8> {
+    let header = FrameHeader { kind, records: records.into(), ..FrameHeader::default() };
+    writer::seal(header, payload).expect("zstd")
 }
 
 #[test]
 fn a_frame_that_lies_about_its_size_costs_no_memory() {
     let bomb = vec![0; MAX_FRAME * 8];
     let mut bytes = format::file_header().to_vec();
-    let mut frame = sealed(FrameKind::Records, u32::MAX, &bomb);
+    let mut frame = sealed(FRAME_RECORDS, u32::MAX, &bomb);
     bytes.extend(&frame);
     frame[20..24].copy_from_slice(&100u32.to_le_bytes());
     let checksum = crc32fast::hash(&frame[..44]);
@@ -187,7 +178,7 @@ proptest! {
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..16),
         records in any::<u32>(),
     ) {
-        let mut frame = shred::Shredder::new();
+        let mut frame = columns::ColumnEncoder::new();
         for record in corners().iter().take(24) {
             frame.push(record).expect("a row");
         }
@@ -196,7 +187,7 @@ proptest! {
             let at = at.index(payload.len());
             payload[at] = byte;
         }
-        let bytes = [&format::file_header()[..], &sealed(FrameKind::Records, records, &payload)].concat();
+        let bytes = [&format::file_header()[..], &sealed(FRAME_RECORDS, records, &payload)].concat();
         read(&bytes);
     }
 }

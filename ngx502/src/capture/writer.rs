@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use thiserror::Error;
+use zerocopy::IntoBytes;
 
-use super::format::{CARRIED, End, FULL_FRAME, FULL_TEXT, FrameHeader, FrameKind, Opening, file_header};
+use super::columns::ColumnEncoder;
+use super::format::{
+    CARRIED, End, FRAME_END, FRAME_OPENING, FRAME_RECORDS, FULL_FRAME, FULL_TEXT, FrameHeader, Opening,
+    file_header,
+};
 use super::rotate::{CreateError, Files, Retention};
-use super::shred::Shredder;
 use crate::event::{Body, Endpoint, Nanos, Pid, Record};
 use crate::session::Session;
 
@@ -55,26 +59,11 @@ pub struct Stopped {
     pub source: io::Error,
 }
 
-/// What a finished capture holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Totals {
-    /// The file that was written last.
-    pub path: PathBuf,
-    /// Records on disk, all parts together (pruned ones included).
-    pub records: u64,
-    /// Files that were written, pruned ones included.
-    pub parts: u64,
-    /// Size of the last file in bytes.
-    pub last_size: u64,
-    /// True when writing failed before the end.
-    pub stopped: bool,
-}
-
 /// A capture being written.
 pub struct Writer {
     opening: Opening,
     files: Files,
-    frame: Shredder,
+    frame: ColumnEncoder,
     rows: Rows,
     carried: Carried,
     /// Records on disk.
@@ -100,6 +89,11 @@ impl Rows {
         self.count += 1;
         self.matter |= record.body != Body::Tick;
     }
+
+    fn header(self, flags: u8) -> FrameHeader {
+        let (records, times) = (self.count.into(), [self.first.0.into(), self.last.0.into()]);
+        FrameHeader { kind: FRAME_RECORDS, flags, records, times, ..FrameHeader::default() }
+    }
 }
 
 impl Writer {
@@ -115,7 +109,7 @@ impl Writer {
         Writer {
             opening: Opening { session: session.clone(), part: 0 },
             files,
-            frame: Shredder::new(),
+            frame: ColumnEncoder::new(),
             rows: Rows::default(),
             carried: Carried::default(),
             records: 0,
@@ -168,23 +162,9 @@ impl Writer {
     }
 
     /// Writes what waits and the end marker.
-    pub fn finish(mut self) -> Result<Totals, Stopped> {
+    pub fn finish(mut self) -> Result<(), Stopped> {
         self.flush()?;
-        if !self.off {
-            self.write_end(false).map_err(|error| self.stop(error))?;
-        }
-        Ok(Totals {
-            path: self.files.path().to_owned(),
-            records: self.records,
-            parts: self.opening.part + 1,
-            last_size: self.files.size(),
-            stopped: self.off,
-        })
-    }
-
-    /// Whether writing has failed.
-    pub fn is_off(&self) -> bool {
-        self.off
+        if self.off { Ok(()) } else { self.write_end(false).map_err(|error| self.stop(error)) }
     }
 
     fn stop(&mut self, source: io::Error) -> Stopped {
@@ -193,7 +173,7 @@ impl Writer {
     }
 
     fn write_rows(&mut self, payload: &[u8], rows: Rows) -> io::Result<()> {
-        let frame = seal(FrameKind::Records, 0, payload, rows)?;
+        let frame = seal(rows.header(0), payload)?;
         if self.files.is_full(frame.len() as u64) && self.files.size() > 0 {
             self.write_end(true)?;
             self.files.rotate()?;
@@ -207,43 +187,41 @@ impl Writer {
 
     fn open_part(&mut self) -> io::Result<()> {
         let mut bytes = file_header().to_vec();
-        bytes.extend(seal_json(FrameKind::Opening, &self.opening)?);
-        let mut carried = Shredder::new();
+        bytes.extend(seal_json(FRAME_OPENING, &self.opening)?);
+        let mut carried = ColumnEncoder::new();
         let mut rows = Rows::default();
         for record in self.carried.records() {
             carried.push(record).map_err(io::Error::other)?;
             rows.add(record);
         }
         if rows.count > 0 {
-            bytes.extend(seal(FrameKind::Records, CARRIED, &carried.take(), rows)?);
+            bytes.extend(seal(rows.header(CARRIED), &carried.take())?);
         }
         self.files.append(&bytes)
     }
 
     fn write_end(&mut self, continued: bool) -> io::Result<()> {
         let end = End { records: self.records, lost_events: self.lost_events, continued };
-        self.files.append(&seal_json(FrameKind::End, &end)?)
+        self.files.append(&seal_json(FRAME_END, &end)?)
     }
 }
 
-fn seal_json(kind: FrameKind, value: &impl Serialize) -> io::Result<Vec<u8>> {
-    seal(kind, 0, &serde_json::to_vec(value)?, Rows::default())
+fn seal_json(kind: u8, value: &impl Serialize) -> io::Result<Vec<u8>> {
+    seal(FrameHeader { kind, ..FrameHeader::default() }, &serde_json::to_vec(value)?)
 }
 
-fn seal(kind: FrameKind, flags: u8, payload: &[u8], rows: Rows) -> io::Result<Vec<u8>> {
+/// A frame as it is stored; what its header says of the payload is filled in.
+pub(super) fn seal(header: FrameHeader, payload: &[u8]) -> io::Result<Vec<u8>> {
     let level = if payload.len() <= SMALL_FRAME { THOROUGH } else { COMPRESSION };
     let stored = zstd::bulk::compress(payload, level)?;
-    let size_of = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
+    let size_of = |bytes: &[u8]| u32::try_from(bytes.len()).map(Into::into).map_err(io::Error::other);
     let header = FrameHeader {
-        kind,
-        flags,
-        records: rows.count,
         stored: size_of(&stored)?,
         size: size_of(payload)?,
-        times: (rows.first, rows.last),
-        checksum: crc32fast::hash(&stored),
+        payload_checksum: crc32fast::hash(&stored).into(),
+        ..header
     };
-    Ok([&header.encode()[..], &stored].concat())
+    Ok([header.sealed().as_bytes(), &stored].concat())
 }
 
 /// What a rotated file needs of the earlier ones to explain what follows: the latest word on every process, place and

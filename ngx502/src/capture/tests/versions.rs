@@ -100,14 +100,14 @@ fn other_versions_are_read_by_name_and_unknown_kinds_are_counted() {
     let comet = || other::Body::Comet { tail: vec![(1, "dust".into())] };
     let odd = other::Body::Attempt(other::Attempt { via: other::Via::Telepathy, index: 1 });
     let rows = [signal(9), comet(), signal(15), comet(), other::Body::Tick, odd, signal(6)];
-    let mut frame = shred::Shredder::new();
+    let mut frame = columns::ColumnEncoder::new();
     for (at, body) in (1..).zip(rows) {
         frame.push(&other::Record { at, body }).expect("a row");
     }
     let mut bytes = format::file_header().to_vec();
-    bytes.extend(sealed(FrameKind::Opening, 0, b"{\"session\":{\"host\":\"h\",\"new\":[1]}}"));
-    bytes.extend(sealed(FrameKind::Other(99), 0, b"?"));
-    bytes.extend(sealed(FrameKind::Records, 7, &frame.take()));
+    bytes.extend(sealed(FRAME_OPENING, 0, b"{\"session\":{\"host\":\"h\",\"new\":[1]}}"));
+    bytes.extend(sealed(99, 0, b"?"));
+    bytes.extend(sealed(FRAME_RECORDS, 7, &frame.take()));
     let mut reader = Reader::new(&bytes[..], Path::new("x")).expect("a capture");
     let signals: Vec<_> = reader
         .by_ref()

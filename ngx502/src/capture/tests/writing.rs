@@ -43,16 +43,17 @@ fn rotation_keeps_the_newest_and_each_part_stands_alone() {
     let retention = Retention { max_size: Some(6_000), max_files: 3 };
     let mut records = vec![process(9, 1)];
     records.extend((0..400).flat_map(storm));
-    let totals = write(&path, &records, Options { force: false, retention });
-    assert!(totals.parts > 4);
+    write(&path, &records, Options { force: false, retention });
     let names = ["c.2", "c.1", "c"].map(|name| directory.path().join(name));
     assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 3);
+    let newest = Reader::open(&path).expect("the newest part").part();
+    assert!(newest > 3);
     let mut rest = Vec::new();
     for (index, name) in names.iter().enumerate() {
         assert!(fs::metadata(name).expect("a part").len() <= 6_000 + 400);
         let mut reader = Reader::open(name).expect("a part");
         assert_eq!(reader.session(), &session());
-        assert_eq!(reader.part(), totals.parts - 3 + index as u64);
+        assert_eq!(reader.part(), newest - 2 + index as u64);
         if index > 0 {
             reader.skip_carried();
         }
@@ -76,7 +77,7 @@ fn a_full_disk_ends_the_capture_once_and_with_a_sentence() {
     let error = writer.flush().expect_err("no space").to_string();
     assert!(error.contains("No space left on device") && error.contains("continues without it"), "{error}");
     writer.record(&process(2, 5_000_000_000)).expect("said once");
-    assert!(writer.is_off() && writer.finish().expect("said once").stopped);
+    writer.finish().expect("said once");
 }
 
 #[test]
