@@ -1,5 +1,6 @@
 //! Laying text out in columns of a terminal.
 
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How many columns a text takes.
@@ -11,55 +12,33 @@ pub fn columns(text: &str) -> usize {
 ///
 /// Nothing but spaces at breaks is lost. A number stays with its unit. A text without words is one empty line.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let width = width.max(1);
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in words(text, width) {
-        let gap = usize::from(used > 0);
-        if used + gap + columns(word) > width && used > 0 {
-            lines.push(String::new());
-            used = 0;
-        } else if gap == 1 {
-            push(&mut lines, " ");
-            used += 1;
-        }
-        for piece in pieces(word, width) {
-            if used + columns(piece) > width && used > 0 {
-                lines.push(String::new());
-                used = 0;
-            }
-            push(&mut lines, piece);
-            used += columns(piece);
-        }
-    }
-    lines
+    let options = Options::new(width.max(1))
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit);
+    textwrap::wrap(&glue_units(text, width), options).iter().map(|line| line.replace(GLUE, " ")).collect()
 }
 
+/// A space at which no line is broken.
+const GLUE: char = '\u{a0}';
 /// What follows a number and belongs to it.
 const UNITS: [&str; 11] = ["µs", "ms", "s", "min", "h", "days", "B", "KiB", "MiB", "GiB", "%"];
 
-/// The words of a text; a number and its unit are one, with the space between them, where that fits into a line.
-fn words(text: &str, width: usize) -> impl Iterator<Item = &str> {
-    let mut rest = text.trim_ascii();
-    std::iter::from_fn(move || {
-        let mut end = end_of_word(rest);
-        if rest[..end].ends_with(|last: char| last.is_ascii_digit()) && rest[end..].starts_with(' ') {
-            let unit = &rest[end + 1..][..end_of_word(&rest[end + 1..])];
-            let both = end + 1 + unit.len();
-            if UNITS.contains(&unit.trim_end_matches(['.', ',', ';', ':', ')']))
-                && columns(&rest[..both]) <= width
-            {
-                end = both;
-            }
+/// The words of a text, one space apart; a number is glued to its unit where both fit into a line.
+fn glue_units(text: &str, width: usize) -> String {
+    let mut glued = String::with_capacity(text.len());
+    let mut last = "";
+    for word in text.split_ascii_whitespace() {
+        if !glued.is_empty() {
+            let is_unit = last.ends_with(|end: char| end.is_ascii_digit())
+                && UNITS.contains(&word.trim_end_matches(['.', ',', ';', ':', ')']))
+                && columns(last) + 1 + columns(word) <= width;
+            glued.push(if is_unit { GLUE } else { ' ' });
         }
-        let word = &rest[..end];
-        rest = rest[end..].trim_ascii_start();
-        (!word.is_empty()).then_some(word)
-    })
-}
-
-fn end_of_word(text: &str) -> usize {
-    text.find(|c: char| c.is_ascii_whitespace()).unwrap_or(text.len())
+        glued.push_str(word);
+        last = word;
+    }
+    glued
 }
 
 /// The beginning of a text in at most `width` columns, with `…` at its end where something was cut.
@@ -73,20 +52,6 @@ pub fn cut(text: &str, width: usize) -> String {
         end = escape;
     }
     format!("{}…", &text[..end])
-}
-
-fn push(lines: &mut [String], text: &str) {
-    lines.last_mut().expect("starts with one line").push_str(text);
-}
-
-/// A word in pieces of at most `width` columns.
-fn pieces(mut word: &str, width: usize) -> impl Iterator<Item = &str> {
-    std::iter::from_fn(move || {
-        let first = word.chars().next()?;
-        let (piece, rest) = word.split_at(prefix(word, width).max(first.len_utf8()));
-        word = rest;
-        Some(piece)
-    })
 }
 
 /// The length in bytes of the longest prefix that fits into `width` columns.
