@@ -12,7 +12,7 @@ use super::Report;
 use super::chart::Kind;
 use super::model::Case;
 use super::narrate;
-use super::text::{latency_rows, reasons, request};
+use super::view::{latency_rows, reasons, request, upstream};
 use crate::escape;
 use crate::units::{Count, Share};
 
@@ -197,10 +197,9 @@ fn upstreams(report: &Report) -> Markup {
         words("causes"),
     ];
     let upstreams = report.upstreams.iter().take(ROWS).map(|row| {
-        let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
         let answered = row.latency.answered.total;
         [
-            narrate::on_host(report, address, &row.host),
+            upstream(report, row),
             Count(row.failed).to_string(),
             Share(row.share).to_string(),
             Count(row.rescued).to_string(),
@@ -307,8 +306,7 @@ fn latency(report: &Report) -> Markup {
             @if report.upstreams.len() > 1 {
                 h3 { "By upstream" }
                 @for row in report.upstreams.iter().take(LATENCY_ROWS) {
-                    @let caption = narrate::on_host(report, &row.address, &row.host);
-                    (latency_table(&caption, &row.latency.answered, &row.latency.failed))
+                    (latency_table(&upstream(report, row), &row.latency.answered, &row.latency.failed))
                 }
             }
         }

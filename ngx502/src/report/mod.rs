@@ -15,6 +15,7 @@ mod rows;
 mod table;
 pub mod text;
 mod timeline;
+mod view;
 
 #[cfg(test)]
 mod synthetic;

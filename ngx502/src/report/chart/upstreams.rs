@@ -7,7 +7,7 @@ use super::frame::{Area, Backend, GRID, Pen, REST, cause_legend, colours, label}
 use super::{ChartError, Size, drawing};
 use crate::report::Report;
 use crate::report::model::UpstreamRow;
-use crate::report::narrate;
+use crate::report::view::upstream;
 use crate::units::{Count, Share};
 
 /// Bars shown where there is room.
@@ -34,7 +34,7 @@ fn shown(report: &Report, size: Size) -> usize {
 
 pub(super) fn describe(report: &Report) -> String {
     let worst = report.upstreams.first();
-    let told = worst.map(|row| format!(", most at {} ({})", name(report, row), Count(row.failed)));
+    let told = worst.map(|row| format!(", most at {} ({})", upstream(report, row), Count(row.failed)));
     format!("Failed requests by upstream{}.", told.unwrap_or_default())
 }
 
@@ -58,7 +58,9 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
         let bar = Bar { top: top + pen.px(18), bottom: top + row_height - pen.px(8), left, right };
         let characters = if plot.narrow { 26 } else { 70 };
         let text = pen.text(13);
-        plot.area.draw_text(&label(&name(report, row), characters), &text, (left, top)).map_err(drawing)?;
+        plot.area
+            .draw_text(&label(&upstream(report, row), characters), &text, (left, top))
+            .map_err(drawing)?;
         let numbers = format!("{} ({})", Count(row.failed), Share(row.share));
         let text = text.pos(Pos::new(HPos::Right, VPos::Top));
         plot.area.draw_text(&numbers, &text, (right, top)).map_err(drawing)?;
@@ -99,10 +101,4 @@ impl Bar {
         }
         Ok(())
     }
-}
-
-/// The address, with its host where there are several.
-fn name(report: &Report, row: &UpstreamRow) -> String {
-    let address = if row.address.is_empty() { "(unknown)" } else { &row.address };
-    narrate::on_host(report, address, &row.host)
 }

@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use crate::report::Report;
 use crate::report::chart::{self, Kind, Size};
 use crate::report::model::{Measures, Other};
-use crate::report::text::latency_rows;
+use crate::report::view::latency_rows;
 use crate::units::{Count, Micros};
 
 /// Rows shown of each table; JSON has more.
