@@ -5,8 +5,8 @@ use std::ops::Range;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
+use super::ChartError;
 use super::frame::{Backend, GRID, INK, Pen, Plot};
-use super::{ChartError, drawing};
 use crate::report::Report;
 use crate::time::Moment;
 use crate::units::Micros;
@@ -93,8 +93,7 @@ impl Pen {
             .margin_right(self.px(34))
             .x_label_area_size(self.px(46))
             .y_label_area_size(self.px(70))
-            .build_cartesian_2d(x.axis, y.axis)
-            .map_err(drawing)?;
+            .build_cartesian_2d(x.axis, y.axis)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -106,8 +105,7 @@ impl Pen {
             .y_label_formatter(&y.label)
             .x_desc(x.title)
             .y_desc(y.title)
-            .draw()
-            .map_err(drawing)?;
+            .draw()?;
         Ok(chart)
     }
 }

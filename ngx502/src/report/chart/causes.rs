@@ -2,9 +2,9 @@
 
 use plotters::prelude::*;
 
+use super::ChartError;
 use super::axes::Scale;
 use super::frame::{Area, Backend, Pen, REST, cause_legend, colours};
-use super::{ChartError, drawing};
 use crate::report::Report;
 use crate::units::Count;
 
@@ -42,7 +42,7 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
         for (count, colour) in named.into_iter().chain([(rest, REST)]).filter(|(count, _)| *count > 0) {
             let to = from + count as f64;
             let bar = Rectangle::new([(left, from), (left + width, to)], colour.filled());
-            chart.draw_series([bar]).map_err(drawing)?;
+            chart.draw_series([bar])?;
             from = to;
         }
     }

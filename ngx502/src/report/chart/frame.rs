@@ -8,9 +8,11 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
-use super::{ChartError, drawing};
+use super::ChartError;
 use crate::attribute::verdict::Cause;
+use crate::escape;
 use crate::report::Report;
+use crate::wrap::cut;
 
 /// Text and axes.
 pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
@@ -87,7 +89,7 @@ impl Pen {
 
     /// Fills the picture with white where it has a background.
     pub(super) fn background<DB: Backend>(self, area: &Area<DB>) -> Result<(), ChartError> {
-        if self.background { area.fill(&WHITE).map_err(drawing) } else { Ok(()) }
+        if self.background { area.fill(&WHITE).map_err(ChartError::from) } else { Ok(()) }
     }
 
     /// Draws title and legend and returns what is left below.
@@ -100,19 +102,19 @@ impl Pen {
         let width = area.dim_in_pixel().0 as i32;
         let margin = self.px(12);
         let title_style = self.text(17);
-        area.draw_text(title, &title_style, (margin, self.px(10))).map_err(drawing)?;
+        area.draw_text(title, &title_style, (margin, self.px(10)))?;
         let (mut x, mut y) = (margin, self.px(40));
         let (side, gap) = (self.px(11), self.px(6));
         let style = self.text(13).pos(Pos::new(HPos::Left, VPos::Center));
         for (name, colour) in legend {
             let name = label(name, 40);
-            let text = area.estimate_text_size(&name, &style).map_err(drawing)?.0 as i32;
+            let text = area.estimate_text_size(&name, &style)?.0 as i32;
             if x > margin && x + side + gap + text > width - margin {
                 (x, y) = (margin, y + self.px(20));
             }
             let square = Rectangle::new([(x, y), (x + side, y + side)], colour.filled());
-            area.draw(&square).map_err(drawing)?;
-            area.draw_text(&name, &style, (x + side + gap, y + side / 2)).map_err(drawing)?;
+            area.draw(&square)?;
+            area.draw_text(&name, &style, (x + side + gap, y + side / 2))?;
             x += side + gap + text + self.px(18);
         }
         let below = if legend.is_empty() { self.px(36) } else { y + self.px(22) };
@@ -121,13 +123,9 @@ impl Pen {
     }
 }
 
-/// Hostile text as a label: visible, one line, of bounded length.
+/// Hostile text as a label: visible, one line, at most `longest` columns.
 pub(super) fn label(text: &str, longest: usize) -> String {
-    let text = crate::escape::terminal(text.as_bytes());
-    match text.char_indices().nth(longest) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
-    }
+    cut(&escape::terminal(text.as_bytes()), longest)
 }
 
 /// The causes that have a colour of their own, most frequent first; all others are [`REST`].
@@ -152,6 +150,6 @@ mod tests {
     #[test]
     fn labels_are_short_and_inert() {
         assert_eq!(label("a\x1b[31mb", 40), "a\\x1b[31mb");
-        assert_eq!(label("abcdef", 3), "abc…");
+        assert_eq!(label("abcdef", 4), "abc…");
     }
 }

@@ -3,9 +3,9 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::ChartError;
 use super::axes::{Chart, Scale};
 use super::frame::{ANSWERED, Area, Backend, FAILED, Pen};
-use super::{ChartError, drawing};
 use crate::report::Report;
 use crate::report::model::{Bin, Quantiles};
 use crate::units::{Count, Micros};
@@ -64,7 +64,7 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
             let corners = [(edge(Some(bin.index)), 0.0), (edge(Some(bin.index + 1)), share(series, bin))];
             Rectangle::new(corners, series.colour.mix(0.75).filled())
         });
-        chart.draw_series(bars).map_err(drawing)?;
+        chart.draw_series(bars)?;
     }
     mark(&mut chart, pen, &all)
 }
@@ -88,7 +88,7 @@ fn mark<DB: Backend>(chart: &mut Chart<DB>, pen: Pen, all: &[Series]) -> Result<
     for (line, (x, name, micros, colour)) in near.into_iter().chain(far).enumerate() {
         let level = y_range.end * (0.98 - 0.045 * line as f64);
         let stem = PathElement::new([(x, 0.0), (x, level)], colour.stroke_width(pen.stroke(2)));
-        chart.draw_series([stem]).map_err(drawing)?;
+        chart.draw_series([stem])?;
         // Space that SVG does not swallow.
         let (side, text) = if x > edge {
             (HPos::Right, format!("{name} {}\u{a0}", Micros(micros)))
@@ -96,7 +96,7 @@ fn mark<DB: Backend>(chart: &mut Chart<DB>, pen: Pen, all: &[Series]) -> Result<
             (HPos::Left, format!("\u{a0}{name} {}", Micros(micros)))
         };
         let style = pen.text(12).pos(Pos::new(side, VPos::Center));
-        chart.draw_series([Text::new(text, (x, level), style)]).map_err(drawing)?;
+        chart.draw_series([Text::new(text, (x, level), style)])?;
     }
     Ok(())
 }

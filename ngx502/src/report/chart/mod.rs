@@ -10,9 +10,11 @@ mod latency;
 mod percentiles;
 mod upstreams;
 
+use std::error::Error;
+
 use maud::{PreEscaped, html};
 use plotters::backend::{BitMapBackend, SVGBackend};
-use plotters::drawing::IntoDrawingArea;
+use plotters::drawing::{DrawingAreaErrorKind, IntoDrawingArea};
 use thiserror::Error;
 
 use self::frame::{Area, Pen};
@@ -105,6 +107,12 @@ pub enum ChartError {
     Png(#[from] png::EncodingError),
 }
 
+impl<E: Error + Send + Sync> From<DrawingAreaErrorKind<E>> for ChartError {
+    fn from(error: DrawingAreaErrorKind<E>) -> Self {
+        ChartError::Drawing(error.to_string())
+    }
+}
+
 /// The chart as an SVG document with a white background and an accessible title.
 ///
 /// # Errors
@@ -133,7 +141,7 @@ pub fn png(report: &Report, kind: Kind, size: Size) -> Result<Vec<u8>, ChartErro
     {
         let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         draw(&area, report, &kinds, Pen::new(PNG_SCALE, true)?)?;
-        area.present().map_err(drawing)?;
+        area.present()?;
     }
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -149,7 +157,7 @@ fn vector(report: &Report, kind: Kind, size: Size, class: Option<&str>) -> Resul
     {
         let area = SVGBackend::with_string(&mut drawn, (size.width, size.height)).into_drawing_area();
         draw(&area, report, &kinds, Pen::new(1, class.is_none())?)?;
-        area.present().map_err(drawing)?;
+        area.present()?;
     }
     let told: Vec<_> = kinds.iter().map(|(kind, _)| describe(report, *kind)).collect();
     Ok(accessible(&drawn, &told.join(" "), size, class))
@@ -225,8 +233,4 @@ fn draw<DB: frame::Backend>(
         rest = below;
     }
     Ok(())
-}
-
-fn drawing(error: impl std::fmt::Display) -> ChartError {
-    ChartError::Drawing(error.to_string())
 }

@@ -2,9 +2,9 @@
 
 use plotters::prelude::*;
 
+use super::ChartError;
 use super::axes::Scale;
 use super::frame::{Area, Backend, PALETTE, Pen};
-use super::{ChartError, drawing};
 use crate::report::Report;
 use crate::report::model::{Bucket, Quantiles};
 use crate::units::Micros;
@@ -67,11 +67,9 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
         // A line across a gap would claim what nobody measured.
         for piece in line.chunk_by(|a, b| b.0 - a.0 < gap) {
             let style = colour.stroke_width(pen.stroke(2));
-            chart.draw_series([PathElement::new(piece.to_vec(), style)]).map_err(drawing)?;
+            chart.draw_series([PathElement::new(piece.to_vec(), style)])?;
             let lone = piece.iter().filter(|_| piece.len() == 1);
-            chart
-                .draw_series(lone.map(|point| Circle::new(*point, pen.px(3), colour.filled())))
-                .map_err(drawing)?;
+            chart.draw_series(lone.map(|point| Circle::new(*point, pen.px(3), colour.filled())))?;
         }
     }
     Ok(())

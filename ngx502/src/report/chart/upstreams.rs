@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::frame::{Area, Backend, GRID, Pen, REST, cause_legend, colours, label};
-use super::{ChartError, Size, drawing};
+use super::{ChartError, Size};
 use crate::report::Report;
 use crate::report::model::UpstreamRow;
 use crate::report::view::upstream;
@@ -58,12 +58,10 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
         let bar = Bar { top: top + pen.px(18), bottom: top + row_height - pen.px(8), left, right };
         let characters = if plot.narrow { 26 } else { 70 };
         let text = pen.text(13);
-        plot.area
-            .draw_text(&label(&upstream(report, row), characters), &text, (left, top))
-            .map_err(drawing)?;
+        plot.area.draw_text(&label(&upstream(report, row), characters), &text, (left, top))?;
         let numbers = format!("{} ({})", Count(row.failed), Share(row.share));
         let text = text.pos(Pos::new(HPos::Right, VPos::Top));
-        plot.area.draw_text(&numbers, &text, (right, top)).map_err(drawing)?;
+        plot.area.draw_text(&numbers, &text, (right, top))?;
         bar.draw(&plot.area, report, row, largest)?;
     }
     Ok(())
@@ -89,14 +87,14 @@ impl Bar {
         let part =
             |from: f64, to: f64| [(self.left + from as i32, self.top), (self.left + to as i32, self.bottom)];
         let groove = Rectangle::new([(self.left, self.bottom), (self.right, self.bottom)], GRID);
-        area.draw(&groove).map_err(drawing)?;
+        area.draw(&groove)?;
         let colours = colours(report);
         let mut from = 0.0;
         for cause in &row.causes {
             let colour =
                 colours.iter().find(|(named, _)| *named == cause.cause).map_or(REST, |(_, colour)| *colour);
             let to = from + cause.count as f64 * per_failure;
-            area.draw(&Rectangle::new(part(from, to), colour.filled())).map_err(drawing)?;
+            area.draw(&Rectangle::new(part(from, to), colour.filled()))?;
             from = to;
         }
         Ok(())
