@@ -11,9 +11,9 @@ pub struct Connection {
     /// The worker that connected.
     pub worker: u32,
     /// 1 once the worker has closed it.
-    pub kept: u16,
-    /// 1 once an attempt has told of it.
-    pub told: u16,
+    pub saved: u16,
+    /// 1 once an attempt was reported with it.
+    pub reported: u16,
     /// Inode of the socket: tells an AF_UNIX socket from an earlier one at the same address, where no hook told of
     /// that one's end.
     pub inode: u64,

@@ -1,6 +1,7 @@
 //! The wire contract between the BPF programs and user space: fixed-width `repr(C)` structs without hidden padding.
 //!
-//! Nothing here computes; both sides do. A change here is a change of both.
+//! What computes here are the few rules that both sides must apply alike: buckets of latency, slots of processes, what
+//! counts as one request. A change here is a change of both.
 #![no_std]
 
 pub mod config;
@@ -8,3 +9,4 @@ pub mod connection;
 pub mod event;
 pub mod latency;
 pub mod layout;
+pub mod net;

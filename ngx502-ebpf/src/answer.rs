@@ -2,43 +2,17 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ngx502_common::{
-    event::{Answer, Answered, KIND_ANSWER},
+    event::{Answered, KIND_ANSWER},
     layout::NginxLayout,
 };
 
 use crate::{
     emit, filter,
     maps::WATCHED,
-    request::{self, Identity},
-    states::{self, StateBlock},
-    task, thread,
+    request,
+    state::{AnswerScratch, Identity, Watch},
+    states, task, thread,
 };
-
-/// Where a long answer is built.
-#[repr(C)]
-pub struct Scratch {
-    record: Answer,
-    block: StateBlock,
-}
-
-/// A client that waits for an answer after a failed attempt.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Watch {
-    /// Its socket; 0 for none.
-    pub sk: u64,
-    /// The main request, or the subrequest where the layout is not known.
-    pub request: u64,
-    /// The client's `ngx_connection_t`, its log, and its number.
-    pub client: u64,
-    pub log: u64,
-    pub connection: u64,
-    pub worker: u32,
-    pub layout: u32,
-    /// How many upstream states user space was told of.
-    pub states: u32,
-    pub reserved: u32,
-}
 
 impl Watch {
     #[inline(always)]
@@ -48,7 +22,7 @@ impl Watch {
 }
 
 /// Waits for the answer to the client of a request by its socket; false when that is not to be had. `states` is how many
-/// upstream states user space was told of, `layout` where its nginx has its layout.
+/// upstream states were reported to user space, `layout` where its nginx has its layout.
 ///
 /// The latest client of a thread waits in the thread's own entry, where a storm, which answers each request before it
 /// turns to the next, needs no table at all.
@@ -109,7 +83,7 @@ fn over(sk: u64, client_gone: bool) {
     {
         answered(&thread.watch, client_gone);
         thread.watch.sk = 0;
-        thread.told.request = 0;
+        thread.reported.request = 0;
         filter::socket_removed(sk);
         return;
     }
@@ -119,7 +93,7 @@ fn over(sk: u64, client_gone: bool) {
         answered(watch, client_gone);
         forget(sk);
         if let Some(thread) = thread::existing() {
-            thread.told.request = 0;
+            thread.reported.request = 0;
         }
     }
 }
@@ -166,12 +140,12 @@ fn answered(watch: &Watch, client_gone: bool) {
     emit::send(&answer);
 }
 
-/// Sends an answer with the attempt that came after the last one that user space was told of. It is built in the
+/// Sends an answer with the attempt that came after the last one that was reported to user space. It is built in the
 /// thread's entry: on the stack there would be no room below a uprobe.
 #[inline(never)]
 fn answered_by_another(answered: &Answered, at: u64, size: u64, layout: &NginxLayout) {
     let Some(thread) = thread::current() else { return };
-    let Scratch { record, block } = &mut thread.answer;
+    let AnswerScratch { record, block } = &mut thread.answer;
     record.answered = *answered;
     states::copy(&mut record.last, at, size, block, layout);
     emit::send(record);

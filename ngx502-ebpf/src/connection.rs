@@ -5,38 +5,18 @@ use ngx502_common::{
     config::loss,
     connection::{Connection, Tuple},
     event::{ACCEPTED_NO, ACCEPTED_YES, CloserFacts, SocketFacts},
+    net::{AF_UNIX, CLOSE_WAIT, ESTABLISHED},
 };
 
 use crate::{
-    emit, filter,
-    head::Head,
+    answer, emit, filter,
     kernel::{self, offset},
     latency,
-    maps::{BLANK_CONNECTION, CONNECTIONS, TUPLES},
-    sock::{Ends, Sock},
-    task,
+    maps::{BLANK_CONNECTION, CONNECTIONS, TRACED, TUPLES},
+    sock::{Ends, Sock, socket_of, unix_path},
+    state::SockCommon,
+    task, thread,
 };
-
-pub const AF_UNIX: u16 = 1;
-pub const AF_INET: u16 = 2;
-pub const AF_INET6: u16 = 10;
-
-/// TCP_ESTABLISHED, also of AF_UNIX.
-const ESTABLISHED: u8 = 1;
-const CLOSE_WAIT: u8 = 8;
-
-/// The socket's network namespace.
-#[inline(always)]
-pub fn netns(sk: u64) -> u32 {
-    let net = kernel::read_or(sk, offset!(skc_net), 0u64);
-    kernel::read_or(net, offset!(net_inum), 0)
-}
-
-/// `sk->sk_socket`: 0 for an orphan or a connection that nobody accepted.
-#[inline(always)]
-pub fn socket_of(sk: u64) -> u64 {
-    kernel::read_or(sk, offset!(sk_socket), 0)
-}
 
 /// Starts to observe a TCP socket that the current worker connects to an upstream.
 #[inline(always)]
@@ -167,7 +147,7 @@ fn netns_of_loopback(ends: &Ends) -> u32 {
 /// Completes facts with what is read from the socket itself at this moment. `head` is room for its addresses, which is
 /// not to be had on the stack below a uprobe.
 #[inline(never)]
-pub fn complete(facts: &mut SocketFacts, head: &mut Head, sk: u64, peer: u64) {
+pub fn complete(facts: &mut SocketFacts, head: &mut SockCommon, sk: u64, peer: u64) {
     head.load(sk);
     facts.id = sk;
     facts.family = head.family();
@@ -194,11 +174,6 @@ pub fn complete(facts: &mut SocketFacts, head: &mut Head, sk: u64, peer: u64) {
     }
 }
 
-/// `sockaddr_un.sun_path` follows the two bytes of the family.
-const SUN_PATH: u64 = 2;
-/// `UNIX_PATH_MAX`.
-const SUN_PATH_MAX: usize = 108;
-
 #[inline(never)]
 fn complete_unix(facts: &mut SocketFacts, sk: u64) {
     facts.bytes_received = u64::MAX;
@@ -213,22 +188,6 @@ fn complete_unix(facts: &mut SocketFacts, sk: u64) {
     if state == ESTABLISHED {
         facts.accepted = if socket_of(peer) == 0 { ACCEPTED_NO } else { ACCEPTED_YES };
     }
-}
-
-/// Copies the path that a unix socket is bound to, and returns its length, 0 for none; an accepted socket shares its
-/// listener's.
-#[inline(always)]
-pub fn unix_path(to: &mut [u8; 112], sk: u64) -> u16 {
-    let address = sk.unix_addr();
-    if address == 0 {
-        return 0;
-    }
-    let len = kernel::read_or(address, offset!(unix_address_len), 0u32) as u64;
-    if len <= SUN_PATH {
-        return 0;
-    }
-    let path = address + u64::from(offset!(unix_address_name)) + SUN_PATH;
-    kernel::copy_bytes::<112, SUN_PATH_MAX>(to, path, len - SUN_PATH)
 }
 
 /// Notes who closes the other end of a connection, in the closer's own context; the first one counts.
@@ -248,4 +207,46 @@ pub fn peer_closed(connection: &mut Connection, how: u32) {
         exit_code: if exiting { task::exit_code(current) } else { 0 },
         reserved: 0,
     };
+}
+
+/// A socket is gone: an upstream's, or perhaps that of a client that waits for its answer.
+#[inline(always)]
+pub fn released(sk: u64) {
+    if !filter::may_know_socket(sk) {
+        return;
+    }
+    match get(sk) {
+        Some(connection) => {
+            save_closed(connection, sk);
+            end(connection, sk);
+        }
+        None => answer::client_ended(sk),
+    }
+}
+
+/// Saves the socket that a worker closes: an error page that follows at once is about it, and where the error log
+/// hides the failure's text nothing else tells.
+#[inline(never)]
+pub fn save_closed(connection: &mut Connection, sk: u64) {
+    if connection.saved != 0 || connection.worker != task::tgid() {
+        return;
+    }
+    connection.saved = 1;
+    latency::count(connection);
+    // An answer came and nothing broke: an error page that is about it all the same (a bad header) has its text in
+    // the error log, unless that hides it. And what an attempt has reported needs no second word.
+    let well = connection.facts.first_byte_at != 0 && connection.facts.errno == 0;
+    let superfluous = well || connection.reported != 0;
+    if superfluous && !filter::hiding_log_seen() {
+        return;
+    }
+    // SAFETY: read at once. A worker that is ending is not in the table any more, and answers nobody.
+    let hides = unsafe { TRACED.get(&task::tgid()) }.map(|traced| traced.log_hides != 0);
+    if hides.is_none() || (hides == Some(false) && superfluous) {
+        return;
+    }
+    if let Some(thread) = thread::current() {
+        kernel::copy_struct(&mut thread.closed, &connection.facts);
+        complete(&mut thread.closed, &mut thread.head, sk, connection.peer);
+    }
 }

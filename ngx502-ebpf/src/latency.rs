@@ -4,12 +4,12 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use ngx502_common::{
     connection::Connection,
     latency::{BUCKETS, Series, bucket, durations_at},
+    net::AF_UNIX,
 };
 
 use crate::{
-    connection::{self, AF_UNIX},
     maps::{DURATIONS, PATHS, SERIES},
-    sock::Sock,
+    sock::{self, Sock},
 };
 
 /// How many places there are for series, a power of two; the loader sizes the maps to it.
@@ -36,7 +36,7 @@ pub fn identify_path(connection: &mut Connection, peer: u64) {
     if peer == 0 {
         return;
     }
-    connection.facts.path_len = connection::unix_path(&mut connection.facts.path, peer);
+    connection.facts.path_len = sock::unix_path(&mut connection.facts.path, peer);
     let hash = hash_of_path(&connection.facts.path, connection.facts.path_len);
     connection.series.address[..8].copy_from_slice(&hash.to_ne_bytes());
 }

@@ -1,4 +1,4 @@
-//! All maps, each with who fills it and who empties it.
+//! The maps, each with who fills it and who empties it. Two more stand beside their only user, in `log_rate` and `stack`.
 
 use aya_ebpf::{
     macros::map,
@@ -11,7 +11,7 @@ use ngx502_common::{
     layout::NginxLayout,
 };
 
-use crate::{answer::Watch, thread::Thread};
+use crate::state::{Thread, Watch};
 
 /// Every record. 8 MiB hold a storm of some 30,000 failed requests a second for about 100 ms.
 #[map]

@@ -1,17 +1,17 @@
 //! Builds the two large records: a failed attempt, and an error page of nginx's own.
 
-use ngx502_common::event::{Attempt, KIND_ATTEMPT, KIND_REQUEST, LINE_MAX, Request, State};
+use ngx502_common::{
+    event::{Attempt, KIND_ATTEMPT, KIND_REQUEST, LINE_MAX, Request, State},
+    net::AF_UNIX,
+};
 
 use crate::{
-    answer::{self, Watch},
-    connection::{self, AF_UNIX},
+    answer, connection,
     descriptor::sock_of_connection,
-    emit,
-    head::Head,
-    kernel,
+    emit, kernel,
     maps::BLANK_CONNECTION,
-    request::{Build, Found, Identity},
-    thread::{Rest, Thread},
+    request::TracedBinary,
+    state::{Found, Identity, SockCommon, Thread, ThreadScratch, Watch},
     user,
 };
 
@@ -30,10 +30,10 @@ const SAME_CALLBACK_NS: u64 = 2_000_000;
 
 /// Sends an error page of nginx's own, or an upstream's 502 that nginx passes on.
 #[inline(always)]
-pub fn error_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<'_>) {
+pub fn error_page(status: u16, found: &mut Found, rest: ThreadScratch<'_>, build: &TracedBinary<'_>) {
     let layout = build.layout;
     let record: &mut Request = as_record(rest.record);
-    record.told = 0;
+    record.reported = 0;
     (record.peer_len, record.peer_unread) = found.peer(&mut record.peer, layout);
     record.host_len = found.host(&mut record.host, layout);
     record.client_len = found.address(&mut record.client, layout);
@@ -41,16 +41,16 @@ pub fn error_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<
     finish_page(status, found, rest, build);
 }
 
-/// Sends the error page of a request of which this thread has just told an attempt, with the rest of what it is to say;
+/// Sends the error page of a request of which this thread has just reported an attempt, with what that did not say;
 /// false where that is not so.
 #[inline(always)]
-pub fn told_error_page(status: u16, request: u64, thread: &mut Thread, build: &Build<'_>) -> bool {
+pub fn reported_error_page(status: u16, request: u64, thread: &mut Thread, build: &TracedBinary<'_>) -> bool {
     let (found, rest) = thread.parts();
-    if rest.told.request != request || !found.find_again(rest.told) {
+    if rest.reported.request != request || !found.find_again(rest.reported) {
         return false;
     }
     let record: &mut Request = as_record(rest.record);
-    record.told = 1;
+    record.reported = 1;
     record.peer_unread = 0;
     (record.peer_len, record.host_len, record.client_len, record.line_len) = (0, 0, 0, 0);
     finish_page(status, found, rest, build);
@@ -59,7 +59,7 @@ pub fn told_error_page(status: u16, request: u64, thread: &mut Thread, build: &B
 
 /// Completes and sends a page's record, but for its texts.
 #[inline(always)]
-fn finish_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<'_>) {
+fn finish_page(status: u16, found: &mut Found, rest: ThreadScratch<'_>, build: &TracedBinary<'_>) {
     let record: &mut Request = as_record(rest.record);
     record.header = emit::header(KIND_REQUEST);
     record.request = found.who.request;
@@ -81,15 +81,15 @@ fn finish_page(status: u16, found: &mut Found, rest: Rest<'_>, build: &Build<'_>
         rest.closed.id = 0;
     }
     let is_main = found.who.main_or_self() == found.who.request;
-    let told_states = if is_main { record.states_total } else { 0 };
-    record.answer_follows = u8::from(wait(&found.who, told_states, rest.watch, build));
+    let reported_states = if is_main { record.states_total } else { 0 };
+    record.answer_follows = u8::from(wait(&found.who, reported_states, rest.watch, build));
     send_page(record);
 }
 
 /// Sends a page's record as far as it says anything.
 #[inline(always)]
 fn send_page(record: &Request) {
-    let end = if record.told != 0 && record.closed.id == 0 {
+    let end = if record.reported != 0 && record.closed.id == 0 {
         core::mem::offset_of!(Request, states) as u64
             + u64::from(record.states_len) * size_of::<State>() as u64
     } else {
@@ -108,8 +108,8 @@ fn send_page(record: &Request) {
 /// Waits for the answer to the client of a request; whether it can be waited for. `states` is how many upstream states
 /// user space knows by then.
 #[inline(always)]
-fn wait(who: &Identity, states: u32, place: &mut Watch, build: &Build<'_>) -> bool {
-    // Since the attempt that was told a moment ago, nothing has changed but the count.
+fn wait(who: &Identity, states: u32, place: &mut Watch, build: &TracedBinary<'_>) -> bool {
+    // Since the attempt that was reported a moment ago, nothing has changed but the count.
     if place.sk != 0 && place.is_of(who) {
         place.states = states;
         return true;
@@ -120,7 +120,7 @@ fn wait(who: &Identity, states: u32, place: &mut Watch, build: &Build<'_>) -> bo
 
 /// Sends an attempt that nginx complains about.
 #[inline(always)]
-pub fn attempt(call: &Call, found: &Found, sk: u64, rest: Rest<'_>, build: &Build<'_>) {
+pub fn attempt(call: &Call, found: &Found, sk: u64, rest: ThreadScratch<'_>, build: &TracedBinary<'_>) {
     let layout = build.layout;
     let record: &mut Attempt = as_record(rest.record);
     record.header = emit::header(KIND_ATTEMPT);
@@ -158,7 +158,7 @@ pub fn attempt(call: &Call, found: &Found, sk: u64, rest: Rest<'_>, build: &Buil
         )
     };
     if sent {
-        *rest.told = found.who;
+        *rest.reported = found.who;
     }
 }
 
@@ -178,7 +178,7 @@ fn describe_arguments(record: &mut Attempt, [first, second]: [u64; 2]) {
 }
 
 #[inline(always)]
-fn describe_socket(record: &mut Attempt, head: &mut Head, sk: u64) {
+fn describe_socket(record: &mut Attempt, head: &mut SockCommon, sk: u64) {
     let connection = if sk == 0 { None } else { connection::get_current(sk) };
     let Some(connection) = connection else {
         if let Some(blank) = BLANK_CONNECTION.get(0) {
@@ -190,7 +190,7 @@ fn describe_socket(record: &mut Attempt, head: &mut Head, sk: u64) {
         return;
     };
     connection.failed = 1;
-    connection.told = 1;
+    connection.reported = 1;
     kernel::copy_struct(&mut record.socket, &connection.facts);
     connection::complete(&mut record.socket, head, sk, connection.peer);
 }

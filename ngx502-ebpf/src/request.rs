@@ -8,13 +8,12 @@ use ngx502_common::{
 };
 
 use crate::{
-    block::Block,
     descriptor::sock_of_connection,
     emit,
     maps::{LAYOUTS, TRACED},
-    request_line::{self, LineBlock, METHOD},
-    states::{self, StateBlock},
-    task, user,
+    request_line::{self, METHOD},
+    state::{Found, Identity},
+    states, task, user,
 };
 
 /// `r->signature`, "HTTP", the same since 0.1.
@@ -30,47 +29,6 @@ const LOG_CTX_REQUEST: u64 = 16;
 /// `ngx_table_elt_t.value`.
 const HEADER_VALUE: u64 = 24;
 
-/// A request, and nginx's structs of it as far as they are read at once. In the thread's entry and not on the stack,
-/// where there is no room for it.
-#[repr(C)]
-pub struct Found {
-    /// Which request it is.
-    pub who: Identity,
-    /// `r->upstream`.
-    upstream_at: u64,
-    /// Distance of `request_line`, [`ABSENT`] when not known.
-    line_at: u64,
-    /// The beginning of `ngx_http_request_t`.
-    request: Block<256>,
-    /// `r->method` and what follows: `http_version`, `request_line`, …, `main`.
-    line: LineBlock,
-    /// The client's `ngx_connection_t`.
-    client: Block<192>,
-    /// Its `ngx_log_t`.
-    log: Block<80>,
-    /// The beginning of `ngx_http_upstream_t`.
-    upstream: Block<96>,
-    /// One `ngx_http_upstream_state_t`.
-    pub state: StateBlock,
-}
-
-/// Which request it is, and what leads to it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Identity {
-    pub request: u64,
-    /// Its main request's address; 0 when the layout is not known.
-    pub main: u64,
-    /// The client's `ngx_connection_t`.
-    pub client: u64,
-    /// Its `ngx_log_t`.
-    pub log: u64,
-    /// `log->connection`.
-    pub connection: u64,
-    /// `log->log_level`.
-    pub log_level: u64,
-}
-
 impl Identity {
     /// The main request's address, or that of the request where the layout is not known.
     #[inline(always)]
@@ -80,7 +38,7 @@ impl Identity {
 }
 
 /// The nginx that a request is of.
-pub struct Build<'a> {
+pub struct TracedBinary<'a> {
     pub traced: &'a Traced,
     pub layout: &'a NginxLayout,
 }
@@ -141,15 +99,15 @@ impl Found {
         true
     }
 
-    /// Reads a request of which an attempt was told anew, if it still is the one that it was.
+    /// Reads a request anew of which an attempt was reported, if it still is the one that it was.
     #[inline(always)]
-    pub fn find_again(&mut self, told: &Identity) -> bool {
-        let same = self.request.load(told.request)
+    pub fn find_again(&mut self, reported: &Identity) -> bool {
+        let same = self.request.load(reported.request)
             && self.request.word(0) as u32 == SIGNATURE
-            && self.request.word(CONNECTION) == told.client
-            && user::word(told.log + u64::from(LOG_CONNECTION)) == told.connection;
+            && self.request.word(CONNECTION) == reported.client
+            && user::word(reported.log + u64::from(LOG_CONNECTION)) == reported.connection;
         if same {
-            self.who = *told;
+            self.who = *reported;
         }
         same
     }
@@ -269,10 +227,10 @@ pub fn status(request: u64, line: u16, layout: &NginxLayout) -> u16 {
 
 /// The nginx of the current process; `None` for others.
 #[inline(always)]
-pub fn build<'a>() -> Option<Build<'a>> {
+pub fn build<'a>() -> Option<TracedBinary<'a>> {
     // SAFETY: map memory stays valid while a program runs; entries change only in `log_hides`.
     let traced = unsafe { TRACED.get(&task::tgid()) }?;
-    Some(Build { traced, layout: layout(traced.layout)? })
+    Some(TracedBinary { traced, layout: layout(traced.layout)? })
 }
 
 /// The layout of a binary, to be completed in place.

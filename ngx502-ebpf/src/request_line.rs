@@ -2,16 +2,13 @@
 
 use ngx502_common::layout::{ABSENT, NginxLayout};
 
-use crate::{block::Block, user};
-
-/// `r->method` and what follows: `http_version`, `request_line`, …, `main`.
-pub type LineBlock = Block<168>;
+use crate::{state::LineBlock, user};
 
 /// How far `r->method` lies before `r->request_line`, everywhere.
 pub const METHOD: u16 = 16;
 
 /// The request line's offset: the layout's where the neighbours confirm it, else the one that a scan finds, which
-/// is then kept for the binary. Its surroundings are loaded.
+/// is then remembered for the binary. Its surroundings are loaded.
 #[inline(always)]
 pub fn offset(request: u64, around: &mut LineBlock, layout: &NginxLayout) -> u16 {
     let known = layout.request_line;

@@ -9,11 +9,12 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 
+use ngx502_common::net::{AF_INET, AF_INET6};
+
 use crate::{
-    connection::{self, AF_INET, AF_INET6},
-    head,
-    head::Head,
     kernel::{self, offset},
+    sock_common,
+    state::SockCommon,
 };
 
 /// A `struct sock *`.
@@ -69,7 +70,7 @@ impl Sock for u64 {
 
     #[inline(always)]
     fn inode(self) -> u64 {
-        kernel::read_or(connection::socket_of(self), offset!(socket_inode), 0)
+        kernel::read_or(socket_of(self), offset!(socket_inode), 0)
     }
 
     #[inline(always)]
@@ -84,7 +85,7 @@ impl Sock for u64 {
 
     #[inline(always)]
     fn ends(self) -> Option<Ends> {
-        let mut head = Head::EMPTY;
+        let mut head = SockCommon::EMPTY;
         if !head.load(self) {
             return None;
         }
@@ -181,12 +182,12 @@ impl Sock for TypedSock {
     fn ends(self) -> Option<Ends> {
         let (local, remote) = match self.family() {
             AF_INET => (
-                head::widen(self.typed.load(offset!(skc_rcv_saddr))?),
-                head::widen(self.typed.load(offset!(skc_daddr))?),
+                sock_common::widen(self.typed.load(offset!(skc_rcv_saddr))?),
+                sock_common::widen(self.typed.load(offset!(skc_daddr))?),
             ),
             AF_INET6 => (
-                head::unmapped(self.typed.load_words(offset!(skc_v6_rcv_saddr))?),
-                head::unmapped(self.typed.load_words(offset!(skc_v6_daddr))?),
+                sock_common::unmapped(self.typed.load_words(offset!(skc_v6_rcv_saddr))?),
+                sock_common::unmapped(self.typed.load_words(offset!(skc_v6_daddr))?),
             ),
             _ => return None,
         };
@@ -238,4 +239,38 @@ impl Typed {
     fn follow(self, offset: u16) -> Option<Self> {
         self.load(offset).map(Self)
     }
+}
+
+/// The socket's network namespace.
+#[inline(always)]
+pub fn netns(sk: u64) -> u32 {
+    let net = kernel::read_or(sk, offset!(skc_net), 0u64);
+    kernel::read_or(net, offset!(net_inum), 0)
+}
+
+/// `sk->sk_socket`: 0 for an orphan or a connection that nobody accepted.
+#[inline(always)]
+pub fn socket_of(sk: u64) -> u64 {
+    kernel::read_or(sk, offset!(sk_socket), 0)
+}
+
+/// `sockaddr_un.sun_path` follows the two bytes of the family.
+const SUN_PATH: u64 = 2;
+/// `UNIX_PATH_MAX`.
+const SUN_PATH_MAX: usize = 108;
+
+/// Copies the path that a unix socket is bound to, and returns its length, 0 for none; an accepted socket shares its
+/// listener's.
+#[inline(always)]
+pub fn unix_path(to: &mut [u8; 112], sk: u64) -> u16 {
+    let address = sk.unix_addr();
+    if address == 0 {
+        return 0;
+    }
+    let len = kernel::read_or(address, offset!(unix_address_len), 0u32) as u64;
+    if len <= SUN_PATH {
+        return 0;
+    }
+    let path = address + u64::from(offset!(unix_address_name)) + SUN_PATH;
+    kernel::copy_bytes::<112, SUN_PATH_MAX>(to, path, len - SUN_PATH)
 }

@@ -12,7 +12,7 @@ static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// To be called once in every uprobe's program, outside of its other functions; does nothing.
 #[inline(always)]
-pub fn keep_own(ctx: &impl EbpfContext) {
+pub fn opt_out_of_private_stack(ctx: &impl EbpfContext) {
     // SAFETY: the slot is empty, so that control comes back.
     unsafe { NOWHERE.tail_call(ctx, 0) };
 }

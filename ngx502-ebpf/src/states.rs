@@ -5,10 +5,7 @@ use ngx502_common::{
     layout::{ABSENT, NginxLayout},
 };
 
-use crate::{block::Block, user};
-
-/// Room for an `ngx_http_upstream_state_t` of any release (64 to 112 bytes).
-pub type StateBlock = Block<128>;
+use crate::{state::StateBlock, user};
 
 /// `ngx_array_t` of a request's states: elements, count, element size.
 #[inline(always)]

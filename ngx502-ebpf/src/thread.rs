@@ -2,63 +2,21 @@
 //! entry also holds what does not fit on the stack of 512 bytes. Per thread and not per CPU, since a uprobe's program
 //! can be preempted by another worker's on the same CPU.
 
-use ngx502_common::{
-    config::loss,
-    event::{Request, SocketFacts},
-};
+use ngx502_common::config::loss;
 
 use crate::{
-    answer::{Scratch, Watch},
     emit, filter,
-    head::Head,
     maps::{BLANK, THREADS},
-    request::{Found, Identity},
+    state::{Found, Thread, ThreadScratch},
     task,
 };
-
-/// See the module; the value of the map `THREADS`.
-#[repr(C, align(8))]
-pub struct Thread {
-    /// Text of the `ngx_connection_error` call that is under way: its own `ngx_log_error_core` call says nothing new.
-    reported_text: u64,
-    reported_errno: i32,
-    /// The arguments of the connect(2) that is under way.
-    pub connect_fd: u32,
-    /// When it began; 0 outside of connect(2).
-    pub connect_at: u64,
-    /// The request that got an error page of nginx's own last.
-    error_page: u64,
-    /// The request of which an attempt was sent last; its address is 0 for none.
-    pub told: Identity,
-    /// The client that waits for its answer since last; `sk` 0 for none.
-    pub watch: Watch,
-    /// The upstream socket that it closed last, unless an attempt has told of it; `id` 0 for none.
-    pub closed: SocketFacts,
-    /// Room for an answer with a state, which may be sent while `record` is in the making.
-    pub answer: Scratch,
-    /// Room for the addresses of a socket.
-    pub head: Head,
-    /// The request that is read, or was read last.
-    pub found: Found,
-    /// Room for the largest record.
-    pub record: [u8; size_of::<Request>()],
-}
-
-/// A thread's entry without the request.
-pub struct Rest<'a> {
-    pub told: &'a mut Identity,
-    pub watch: &'a mut Watch,
-    pub closed: &'a mut SocketFacts,
-    pub head: &'a mut Head,
-    pub record: &'a mut [u8; size_of::<Request>()],
-}
 
 impl Thread {
     /// Its request, and the rest.
     #[inline(always)]
-    pub fn parts(&mut self) -> (&mut Found, Rest<'_>) {
-        let Self { told, watch, closed, head, found, record, .. } = self;
-        (found, Rest { told, watch, closed, head, record })
+    pub fn parts(&mut self) -> (&mut Found, ThreadScratch<'_>) {
+        let Self { reported, watch, closed, head, found, record, .. } = self;
+        (found, ThreadScratch { reported, watch, closed, head, record })
     }
 
     /// `ngx_connection_error` was called with this text: its own log call will say nothing new.

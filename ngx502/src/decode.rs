@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bstr::BString;
-use ngx502_common::event as wire;
+use ngx502_common::{
+    event as wire,
+    net::{AF_INET, AF_INET6, AF_UNIX},
+};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::event::{
@@ -11,9 +14,6 @@ use crate::event::{
     Queue, Record, Request, RequestKey, Signal, Socket, State, Via,
 };
 
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 /// Bytes in a page on every kernel that the BPF side supports.
 const PAGE: u64 = 4096;
 

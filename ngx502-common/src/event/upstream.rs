@@ -254,11 +254,11 @@ pub struct Request {
     pub has_cache: u8,
     /// 1: an [`Answer`] will follow.
     pub answer_follows: u8,
-    /// 1: an [`Attempt`] of this request has told the peer, the host, the client and the request line.
-    pub told: u8,
+    /// 1: an [`Attempt`] of this request has reported the peer, the host, the client and the request line.
+    pub reported: u8,
     /// Padding, 0.
     pub reserved: [u8; 2],
-    /// The last upstream states, oldest first. The record ends with the last one that there is where `told` is set
+    /// The last upstream states, oldest first. The record ends with the last one that there is where `reported` is set
     /// and `closed` is empty.
     pub states: [State; STATES_MAX],
     /// The upstream socket that this thread closed last; `id` 0 when none was seen.
@@ -292,7 +292,7 @@ pub struct Answered {
     pub status: u16,
     /// 1 when the client's connection closed before anything was written.
     pub client_gone: u8,
-    /// 1 when a state follows; 0 when there is none, or none but those that the [`Request`] told.
+    /// 1 when a state follows; 0 when there is none, or none but those that the [`Request`] reported.
     pub has_last: u8,
 }
 

@@ -2,20 +2,20 @@
 //! looks for the latter when it matters.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
-use ngx502_common::event::{KIND_LISTEN, KIND_LISTEN_UNIX, Listen, ListenUnix};
+use ngx502_common::{
+    event::{KIND_LISTEN, KIND_LISTEN_UNIX, Listen, ListenUnix},
+    net::{AF_UNIX, CLOSE},
+};
 
 use crate::{
-    connection::{self, AF_UNIX},
     emit,
     kernel::{self, offset},
     maps::HOLDERS,
-    sock::Sock,
+    sock::{self, Sock},
     task,
 };
 
 const SOCK_STREAM: u16 = 1;
-/// TCP_CLOSE: an AF_UNIX socket that neither listens nor is connected.
-const CLOSE: u8 = 7;
 
 /// `static int unix_listen(struct socket *sock, int backlog)`, in the context of listen(2). It takes what is checked
 /// here, and nothing else.
@@ -24,6 +24,7 @@ pub fn unix_listen(ctx: ProbeContext) -> u32 {
     let (Some(socket), Some(backlog)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
     let sk = kernel::read_or(socket, offset!(socket_sk), 0u64);
     let bound = sk.unix_addr() != 0;
+    // CLOSE: it neither listens nor is connected.
     if bound && kernel::read_or(sk, offset!(skc_state), 0u8) == CLOSE {
         unix_changed(sk, 1, backlog as u32);
     }
@@ -59,7 +60,7 @@ pub fn unix_changed(sk: u64, open: u32, backlog: u32) {
     };
     record.listen.backlog = backlog;
     record.listen.family = AF_UNIX;
-    record.path_len = connection::unix_path(&mut record.path, sk);
+    record.path_len = sock::unix_path(&mut record.path, sk);
     emit::send(&record);
 }
 
@@ -74,7 +75,7 @@ fn listen(sk: u64, kind: u16, open: bool) -> Listen {
         header: emit::header(kind),
         id: sk,
         process: task::process(current),
-        netns: connection::netns(sk),
+        netns: sock::netns(sk),
         backlog: 0,
         local: [0; 16],
         port: 0,

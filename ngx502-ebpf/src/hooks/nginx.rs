@@ -8,14 +8,13 @@ use ngx502_common::{
 };
 
 use crate::{
-    chatter,
     descriptor::sock_of_connection,
-    emit,
+    emit, log_rate,
     report::{self, Call},
-    request::{self, Build},
+    request::{self, TracedBinary},
     stack,
-    thread::{self, Thread},
-    user,
+    state::Thread,
+    thread, user,
 };
 
 /// NGX_LOG_ERR: what is less severe than this is no failure.
@@ -28,7 +27,7 @@ const GATEWAY_TIMEOUT: u16 = 504;
 #[uprobe]
 pub fn special_response(ctx: ProbeContext) -> u32 {
     let _ = try_special_response(&ctx);
-    stack::keep_own(&ctx);
+    stack::opt_out_of_private_stack(&ctx);
     0
 }
 
@@ -36,7 +35,7 @@ pub fn special_response(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn send_header(ctx: ProbeContext) -> u32 {
     let _ = try_send_header(&ctx);
-    stack::keep_own(&ctx);
+    stack::opt_out_of_private_stack(&ctx);
     0
 }
 
@@ -44,7 +43,7 @@ pub fn send_header(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn connection_error(ctx: ProbeContext) -> u32 {
     let _ = try_connection_error(&ctx);
-    stack::keep_own(&ctx);
+    stack::opt_out_of_private_stack(&ctx);
     0
 }
 
@@ -52,7 +51,7 @@ pub fn connection_error(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn ssl_error(ctx: ProbeContext) -> u32 {
     let _ = try_ssl_error(&ctx);
-    stack::keep_own(&ctx);
+    stack::opt_out_of_private_stack(&ctx);
     0
 }
 
@@ -61,7 +60,7 @@ pub fn ssl_error(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn log_error_core(ctx: ProbeContext) -> u32 {
     let _ = try_log_error_core(&ctx);
-    stack::keep_own(&ctx);
+    stack::opt_out_of_private_stack(&ctx);
     0
 }
 
@@ -75,7 +74,7 @@ fn try_special_response(ctx: &ProbeContext) -> Option<()> {
     let argument: u64 = ctx.arg(0)?;
     let thread = thread::current()?;
     thread.remember_error_page(argument);
-    if report::told_error_page(status as u16, argument, thread, &build) {
+    if report::reported_error_page(status as u16, argument, thread, &build) {
         return Some(());
     }
     let (found, rest) = thread.parts();
@@ -166,7 +165,7 @@ fn try_ssl_error(ctx: &ProbeContext) -> Option<()> {
 fn try_log_error_core(ctx: &ProbeContext) -> Option<()> {
     let level: u64 = ctx.arg(0)?;
     if level > LEVEL_ERROR {
-        chatter::count();
+        log_rate::count();
         return None;
     }
     // All registers at once, before any branch: the verifier refuses a load through a pointer into the context that
@@ -185,7 +184,7 @@ fn try_log_error_core(ctx: &ProbeContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn report_log(call: &Call, log: u64, thread: &mut Thread, build: &Build<'_>) -> Option<()> {
+fn report_log(call: &Call, log: u64, thread: &mut Thread, build: &TracedBinary<'_>) -> Option<()> {
     let (found, rest) = thread.parts();
     // auth_request's own words come from the main request, which has no upstream of its own yet.
     if !found.find_logged(log, build.layout) || !found.has_upstream(build.layout) {

@@ -4,27 +4,17 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use ngx502_common::{
     connection::Connection,
     event::{CLOSE_ABORT, CLOSE_DESTROYED, CLOSE_FIN, CLOSE_NEVER_ACCEPTED},
+    net::{
+        CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
+    },
 };
 
 use crate::{
-    answer, connection, emit, filter,
+    connection, emit,
     hooks::listen,
-    kernel, latency,
-    maps::TRACED,
-    sock::{Sock, TypedSock},
-    task, thread,
+    sock::{self, Sock, TypedSock},
+    task,
 };
-
-const ESTABLISHED: i32 = 1;
-const SYN_SENT: i32 = 2;
-const SYN_RECV: i32 = 3;
-const FIN_WAIT1: i32 = 4;
-const FIN_WAIT2: i32 = 5;
-const CLOSE: i32 = 7;
-const CLOSE_WAIT: i32 = 8;
-const LAST_ACK: i32 = 9;
-const LISTEN: i32 = 10;
-const CLOSING: i32 = 11;
 
 const EPIPE: i32 = 32;
 const ECONNABORTED: i32 = 103;
@@ -34,7 +24,8 @@ const ETIMEDOUT: i32 = 110;
 /// `TRACE_EVENT(inet_sock_set_state, TP_PROTO(const struct sock *sk, const int oldstate, const int newstate))`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let (sk, old, new): (_, i32, i32) = (TypedSock::argument(&ctx, 0), ctx.arg(1), ctx.arg(2));
+    let sk = TypedSock::argument(&ctx, 0);
+    let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     match (old, new) {
         (CLOSE, LISTEN) => listen::changed(sk.address(), true),
         (LISTEN, CLOSE) => listen::changed(sk.address(), false),
@@ -55,23 +46,8 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 /// `TRACE_EVENT(tcp_destroy_sock, TP_PROTO(struct sock *sk))`: the end of every TCP socket that was ever hashed.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    released(TypedSock::argument(&ctx, 0).address());
+    connection::released(TypedSock::argument(&ctx, 0).address());
     0
-}
-
-/// A socket is gone: an upstream's, or perhaps that of a client that waits for its answer.
-#[inline(always)]
-pub fn released(sk: u64) {
-    if !filter::may_know_socket(sk) {
-        return;
-    }
-    match connection::get(sk) {
-        Some(connection) => {
-            keep(connection, sk);
-            connection::end(connection, sk);
-        }
-        None => answer::client_ended(sk),
-    }
 }
 
 #[inline(always)]
@@ -82,7 +58,7 @@ fn connecting(sk: impl Sock) {
 }
 
 #[inline(always)]
-fn upstream_changed(connection: &mut Connection, sk: impl Sock, old: i32, new: i32) {
+fn upstream_changed(connection: &mut Connection, sk: impl Sock, old: u8, new: u8) {
     match (old, new) {
         (SYN_SENT, ESTABLISHED) => {
             connection.facts.established_at = emit::now();
@@ -96,13 +72,13 @@ fn upstream_changed(connection: &mut Connection, sk: impl Sock, old: i32, new: i
     }
     // nginx closes it. What the other end or the kernel has closed (CLOSE) is released in nginx's own close(2).
     if matches!(new, FIN_WAIT1 | LAST_ACK) {
-        keep(connection, sk.address());
+        connection::save_closed(connection, sk.address());
     }
 }
 
 /// The other end of an upstream connection, in the context of whoever holds it.
 #[inline(always)]
-fn other_end_changed(sk: impl Sock, old: i32, new: i32) {
+fn other_end_changed(sk: impl Sock, old: u8, new: u8) {
     match (old, new) {
         (SYN_RECV, ESTABLISHED) => {
             if let Some(connection) = connection::of_peer(sk) {
@@ -118,7 +94,7 @@ fn other_end_changed(sk: impl Sock, old: i32, new: i32) {
             ECONNABORTED => {
                 closed(sk, CLOSE_DESTROYED);
             }
-            _ if connection::socket_of(sk.address()) == 0 => {
+            _ if sock::socket_of(sk.address()) == 0 => {
                 closed(sk, CLOSE_NEVER_ACCEPTED);
             }
             _ => {
@@ -133,32 +109,5 @@ fn other_end_changed(sk: impl Sock, old: i32, new: i32) {
 fn closed<S: Sock>(sk: S, how: u32) {
     if let Some(connection) = connection::of_peer(sk) {
         connection::peer_closed(connection, how);
-    }
-}
-
-/// Keeps the socket that a worker closes: an error page that follows at once is about it, and where the error log
-/// hides the failure's text nothing else tells.
-#[inline(never)]
-pub fn keep(connection: &mut Connection, sk: u64) {
-    if connection.kept != 0 || connection.worker != task::tgid() {
-        return;
-    }
-    connection.kept = 1;
-    latency::count(connection);
-    // An answer came and nothing broke: an error page that is about it all the same (a bad header) has its text in
-    // the error log, unless that hides it. And what an attempt has told of needs no second word.
-    let well = connection.facts.first_byte_at != 0 && connection.facts.errno == 0;
-    let superfluous = well || connection.told != 0;
-    if superfluous && !filter::hiding_log_seen() {
-        return;
-    }
-    // SAFETY: read at once. A worker that is ending is not in the table any more, and answers nobody.
-    let hides = unsafe { TRACED.get(&task::tgid()) }.map(|traced| traced.log_hides != 0);
-    if hides.is_none() || (hides == Some(false) && superfluous) {
-        return;
-    }
-    if let Some(thread) = thread::current() {
-        kernel::copy_struct(&mut thread.closed, &connection.facts);
-        connection::complete(&mut thread.closed, &mut thread.head, sk, connection.peer);
     }
 }

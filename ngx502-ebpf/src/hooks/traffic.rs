@@ -4,13 +4,10 @@ use aya_ebpf::{
     macros::{btf_tracepoint, kprobe},
     programs::{BtfTracePointContext, ProbeContext},
 };
-use ngx502_common::connection::Connection;
+use ngx502_common::{connection::Connection, net::AF_UNIX};
 
 use crate::{
-    answer,
-    connection::{self, AF_UNIX},
-    emit, filter,
-    hooks::state,
+    answer, connection, emit, filter,
     kernel::{self, offset},
     latency,
     sock::{Sock, TypedSock},
@@ -140,7 +137,7 @@ fn request_sent(connection: &mut Connection) {
         connection.facts.first_byte_at = 0;
         connection.facts.requests += 1;
         connection.failed = 0;
-        connection.told = 0;
+        connection.reported = 0;
     }
 }
 
@@ -182,5 +179,5 @@ fn ended(connection: &mut Connection, sk: u64, result: i32) {
     if connection.facts.errno == 0 {
         connection.facts.errno = -result;
     }
-    state::keep(connection, sk);
+    connection::save_closed(connection, sk);
 }

@@ -4,19 +4,18 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use ngx502_common::event::{CLOSE_ABORT, CLOSE_FIN, CLOSE_NEVER_ACCEPTED};
+use ngx502_common::{
+    event::{CLOSE_ABORT, CLOSE_FIN, CLOSE_NEVER_ACCEPTED},
+    net::{AF_UNIX, LISTEN},
+};
 
 use crate::{
-    connection::{self, AF_UNIX},
-    descriptor, emit,
-    hooks::{listen, state},
+    connection, descriptor, emit,
+    hooks::listen,
     kernel::{self, offset},
     sock::Sock,
     task, thread,
 };
-
-/// TCP_LISTEN, also of AF_UNIX.
-const LISTEN: u8 = 10;
 
 /// `int __sys_connect(int fd, struct sockaddr __user *uservaddr, int addrlen)`
 #[kprobe]
@@ -76,6 +75,6 @@ pub fn unix_release_sock(ctx: ProbeContext) -> u32 {
         };
         connection::peer_closed(connection, how);
     }
-    state::released(sk);
+    connection::released(sk);
     0
 }

@@ -3,7 +3,7 @@
 //! [`Enricher::snapshot`] tells once what there is at the start; [`Enricher::before`] answers, record by record, the
 //! questions that a failure raises, so that attribution, live or replayed, reads the answers first. A fact that
 //! cannot be had is absent, and `log::debug` says why. Start times of processes come from /proc here, rounded down
-//! to a clock tick: see [`same_start`].
+//! to a clock tick, so they are compared within one.
 
 mod access;
 mod busy;

@@ -22,12 +22,11 @@ use netlink_packet_sock_diag::unix::nlas::{Nla, UnixDiagName};
 use netlink_packet_sock_diag::unix::{self, ShowFlags, UnixRequest, UnixResponse};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
+use ngx502_common::net::LISTEN;
 use nix::sched::{CloneFlags, setns};
 
 use crate::event::{Endpoint, Pid, Queue};
 
-/// `TCP_LISTEN`, which AF_UNIX uses as well.
-const LISTEN: u8 = 10;
 /// Larger than any single answer of sock_diag (NLMSG_GOODSIZE is at most 32 KiB for dumps).
 const RECEIVE_BYTES: usize = 64 * 1024;
 

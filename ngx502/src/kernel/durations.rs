@@ -9,12 +9,10 @@ use bstr::BString;
 use ngx502_common::{
     connection::{Connection, Phases},
     latency::{BUCKETS, Durations, Series, bucket, durations_at, upper_bound},
+    net::{AF_INET, AF_UNIX},
 };
 
 use crate::event::{Latency, LatencySeries, Nanos, Pid};
-
-const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
 
 /// An AF_UNIX connection that was idle for so long is looked after.
 const IDLE: Duration = Duration::from_secs(20);

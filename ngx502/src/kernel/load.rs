@@ -64,7 +64,7 @@ pub struct Kernel {
     worker_slots: Array<MapData, u64>,
     seen: Array<MapData, u64>,
     layouts: Array<MapData, NginxLayout>,
-    chatter: PerCpuArray<MapData, u64>,
+    log_calls: PerCpuArray<MapData, u64>,
     holders: HashMap<MapData, u32, u8>,
     lost: PerCpuArray<MapData, u64>,
     /// What became of each signal.
@@ -105,7 +105,7 @@ impl Kernel {
             worker_slots: Array::try_from(take(&mut ebpf, "WORKER_SLOTS")?)?,
             seen: Array::try_from(take(&mut ebpf, "SEEN")?)?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
-            chatter: PerCpuArray::try_from(take(&mut ebpf, "CHATTER")?)?,
+            log_calls: PerCpuArray::try_from(take(&mut ebpf, "LOG_CALLS")?)?,
             holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
             lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
             ebpf,
@@ -244,8 +244,8 @@ impl Kernel {
 
     /// How many messages below the level `error` the processes with the layout at `index` have written so far, as far as
     /// `ngx_log_error_core` was probed.
-    pub fn chatter(&self, index: u32) -> u64 {
-        self.chatter.get(&index, 0).map_or(0, |counts| counts.iter().sum())
+    pub fn log_calls(&self, index: u32) -> u64 {
+        self.log_calls.get(&index, 0).map_or(0, |counts| counts.iter().sum())
     }
 
     /// Ceases to know a file that is no nginx any more.

@@ -24,7 +24,7 @@ impl Tracked {
         let mut excessive = Vec::new();
         for (id, target) in &mut self.binaries {
             let Some((_, rate)) = &mut target.log else { continue };
-            if let Some(rate) = rate.excess(kernel.chatter(target.index), now) {
+            if let Some(rate) = rate.excess(kernel.log_calls(target.index), now) {
                 excessive.push((*id, rate));
             }
         }

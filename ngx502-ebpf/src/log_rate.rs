@@ -10,14 +10,14 @@ const BINARIES: u32 = 256;
 /// Log calls below the level `error`, by the caller's entry in `LAYOUTS`. Only ever grows; user space reads the
 /// difference.
 #[map]
-pub static CHATTER: PerCpuArray<u64> = PerCpuArray::with_max_entries(BINARIES, 0);
+pub static LOG_CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(BINARIES, 0);
 
 /// Counts one call of a traced process.
 #[inline(always)]
 pub fn count() {
     // SAFETY: read at once.
     let Some(traced) = (unsafe { TRACED.get(&task::tgid()) }) else { return };
-    if let Some(calls) = CHATTER.get_ptr_mut(traced.layout) {
+    if let Some(calls) = LOG_CALLS.get_ptr_mut(traced.layout) {
         // SAFETY: this CPU's own entry; a count that a preemption loses does not matter.
         unsafe { *calls += 1 };
     }

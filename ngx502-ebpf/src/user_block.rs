@@ -3,17 +3,9 @@
 
 use core::arch::asm;
 
-use crate::{bound, user};
+use crate::{bound, state::UserBlock, user};
 
-/// `N` bytes of nginx's memory.
-#[repr(C)]
-pub struct Block<const N: usize> {
-    bytes: [u8; N],
-    /// Where they are from.
-    address: u64,
-}
-
-impl<const N: usize> Block<N> {
+impl<const N: usize> UserBlock<N> {
     /// Copies what is at an address; whether all of it could be read.
     #[inline(always)]
     pub fn load(&mut self, address: u64) -> bool {

@@ -1,19 +1,14 @@
 //! The addresses of a socket, read at once.
 
+use ngx502_common::net::{AF_INET, AF_INET6};
+
 use crate::{
-    connection::{AF_INET, AF_INET6},
     kernel::{self, offset},
+    state::{SOCK_COMMON, SockCommon},
 };
 
-/// The beginning of a socket, where `struct sock_common` holds its addresses: one read costs as much as each of seven.
-#[repr(C, align(8))]
-pub struct Head([u8; HEAD]);
-
-/// Up to `skc_v6_rcv_saddr`, the last of what is wanted, which ends at 88 in Linux 5.10 to 7.2.
-const HEAD: usize = 96;
-
-impl Head {
-    pub const EMPTY: Self = Self([0; HEAD]);
+impl SockCommon {
+    pub const EMPTY: Self = Self([0; SOCK_COMMON]);
 
     /// Reads it in place, since a returned one would take its room on the stack twice; whether it worked.
     #[inline(always)]
@@ -24,7 +19,7 @@ impl Head {
     /// A member; `None` where the kernel has none, or has it farther behind.
     #[inline(always)]
     pub fn get<T: Copy>(&self, offset: u16) -> Option<T> {
-        if offset as usize > HEAD - size_of::<T>() {
+        if offset as usize > SOCK_COMMON - size_of::<T>() {
             return None;
         }
         // SAFETY: within the array; the kernel aligns its members, the array is aligned as `struct sock` is.
