@@ -37,7 +37,7 @@ pub struct Session {
     pub boot_id: String,
     /// The tracer's command line.
     pub command: Vec<String>,
-    /// Which hook serves each signal: (signal, provider); `none` where a signal is missing.
+    /// Which hook serves each observation: (name, provider); `none` where it is missing.
     pub providers: Vec<(String, String)>,
     /// nginx builds found at the start, as `nginx -v` would name them with their executable.
     pub nginx: Vec<String>,
@@ -61,9 +61,9 @@ impl Session {
         i128::from(at.0) + i128::from(self.wall_offset)
     }
 
-    /// The provider of a signal; `None` when it has none.
-    pub fn provider(&self, signal: &str) -> Option<&str> {
-        let (_, provider) = self.providers.iter().find(|(name, _)| name == signal)?;
+    /// The provider of an observation; `None` when it has none.
+    pub fn provider(&self, observation: &str) -> Option<&str> {
+        let (_, provider) = self.providers.iter().find(|(name, _)| name == observation)?;
         (provider != NO_PROVIDER).then_some(provider)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     escape,
     event::Pid,
     kernel::{
-        load::{Kernel, SignalState},
+        load::{Kernel, ObservationState, ProviderResult},
         preflight,
         providers::{self, Uprobe},
     },
@@ -25,13 +25,14 @@ use crate::{
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Finding {
-    /// A kernel signal.
-    Signal {
+    /// An observation of the kernel.
+    #[serde(rename = "signal")]
+    Observation {
         /// Its name.
         name: String,
         /// The hook in use; `null` when none attaches.
         provider: Option<String>,
-        /// Hooks tried before, each with the reason why it does not serve.
+        /// Hooks tried before, each with the reason why it is not available.
         tried: Vec<Refused>,
         /// What is lost without it; `null` when nothing is.
         costs: Option<String>,
@@ -77,9 +78,9 @@ enum Finding {
     Result {
         /// Whether `trace` would work.
         can_trace: bool,
-        /// Signals with a provider.
+        /// Observations with a provider.
         signals: usize,
-        /// All signals.
+        /// All observations.
         of: usize,
         /// nginx executables found.
         nginx: usize,
@@ -101,17 +102,17 @@ pub fn run(json: bool, cost: Option<Duration>, out: &mut impl Write) -> Result<(
     let mut kernel = Kernel::load(preflight::check()?, false)?;
     kernel.load_every_uprobe()?;
     kernel.attach(&[]);
-    let signals: Vec<_> = kernel.signals.iter().map(signal).collect();
+    let observations: Vec<_> = kernel.observations.iter().map(observation).collect();
     let nginx = nginx();
-    let served = kernel.signals.iter().filter(|state| state.provider().is_some()).count();
+    let served = kernel.observations.iter().filter(|state| state.provider().is_some()).count();
     let can_trace =
         nginx.iter().all(|finding| matches!(finding, Finding::Nginx { probes, .. } if !probes.is_empty()));
-    let result = Finding::Result { can_trace, signals: served, of: signals.len(), nginx: nginx.len() };
+    let result = Finding::Result { can_trace, signals: served, of: observations.len(), nginx: nginx.len() };
     let costs = match cost {
         Some(time) => cost::measure(&mut kernel, time)?,
         None => Vec::new(),
     };
-    let findings = signals.iter().chain(&nginx).chain(&costs).chain([&result]);
+    let findings = observations.iter().chain(&nginx).chain(&costs).chain([&result]);
     if json {
         for finding in findings {
             serde_json::to_writer(&mut *out, finding)?;
@@ -126,19 +127,17 @@ pub fn run(json: bool, cost: Option<Duration>, out: &mut impl Write) -> Result<(
     Ok(())
 }
 
-fn signal(state: &SignalState) -> Finding {
+fn observation(state: &ObservationState) -> Finding {
     let provider = state.provider();
-    let refused = |attempt: &crate::kernel::load::Attempt| {
-        attempt
-            .error
-            .as_ref()
-            .map(|reason| Refused { provider: attempt.provider.to_owned(), reason: reason.clone() })
+    let refused = |result: &ProviderResult| {
+        let provider = result.provider.to_owned();
+        result.error.clone().map(|reason| Refused { provider, reason })
     };
-    Finding::Signal {
-        name: state.signal.name.to_owned(),
+    Finding::Observation {
+        name: state.observation.name.to_owned(),
         provider: provider.map(str::to_owned),
-        tried: state.attempts.iter().filter_map(refused).collect(),
-        costs: provider.is_none().then(|| state.signal.without.to_owned()),
+        tried: state.tried.iter().filter_map(refused).collect(),
+        costs: provider.is_none().then(|| state.observation.without.to_owned()),
     }
 }
 

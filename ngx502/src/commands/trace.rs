@@ -86,7 +86,7 @@ async fn trace(options: &Options) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut report = signal(SignalKind::user_defined1())?;
-    let mut live = Live::start(options)?;
+    let mut tracer = Tracer::start(options)?;
     let end = options.duration.map(|duration| Instant::now() + duration);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -95,27 +95,27 @@ async fn trace(options: &Options) -> Result<()> {
             biased;
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            _ = report.recv() => live.latency()?,
+            _ = report.recv() => tracer.latency()?,
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             // Before the records, which in a storm are always there.
-            _ = tick.tick() => live.tick()?,
-            ready = live.ring.ready() => {
+            _ = tick.tick() => tracer.tick()?,
+            ready = tracer.ring.ready() => {
                 ready.context("cannot wait for the ring buffer")?;
-                live.drain()?;
+                tracer.drain()?;
             }
         }
     }
-    live.finish()
+    tracer.finish()
 }
 
 /// Everything that a running trace consists of.
-struct Live {
+struct Tracer {
     kernel: Kernel,
     ring: RingSource,
     targets: Tracked,
     enricher: Enricher,
     pipeline: Pipeline,
-    /// Losses that were told already.
+    /// Losses that were reported already.
     lost: [u64; LOSSES],
     skipped_runs: SkippedRuns,
     durations: DurationReader,
@@ -133,7 +133,7 @@ const SKIPPED: &str = "probe still at work on that CPU, events of any process";
 
 const LOSSES: usize = ngx502_common::config::loss::COUNT as usize;
 
-impl Live {
+impl Tracer {
     fn start(options: &Options) -> Result<Self> {
         if let Some(CaptureOptions { path, options }) = &options.capture {
             // Attaching takes a while: whoever must choose another name hears it before.
@@ -244,7 +244,7 @@ impl Live {
                 self.pipeline.push(Record { at: now, body: Body::Lost { events, reason } })?;
             }
         }
-        self.tell_skipped(now)?;
+        self.report_skipped(now)?;
         self.pipeline.push(Record { at: now, body: Body::Tick })?;
         if self.forgot_at.elapsed() >= FORGET_CLOSED {
             self.forgot_at = Instant::now();
@@ -252,7 +252,7 @@ impl Live {
         }
         if self.read_at.elapsed() >= READ_HISTOGRAMS {
             // Without it, new programs are only found by looking for them.
-            if !self.kernel.serves(observation::EXEC) {
+            if !self.kernel.observes(observation::EXEC) {
                 self.targets.rescan_soon();
             }
             self.read_durations()?;
@@ -264,8 +264,8 @@ impl Live {
         self.pipeline.tick(now)
     }
 
-    /// Tells of events that no program saw.
-    fn tell_skipped(&mut self, now: Nanos) -> Result<()> {
+    /// Reports events that no program saw.
+    fn report_skipped(&mut self, now: Nanos) -> Result<()> {
         let Skipped { traffic, others } = self.skipped_runs.read(&self.kernel);
         let kinds = [(traffic, LOST_TRAFFIC), (others, SKIPPED)];
         for (events, reason) in kinds.into_iter().filter(|(events, _)| *events > 0) {
@@ -356,9 +356,9 @@ fn add_holders(kernel: &mut Kernel, facts: &[Record]) {
 
 fn session(kernel: &Kernel, targets: &Tracked, options: &Options) -> Session {
     let mut providers: Vec<_> = kernel
-        .signals
+        .observations
         .iter()
-        .map(|state| (state.signal.name.to_owned(), state.provider().unwrap_or(NO_PROVIDER).to_owned()))
+        .map(|state| (state.observation.name.to_owned(), state.provider().unwrap_or(NO_PROVIDER).to_owned()))
         .collect();
     providers.extend(providers::error_path().map(|uprobe| {
         let attached = targets.has_probe(uprobe.program);

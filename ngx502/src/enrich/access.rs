@@ -29,7 +29,7 @@ pub(super) struct Credentials {
 
 /// Owner, group and mode of a file or directory, with its access ACL's bytes where it has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Guard {
+pub(super) struct FilePermissions {
     /// Owner.
     pub(super) uid: u32,
     /// Group.
@@ -59,23 +59,23 @@ impl Credentials {
     }
 
     /// Whether the bits, the ACL and the capabilities grant [`WRITE`] or [`SEARCH`], in the kernel's order.
-    pub(super) fn may(&self, want: u16, guard: &Guard) -> bool {
+    pub(super) fn may(&self, want: u16, file: &FilePermissions) -> bool {
         let overrides =
-            if guard.directory { CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH } else { CAP_DAC_OVERRIDE };
+            if file.directory { CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH } else { CAP_DAC_OVERRIDE };
         let overrides = if want == WRITE { CAP_DAC_OVERRIDE } else { overrides };
         if self.capabilities & overrides != 0 {
             return true;
         }
-        let bits = |shift: u32| guard.mode >> shift & u32::from(want) == u32::from(want);
-        if self.uid == guard.uid {
+        let bits = |shift: u32| file.mode >> shift & u32::from(want) == u32::from(want);
+        if self.uid == file.uid {
             return bits(6);
         }
         // With an ACL the group bits hold its mask; where they are empty, the kernel does not look at the ACL.
-        let acl = guard.acl.as_deref().filter(|_| guard.mode & 0o070 != 0);
-        if let Some(granted) = acl.and_then(|acl| self.acl_grants(want, guard, acl)) {
+        let acl = file.acl.as_deref().filter(|_| file.mode & 0o070 != 0);
+        if let Some(granted) = acl.and_then(|acl| self.acl_grants(want, file, acl)) {
             return granted;
         }
-        if self.member_of(guard.gid) { bits(3) } else { bits(0) }
+        if self.member_of(file.gid) { bits(3) } else { bits(0) }
     }
 
     fn member_of(&self, gid: u32) -> bool {
@@ -83,7 +83,7 @@ impl Credentials {
     }
 
     /// The verdict of an ACL on one who is not the owner; `None` when its bytes are not an ACL's.
-    fn acl_grants(&self, want: u16, guard: &Guard, acl: &[u8]) -> Option<bool> {
+    fn acl_grants(&self, want: u16, file: &FilePermissions, acl: &[u8]) -> Option<bool> {
         let entries = acl_entries(acl)?;
         let mask = entries.iter().find(|entry| entry.tag == ACL_MASK).map_or(7, |entry| entry.permissions);
         let mut member = false;
@@ -92,7 +92,7 @@ impl Credentials {
             match entry.tag {
                 ACL_USER if entry.id == self.uid => return Some(granted && mask & want == want),
                 ACL_GROUP_OBJ | ACL_GROUP => {
-                    let gid = if entry.tag == ACL_GROUP { entry.id } else { guard.gid };
+                    let gid = if entry.tag == ACL_GROUP { entry.id } else { file.gid };
                     if self.member_of(gid) {
                         if granted {
                             return Some(mask & want == want);
@@ -143,8 +143,8 @@ mod tests {
         Credentials { uid: 33, gid: 33, groups: vec![33, 1000], capabilities: 0 }
     }
 
-    fn guard(uid: u32, gid: u32, mode: u32) -> Guard {
-        Guard { uid, gid, mode, directory: false, acl: None }
+    fn file(uid: u32, gid: u32, mode: u32) -> FilePermissions {
+        FilePermissions { uid, gid, mode, directory: false, acl: None }
     }
 
     fn acl(entries: &[(u16, u16, u32)]) -> Option<Vec<u8>> {
@@ -170,24 +170,21 @@ mod tests {
 
     #[test]
     fn only_the_first_matching_class_counts() {
-        assert!(worker().may(WRITE, &guard(33, 0, 0o200)));
-        assert!(
-            !worker().may(WRITE, &guard(33, 33, 0o066)),
-            "an owner does not fall back to group or others"
-        );
-        assert!(worker().may(WRITE, &guard(0, 1000, 0o020)));
-        assert!(!worker().may(WRITE, &guard(0, 1000, 0o602)));
-        assert!(worker().may(WRITE, &guard(0, 0, 0o002)));
-        assert!(!worker().may(WRITE, &guard(0, 0, 0o660)));
+        assert!(worker().may(WRITE, &file(33, 0, 0o200)));
+        assert!(!worker().may(WRITE, &file(33, 33, 0o066)), "an owner does not fall back to group or others");
+        assert!(worker().may(WRITE, &file(0, 1000, 0o020)));
+        assert!(!worker().may(WRITE, &file(0, 1000, 0o602)));
+        assert!(worker().may(WRITE, &file(0, 0, 0o002)));
+        assert!(!worker().may(WRITE, &file(0, 0, 0o660)));
     }
 
     #[test]
     fn capabilities_override_the_bits() {
         let root = Credentials { capabilities: CAP_DAC_OVERRIDE, ..worker() };
-        assert!(root.may(WRITE, &guard(0, 0, 0)));
+        assert!(root.may(WRITE, &file(0, 0, 0)));
         let reader = Credentials { capabilities: CAP_DAC_READ_SEARCH, ..worker() };
-        assert!(!reader.may(WRITE, &guard(0, 0, 0)));
-        assert!(reader.may(SEARCH, &Guard { directory: true, ..guard(0, 0, 0) }));
+        assert!(!reader.may(WRITE, &file(0, 0, 0)));
+        assert!(reader.may(SEARCH, &FilePermissions { directory: true, ..file(0, 0, 0) }));
     }
 
     #[test]
@@ -199,7 +196,7 @@ mod tests {
             (ACL_MASK, 7, u32::MAX),
             (0x20, 0, 0),
         ]);
-        assert!(worker().may(SEARCH, &Guard { acl: named.clone(), ..guard(0, 0, 0o770) }));
+        assert!(worker().may(SEARCH, &FilePermissions { acl: named.clone(), ..file(0, 0, 0o770) }));
         let masked = acl(&[
             (1, 7, u32::MAX),
             (ACL_USER, 7, 33),
@@ -207,12 +204,12 @@ mod tests {
             (ACL_MASK, 4, u32::MAX),
             (0x20, 7, 0),
         ]);
-        assert!(!worker().may(SEARCH, &Guard { acl: masked, ..guard(0, 0, 0o747) }));
+        assert!(!worker().may(SEARCH, &FilePermissions { acl: masked, ..file(0, 0, 0o747) }));
         let other = Credentials { uid: 9, gid: 9, groups: vec![], capabilities: 0 };
-        assert!(!other.may(SEARCH, &Guard { acl: named, ..guard(0, 0, 0o770) }));
+        assert!(!other.may(SEARCH, &FilePermissions { acl: named, ..file(0, 0, 0o770) }));
         let broken = Some(vec![2, 0, 0, 0, 1]);
         assert!(
-            worker().may(WRITE, &Guard { acl: broken, ..guard(0, 1000, 0o020) }),
+            worker().may(WRITE, &FilePermissions { acl: broken, ..file(0, 1000, 0o020) }),
             "falls back to the bits"
         );
     }

@@ -1,6 +1,6 @@
 //! Which processes hold a socket, and which network namespaces there are: one walk over `/proc/*/fd`.
 //!
-//! The walk costs about 2 µs a descriptor, so its result is kept as an index. A socket that the index does not know
+//! The walk costs about 2 µs a descriptor, so its result is remembered. A socket that it does not know
 //! makes it walk again, at most every two seconds; holders are checked to be alive whenever they are named.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const MAX_NAMESPACES: usize = 256;
 
 /// Sockets and namespaces, with the processes that have them.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(super) struct SocketOwners {
     sockets: HashMap<u64, Vec<Pid>>,
     namespaces: Vec<Netns>,
     taken: Option<Instant>,
@@ -31,7 +31,7 @@ pub(super) struct Index {
     walked_until: Nanos,
 }
 
-impl Index {
+impl SocketOwners {
     /// Walks /proc now.
     pub(super) fn refresh(&mut self) {
         self.sockets.clear();
@@ -62,13 +62,13 @@ impl Index {
         alive
     }
 
-    /// The holders among some processes, read from their descriptors now. For sockets too young for the index.
+    /// The holders among some processes, read from their descriptors now. For sockets too young for the last walk.
     pub(super) fn holders_among(inode: u64, pids: impl Iterator<Item = Pid>) -> Vec<ProcessRef> {
         let holds = |pid: &Pid| sockets_of(*pid).contains(&inode);
         pids.take(MAX_HOLDERS).filter(holds).filter_map(|pid| proc::process_ref(pid).ok()).collect()
     }
 
-    /// Since when processes may have been born that the index does not know.
+    /// Since when processes may have been born that the last walk did not see.
     pub(super) fn walked_from(&self) -> Nanos {
         self.walked_from
     }
@@ -111,16 +111,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_index_names_the_holder_of_an_open_socket_only() {
+    fn the_walk_names_the_holder_of_an_open_socket_only() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let inode = nix::sys::stat::fstat(&listener).expect("its file").st_ino;
-        let mut index = Index::default();
-        index.refresh();
+        let mut owners = SocketOwners::default();
+        owners.refresh();
         let own = Pid(std::process::id());
-        assert!(index.holders(inode).iter().any(|holder| holder.pid == own));
-        assert_eq!(Index::holders_among(inode, [own].into_iter())[0].pid, own);
-        assert!(index.holders(u64::MAX).is_empty());
+        assert!(owners.holders(inode).iter().any(|holder| holder.pid == own));
+        assert_eq!(SocketOwners::holders_among(inode, [own].into_iter())[0].pid, own);
+        assert!(owners.holders(u64::MAX).is_empty());
         let netns = Netns::of(own).expect("own namespace");
-        assert!(index.namespaces().iter().any(|known| known.inum == netns.inum));
+        assert!(owners.namespaces().iter().any(|known| known.inum == netns.inum));
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use bstr::{BString, ByteSlice as _};
 
 use super::busy;
-use super::holders::Index;
+use super::holders::SocketOwners;
 use super::local;
 use super::path::{self, Walked};
 use super::procnet;
@@ -23,11 +23,11 @@ pub(super) fn table(netns: Netns) -> io::Result<Vec<Listening>> {
 }
 
 /// Every listener of every namespace, one fact each.
-pub(super) fn everywhere(index: &mut Index) -> Vec<EndpointInfo> {
+pub(super) fn everywhere(owners: &mut SocketOwners) -> Vec<EndpointInfo> {
     let mut found = Vec::new();
-    let holders_at = index.walked_from();
-    for (netns, listener) in tables(index) {
-        let holders = index.holders(listener.inode);
+    let holders_at = owners.walked_from();
+    for (netns, listener) in tables(owners) {
+        let holders = owners.holders(listener.inode);
         found.push(EndpointInfo {
             endpoint: listener.bound.clone(),
             netns: netns.inum,
@@ -45,15 +45,15 @@ pub(super) fn everywhere(index: &mut Index) -> Vec<EndpointInfo> {
 /// symbolic links lead elsewhere.
 /// `former` held what listened there before.
 pub(super) fn at(
-    index: &mut Index,
+    owners: &mut SocketOwners,
     worker: Pid,
     endpoint: &Endpoint,
     former: &[ProcessRef],
 ) -> io::Result<Vec<Body>> {
-    index.keep_fresh();
+    owners.keep_fresh();
     let own = Netns::of(worker)?;
     let (netns, kind, walked) = match endpoint {
-        Endpoint::Tcp(address) => match local::namespace_of(address.ip(), own, index.namespaces()) {
+        Endpoint::Tcp(address) => match local::namespace_of(address.ip(), own, owners.namespaces()) {
             Some(netns) => (netns, None, None),
             None => return Ok(Vec::new()),
         },
@@ -64,20 +64,20 @@ pub(super) fn at(
         }
     };
     let reached = match &walked {
-        Some(walked) => bound_to_file(index, walked),
+        Some(walked) => bound_to_file(owners, walked),
         None if kind.is_some() => Vec::new(),
         None => most_specific(endpoint, table(netns)?),
     };
-    let holders_at = index.walked_from();
+    let holders_at = owners.walked_from();
     let listeners: Vec<_> = reached
         .into_iter()
         .map(|listener| {
-            let holders = index.holders(listener.inode);
+            let holders = owners.holders(listener.inode);
             let busy = busy::all_busy(&holders, listener.queue);
             describe(listener, holders, busy)
         })
         .collect();
-    let near = if listeners.is_empty() { near(index, endpoint, netns, former) } else { Vec::new() };
+    let near = if listeners.is_empty() { near(owners, endpoint, netns, former) } else { Vec::new() };
     let info = EndpointInfo {
         endpoint: endpoint.clone(),
         netns: netns.inum,
@@ -103,9 +103,9 @@ fn alias(endpoint: &Endpoint, walked: Walked) -> Option<Body> {
 }
 
 /// Every listener of every namespace with its namespace.
-fn tables(index: &mut Index) -> Vec<(Netns, Listening)> {
+fn tables(owners: &mut SocketOwners) -> Vec<(Netns, Listening)> {
     let mut found = Vec::new();
-    for netns in index.namespaces() {
+    for netns in owners.namespaces() {
         match table(*netns) {
             Ok(table) => found.extend(table.into_iter().map(|listener| (*netns, listener))),
             Err(error) => log::debug!("namespace {} is left out: {error}", netns.inum),
@@ -132,9 +132,9 @@ pub(super) fn reaches(endpoint: &Endpoint, listener: &Listening) -> bool {
 }
 
 /// The listeners bound to the file at the end of a walk, whatever name or namespace they bound it in.
-fn bound_to_file(index: &mut Index, walked: &Walked) -> Vec<Listening> {
+fn bound_to_file(owners: &mut SocketOwners, walked: &Walked) -> Vec<Listening> {
     let (PathKind::Socket, Some(wanted)) = (walked.kind, walked.diag_identity()) else { return Vec::new() };
-    let all = tables(index);
+    let all = tables(owners);
     let direct: Vec<_> = all.iter().filter(|(_, entry)| entry.file == Some(wanted)).collect();
     if !direct.is_empty() {
         return direct.into_iter().map(|(_, entry)| entry.clone()).collect();
@@ -147,7 +147,7 @@ fn bound_to_file(index: &mut Index, walked: &Walked) -> Vec<Listening> {
         if bound.first() == Some(&0) || file_name(bound) != file_name(&walked.resolved) {
             continue;
         }
-        let holder = index.holders(entry.inode).into_iter().next();
+        let holder = owners.holders(entry.inode).into_iter().next();
         let theirs = holder.and_then(|holder| path::walk(holder.pid, bound, None).ok());
         if theirs.is_some_and(|theirs| theirs.identity() == walked.identity()) {
             found.push(entry);
@@ -162,14 +162,19 @@ fn file_name(path: &BString) -> &[u8] {
 
 /// The listeners a human would compare with: the same port elsewhere, a socket in the same directory, another place of
 /// the program that listened there before. What is nearest comes first.
-fn near(index: &mut Index, endpoint: &Endpoint, netns: Netns, former: &[ProcessRef]) -> Vec<NearListener> {
+fn near(
+    owners: &mut SocketOwners,
+    endpoint: &Endpoint,
+    netns: Netns,
+    former: &[ProcessRef],
+) -> Vec<NearListener> {
     let mut near = Vec::new();
-    for (theirs, listener) in tables(index) {
+    for (theirs, listener) in tables(owners) {
         let why = nearness(endpoint, &listener.bound, theirs.inum == netns.inum);
         if why.is_none() && former.is_empty() {
             continue;
         }
-        let Some(process) = index.holders(listener.inode).into_iter().next() else { continue };
+        let Some(process) = owners.holders(listener.inode).into_iter().next() else { continue };
         let program = || former.iter().any(|one| one.comm == process.comm && !one.comm.is_empty());
         let Some(why) = why.or_else(|| program().then_some(Nearness::SameProgram)) else { continue };
         near.push(NearListener { bound: listener.bound, netns: theirs.inum, process, why });

@@ -1,23 +1,23 @@
 //! What only the live machine knows: who listens, who holds a socket, why a path refuses a worker.
 //!
-//! [`Enricher::snapshot`] tells once what there is at the start; [`Enricher::before`] answers, record by record, the
-//! questions that a failure raises, so that attribution, live or replayed, reads the answers first. A fact that
+//! [`Enricher::snapshot`] reports once what there is at the start; [`Enricher::before`] makes, record by record, the
+//! look-ups that a failure calls for, so that attribution, live or replayed, reads the answers first. A fact that
 //! cannot be had is absent, and `log::debug` says why. Start times of processes come from /proc here, rounded down
 //! to a clock tick, so they are compared within one.
 
 mod access;
 mod busy;
-mod cache;
 mod containers;
 mod guards;
 mod holders;
 mod limits;
 mod listeners;
 mod local;
+mod lookup;
 mod path;
 mod peer;
 mod procnet;
-mod question;
+mod rate_limit;
 mod route;
 mod sockets;
 #[cfg(test)]
@@ -28,22 +28,22 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use self::cache::Recent;
 use self::containers::Containers;
-use self::holders::Index;
-use self::question::Question;
+use self::holders::SocketOwners;
+use self::lookup::Lookup;
+use self::rate_limit::RateLimit;
 use crate::event::{Body, Endpoint, EndpointInfo, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket};
 use crate::proc::{self, clock::same_start};
 
-/// Questions a second, all together: at about a millisecond each they cost at most an eighth of a processor, and that only
+/// Look-ups a second, all together: at about a millisecond each they cost at most an eighth of a processor, and that only
 /// while as many different places fail. What an accept queue held cannot be asked later.
-const QUESTIONS_PER_SECOND: u32 = 128;
+const LOOKUPS_PER_SECOND: u32 = 128;
 /// Processes a second that are asked for whether they live, one read of /proc each: where workers crash upon requests,
 /// every failure asks for another.
 const LIVES_PER_SECOND: u32 = 256;
-/// Connections a second whose other end is looked for: each is a question of its own, so they have their own share.
+/// Connections a second whose other end is looked for: each is a look-up of its own, so they have their own share.
 const PEERS_PER_SECOND: u32 = 32;
-/// Processes that are remembered as told; beyond, all are forgotten and told anew.
+/// Processes that are remembered as reported; beyond, all are forgotten and reported anew.
 const MAX_KNOWN: usize = 16 * 1024;
 /// Places whose holders are remembered; beyond, all are forgotten until a look-up finds them again.
 const MAX_PLACES: usize = 8 * 1024;
@@ -58,11 +58,11 @@ const PROGRAMS_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Enricher {
     workers: Vec<Pid>,
-    index: Index,
+    owners: SocketOwners,
     containers: Containers,
-    recent: Recent<Question>,
-    recent_peers: Recent<Question>,
-    recent_lives: Recent<Question>,
+    limit: RateLimit<Lookup>,
+    peers_limit: RateLimit<Lookup>,
+    lives_limit: RateLimit<Lookup>,
     known: HashMap<Pid, Nanos>,
     /// Who was last found to hold the listeners bound to a place.
     holders: HashMap<Endpoint, Vec<ProcessRef>>,
@@ -77,11 +77,11 @@ impl Enricher {
     pub fn new(workers: impl Iterator<Item = Pid>) -> Self {
         Self {
             workers: workers.collect(),
-            index: Index::default(),
+            owners: SocketOwners::default(),
             containers: Containers::of_this_machine(),
-            recent: Recent::new(QUESTIONS_PER_SECOND),
-            recent_peers: Recent::new(PEERS_PER_SECOND),
-            recent_lives: Recent::new(LIVES_PER_SECOND),
+            limit: RateLimit::new(LOOKUPS_PER_SECOND),
+            peers_limit: RateLimit::new(PEERS_PER_SECOND),
+            lives_limit: RateLimit::new(LIVES_PER_SECOND),
             known: HashMap::new(),
             holders: HashMap::new(),
             units_asked: None,
@@ -93,105 +93,105 @@ impl Enricher {
     ///
     /// `Process` facts come before the `Endpoint` that names them.
     pub fn snapshot(&mut self, now: Nanos) -> Vec<Record> {
-        self.index.refresh();
+        self.owners.refresh();
         let mut bodies = Vec::new();
         for worker in self.workers.clone() {
-            self.tell(&ProcessRef { pid: worker, ..ProcessRef::default() }, &mut bodies);
+            self.report(&ProcessRef { pid: worker, ..ProcessRef::default() }, &mut bodies);
         }
-        for endpoint in listeners::everywhere(&mut self.index) {
-            self.tell_all(endpoint, &mut bodies);
+        for endpoint in listeners::everywhere(&mut self.owners) {
+            self.report_endpoint(endpoint, &mut bodies);
         }
         bodies.into_iter().map(|body| Record { at: now, body }).collect()
     }
 
-    /// The facts to insert before `record`, with its time. Empty for nearly every record of a storm: each question is
-    /// asked at most once a second of the records' time.
+    /// The facts to insert before `record`, with its time. Empty for nearly every record of a storm: each look-up is
+    /// made at most once a second of the records' time.
     pub fn before(&mut self, record: &Record) -> Vec<Record> {
         let mut bodies = Vec::new();
         match &record.body {
             Body::Attempt(attempt) => {
-                self.tell_other_end(attempt.socket.as_deref(), &mut bodies);
-                self.answer(question::of_attempt(attempt), record.at, &mut bodies);
+                self.report_other_end(attempt.socket.as_deref(), &mut bodies);
+                self.answer(lookup::of_attempt(attempt), record.at, &mut bodies);
             }
             Body::Request(request) => {
-                self.tell_other_end(request.closed.as_deref(), &mut bodies);
-                self.answer(question::of_request(request), record.at, &mut bodies);
+                self.report_other_end(request.closed.as_deref(), &mut bodies);
+                self.answer(lookup::of_request(request), record.at, &mut bodies);
             }
-            Body::Listen(listen) => self.tell(&listen.process, &mut bodies),
+            Body::Listen(listen) => self.report(&listen.process, &mut bodies),
             Body::Exit(exit) => {
-                self.tell(&ProcessRef { pid: exit.parent, ..ProcessRef::default() }, &mut bodies);
-                self.tell(&exit.process, &mut bodies);
+                self.report(&ProcessRef { pid: exit.parent, ..ProcessRef::default() }, &mut bodies);
+                self.report(&exit.process, &mut bodies);
             }
             Body::Signal(signal) => {
-                self.tell(&signal.target, &mut bodies);
-                self.tell(&signal.sender, &mut bodies);
+                self.report(&signal.target, &mut bodies);
+                self.report(&signal.sender, &mut bodies);
             }
             Body::Oom(oom) => {
-                self.tell(&oom.victim, &mut bodies);
-                self.tell(&oom.trigger, &mut bodies);
+                self.report(&oom.victim, &mut bodies);
+                self.report(&oom.trigger, &mut bodies);
                 if oom.limit_bytes.is_none() && oom.memcg != Some(false) {
                     bodies.extend(limits::memory(oom).map(Body::MemoryLimit));
                 }
             }
-            Body::Worker(worker) => self.tell(&worker.process, &mut bodies),
+            Body::Worker(worker) => self.report(&worker.process, &mut bodies),
             _ => {}
         }
         bodies.into_iter().map(|body| Record { at: record.at, body }).collect()
     }
 
-    /// Forgets a process that ended, so that a later one of its number is told again.
+    /// Forgets a process that ended, so that a later one of its number is reported again.
     pub fn forget(&mut self, pid: Pid) {
         self.known.remove(&pid);
         self.workers.retain(|worker| *worker != pid);
     }
 
-    fn answer(&mut self, questions: Vec<Question>, at: Nanos, bodies: &mut Vec<Body>) {
-        for question in questions {
-            let recent = match question {
-                Question::Peer(..) => &mut self.recent_peers,
-                Question::Lives(_) => &mut self.recent_lives,
-                _ => &mut self.recent,
+    fn answer(&mut self, lookups: Vec<Lookup>, at: Nanos, bodies: &mut Vec<Body>) {
+        for lookup in lookups {
+            let limit = match lookup {
+                Lookup::Peer(..) => &mut self.peers_limit,
+                Lookup::Lives(_) => &mut self.lives_limit,
+                _ => &mut self.limit,
             };
-            if !recent.admit(&question, at) {
+            if !limit.allow(&lookup, at) {
                 continue;
             }
-            match self.ask(&question) {
+            match self.look_up(&lookup) {
                 Ok(answers) => {
                     for answer in answers {
                         self.push(answer, bodies);
                     }
                 }
-                Err(error) => log::debug!("{question:?} stays without an answer: {error}"),
+                Err(error) => log::debug!("{lookup:?} found nothing: {error}"),
             }
         }
     }
 
-    fn ask(&mut self, question: &Question) -> io::Result<Vec<Body>> {
-        match question {
-            Question::Listeners(worker, endpoint) => {
+    fn look_up(&mut self, lookup: &Lookup) -> io::Result<Vec<Body>> {
+        match lookup {
+            Lookup::Listeners(worker, endpoint) => {
                 let former = self.holders.get(endpoint).map_or(&[][..], Vec::as_slice);
                 // Each listener's holder is asked for its name: not for every place in a storm.
                 let search = !former.is_empty() && due(&mut self.programs_asked, PROGRAMS_EVERY);
                 let program = if search { former } else { &[] };
-                let mut found = listeners::at(&mut self.index, *worker, endpoint, program)?;
+                let mut found = listeners::at(&mut self.owners, *worker, endpoint, program)?;
                 let empty = |body: &Body| matches!(body, Body::Endpoint(info) if info.listeners.is_empty());
                 if former.is_empty() && found.iter().any(empty) {
                     found.splice(..0, self.failed_units());
                 }
                 Ok(found)
             }
-            Question::Walk(worker, path) => {
+            Lookup::Walk(worker, path) => {
                 Ok(vec![Body::PathWalk(Box::new(path::walk_as_worker(*worker, path)?))])
             }
-            Question::Limits(worker) => Ok(vec![Body::Limits(limits::descriptors(*worker)?)]),
-            Question::Ports(worker, remote) => Ok(vec![Body::Ports(limits::ports(*worker, *remote)?)]),
-            Question::Peer(worker, of, ends) => Ok(peer::find(&mut self.index, *worker, *of, ends)
+            Lookup::Limits(worker) => Ok(vec![Body::Limits(limits::descriptors(*worker)?)]),
+            Lookup::Ports(worker, remote) => Ok(vec![Body::Ports(limits::ports(*worker, *remote)?)]),
+            Lookup::Peer(worker, of, ends) => Ok(peer::find(&mut self.owners, *worker, *of, ends)
                 .map(Body::PeerSocket)
                 .into_iter()
                 .collect()),
-            Question::Route(worker, to) => Ok(vec![Body::Route(route::towards(*worker, *to)?)]),
-            Question::Guards(worker) => Ok(vec![Body::Guards(Box::new(guards::of(*worker)?))]),
-            Question::Lives(process) => Ok(self.alive(process).into_iter().collect()),
+            Lookup::Route(worker, to) => Ok(vec![Body::Route(route::towards(*worker, *to)?)]),
+            Lookup::Guards(worker) => Ok(vec![Body::Guards(Box::new(guards::of(*worker)?))]),
+            Lookup::Lives(process) => Ok(self.alive(process).into_iter().collect()),
         }
     }
 
@@ -208,9 +208,9 @@ impl Enricher {
     /// Adds an answer, preceded by the processes that it names.
     fn push(&mut self, answer: Body, bodies: &mut Vec<Body>) {
         match answer {
-            Body::Endpoint(endpoint) => self.tell_all(*endpoint, bodies),
+            Body::Endpoint(endpoint) => self.report_endpoint(*endpoint, bodies),
             Body::PeerSocket(peer) => {
-                peer.holders.iter().for_each(|holder| self.tell(holder, bodies));
+                peer.holders.iter().for_each(|holder| self.report(holder, bodies));
                 bodies.push(Body::PeerSocket(peer));
             }
             Body::PathAlias { path, resolved } => {
@@ -224,7 +224,7 @@ impl Enricher {
     }
 
     /// Adds what was found at a place. Where nobody listens any more, it matters whether those who did still live.
-    fn tell_all(&mut self, endpoint: EndpointInfo, bodies: &mut Vec<Body>) {
+    fn report_endpoint(&mut self, endpoint: EndpointInfo, bodies: &mut Vec<Body>) {
         if endpoint.asked && endpoint.listeners.is_empty() {
             let former = self.holders.get(&endpoint.endpoint).cloned().unwrap_or_default();
             bodies.extend(former.iter().filter_map(|process| self.alive(process)));
@@ -237,20 +237,20 @@ impl Enricher {
         }
         let holders = endpoint.listeners.iter().flat_map(|listener| &listener.holders);
         let near = endpoint.near.iter().map(|near| &near.process);
-        holders.chain(near).for_each(|process| self.tell(process, bodies));
+        holders.chain(near).for_each(|process| self.report(process, bodies));
         bodies.push(Body::Endpoint(Box::new(endpoint)));
     }
 
-    fn tell_other_end(&mut self, socket: Option<&Socket>, bodies: &mut Vec<Body>) {
+    fn report_other_end(&mut self, socket: Option<&Socket>, bodies: &mut Vec<Body>) {
         let Some(socket) = socket else { return };
         let processes = [socket.closer.as_ref().map(|closer| &closer.process), socket.owner.as_ref()];
-        processes.into_iter().flatten().for_each(|process| self.tell(process, bodies));
+        processes.into_iter().flatten().for_each(|process| self.report(process, bodies));
     }
 
-    /// Adds what /proc knows of a process that was not told yet and still lives.
-    fn tell(&mut self, process: &ProcessRef, bodies: &mut Vec<Body>) {
-        let told = self.known.get(&process.pid).is_some_and(|start| same_start(*start, process.start));
-        if process.pid.0 == 0 || told {
+    /// Adds what /proc knows of a process that was not reported yet and still lives.
+    fn report(&mut self, process: &ProcessRef, bodies: &mut Vec<Body>) {
+        let known = self.known.get(&process.pid).is_some_and(|start| same_start(*start, process.start));
+        if process.pid.0 == 0 || known {
             return;
         }
         if self.known.len() >= MAX_KNOWN {

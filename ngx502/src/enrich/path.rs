@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
 
-use super::access::{Credentials, Guard, SEARCH, WRITE};
+use super::access::{Credentials, FilePermissions, SEARCH, WRITE};
 use crate::event::{PathKind, PathWalk, Pid, RefusedAt};
 
 /// As many symbolic links as the kernel follows.
@@ -32,7 +32,7 @@ pub(super) struct Walked {
     /// The first component that does not exist.
     pub(super) missing: Option<BString>,
     /// The first component that refuses, with whether it is about search (true) or write permission.
-    pub(super) refused: Option<(BString, Guard, bool)>,
+    pub(super) refused: Option<(BString, FilePermissions, bool)>,
     /// The file at the end, opened with `O_PATH`.
     file: Option<(OwnedFd, FileStat)>,
 }
@@ -95,7 +95,7 @@ impl Walk<'_> {
             }
             let (directory, _) = self.stack.last().ok_or(Errno::ENOENT)?;
             let stat = fstat(directory)?;
-            self.check(&self.place(None), directory_guard(directory, &stat), SEARCH);
+            self.check(&self.place(None), directory_permissions(directory, &stat), SEARCH);
             let (directory, _) = self.stack.last().ok_or(Errno::ENOENT)?;
             if name == ".." {
                 if self.stack.len() > 1 {
@@ -149,7 +149,7 @@ impl Walk<'_> {
         let place = self.place(Some(&name));
         self.walked.kind = if kind == SFlag::S_IFSOCK { PathKind::Socket } else { PathKind::Other };
         if self.pending.is_empty() {
-            self.check(&place, guard(&file, &stat), WRITE);
+            self.check(&place, permissions(&file, &stat), WRITE);
             self.walked.file = Some((file, stat));
         } else {
             self.walked.kind = PathKind::Other;
@@ -173,10 +173,10 @@ impl Walk<'_> {
         }
     }
 
-    fn check(&mut self, place: &BString, guard: Guard, want: u16) {
-        let refuses = self.as_whom.is_some_and(|whom| !whom.may(want, &guard));
+    fn check(&mut self, place: &BString, permissions: FilePermissions, want: u16) {
+        let refuses = self.as_whom.is_some_and(|whom| !whom.may(want, &permissions));
         if refuses && self.walked.refused.is_none() {
-            self.walked.refused = Some((place.clone(), guard, want == SEARCH));
+            self.walked.refused = Some((place.clone(), permissions, want == SEARCH));
         }
     }
 
@@ -188,18 +188,18 @@ impl Walk<'_> {
     }
 }
 
-fn directory_guard(file: &OwnedFd, stat: &FileStat) -> Guard {
-    Guard { directory: true, ..guard(file, stat) }
+fn directory_permissions(file: &OwnedFd, stat: &FileStat) -> FilePermissions {
+    FilePermissions { directory: true, ..permissions(file, stat) }
 }
 
-fn guard(file: &OwnedFd, stat: &FileStat) -> Guard {
+fn permissions(file: &OwnedFd, stat: &FileStat) -> FilePermissions {
     let mut acl = vec![0; 4096];
     // An O_PATH descriptor has no attributes of its own, but its link in /proc leads to the file's.
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let acl = rustix::fs::getxattr(link.as_str(), "system.posix_acl_access", acl.as_mut_slice())
         .ok()
         .and_then(|length| acl.get(..length).map(<[u8]>::to_vec));
-    Guard { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, directory: false, acl }
+    FilePermissions { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, directory: false, acl }
 }
 
 /// The record of a walk for a worker: who it is, what refuses or is missing.
@@ -211,13 +211,13 @@ pub(super) fn walk_as_worker(worker: Pid, path: &[u8]) -> io::Result<PathWalk> {
     let credentials = Credentials::of(worker)?;
     let walked = walk(worker, path, Some(&credentials))?;
     let Credentials { uid, gid, groups, .. } = credentials;
-    let refused = walked.refused.map(|(path, guard, search)| RefusedAt {
+    let refused = walked.refused.map(|(path, permissions, search)| RefusedAt {
         path,
-        uid: guard.uid,
-        gid: guard.gid,
-        owner: account(worker, "/etc/passwd", guard.uid),
-        group: account(worker, "/etc/group", guard.gid),
-        mode: guard.mode,
+        uid: permissions.uid,
+        gid: permissions.gid,
+        owner: account(worker, "/etc/passwd", permissions.uid),
+        group: account(worker, "/etc/group", permissions.gid),
+        mode: permissions.mode,
         search,
     });
     Ok(PathWalk {

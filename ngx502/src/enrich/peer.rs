@@ -6,26 +6,26 @@ use std::net::SocketAddr;
 
 use bstr::BString;
 
-use super::holders::Index;
+use super::holders::SocketOwners;
 use super::listeners;
 use super::sockets::{self, Netns};
 use crate::event::{Endpoint, Ends, PeerSocket, Pid};
 use crate::proc::sockets_of;
 
 /// Finds the other end of a worker's socket; `None` when it is not on this host, gone, or not to be told apart.
-pub(super) fn find(index: &mut Index, worker: Pid, of: u64, ends: &Ends) -> Option<PeerSocket> {
+pub(super) fn find(owners: &mut SocketOwners, worker: Pid, of: u64, ends: &Ends) -> Option<PeerSocket> {
     let own = Netns::of(worker).ok()?;
-    let others: Vec<_> = index.namespaces().iter().copied().filter(|netns| netns.inum != own.inum).collect();
+    let others: Vec<_> = owners.namespaces().iter().copied().filter(|netns| netns.inum != own.inum).collect();
     let namespaces = std::iter::once(own).chain(others);
     match ends {
-        Ends::Tcp { local, remote } => tcp(index, namespaces, of, (*local, *remote)),
-        Ends::Unix { path } => unix(index, namespaces, of, (worker, path)),
+        Ends::Tcp { local, remote } => tcp(owners, namespaces, of, (*local, *remote)),
+        Ends::Unix { path } => unix(owners, namespaces, of, (worker, path)),
     }
 }
 
 /// By the reversed 4-tuple, which stands until the server closes, even after nginx did.
 fn tcp(
-    index: &mut Index,
+    owners: &mut SocketOwners,
     mut namespaces: impl Iterator<Item = Netns>,
     of: u64,
     (local, remote): (SocketAddr, SocketAddr),
@@ -40,21 +40,21 @@ fn tcp(
     }
     let mut holders = Vec::new();
     if let Some(table) = quiet(listeners::table(netns)) {
-        // Accepted moments ago, most likely, by one of those who hold the listener: younger than the index.
+        // Accepted moments ago, most likely, by one of those who hold the listener: younger than the last walk.
         let wanted = Endpoint::Tcp(socket.local);
         let at: Vec<_> = table.iter().filter(|entry| listeners::reaches(&wanted, entry)).collect();
-        let servers: HashSet<_> = at.iter().flat_map(|entry| index.holders(entry.inode)).collect();
-        holders = Index::holders_among(socket.inode, servers.iter().map(|server| server.pid));
+        let servers: HashSet<_> = at.iter().flat_map(|entry| owners.holders(entry.inode)).collect();
+        holders = SocketOwners::holders_among(socket.inode, servers.iter().map(|server| server.pid));
     }
     if holders.is_empty() {
-        holders = index.holders(socket.inode);
+        holders = owners.holders(socket.inode);
     }
     Some(PeerSocket { of, accepted: Some(true), holders, unread: Some(socket.unread) })
 }
 
 /// By the peer's inode. Once nginx has closed its end the inode is 0, and only a single such end is unmistakable.
 fn unix(
-    index: &mut Index,
+    owners: &mut SocketOwners,
     namespaces: impl Iterator<Item = Netns>,
     of: u64,
     (worker, path): (Pid, &BString),
@@ -70,7 +70,7 @@ fn unix(
         ([], [only]) | ([only], []) => only,
         _ => return None,
     };
-    let holders = index.holders(socket.inode);
+    let holders = owners.holders(socket.inode);
     Some(PeerSocket { of, accepted: Some(true), holders, unread: Some(socket.unread) })
 }
 

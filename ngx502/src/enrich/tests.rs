@@ -165,7 +165,7 @@ fn the_program_that_listened_there_before_is_near_wherever_it_listens_now() {
     let directory = tempfile::tempdir().expect("a directory");
     let elsewhere = directory.path().join("elsewhere.sock");
     let _now = UnixListener::bind(&elsewhere).expect("a listener");
-    enricher.index.refresh();
+    enricher.owners.refresh();
     let found = endpoint(&enricher.before(&failure(own(), ECONNREFUSED, &peer.to_string())));
     assert_eq!(found.listeners, vec![]);
     // Other tests of this process listen too, so that it need not be the first.
@@ -291,9 +291,9 @@ fn the_same_port_in_another_namespace_is_near() {
 }
 
 fn other_end(ends: &Ends) -> Option<PeerSocket> {
-    let mut index = Index::default();
-    index.refresh();
-    peer::find(&mut index, own(), 42, ends)
+    let mut owners = SocketOwners::default();
+    owners.refresh();
+    peer::find(&mut owners, own(), 42, ends)
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::{
     btf::KernelTypes,
     durations::{self, DurationReader},
     offsets,
-    providers::{self, Hook, Provider, SIGNALS, Signal, UPROBES, When},
+    providers::{self, Hook, OBSERVATIONS, Observation, Provider, UPROBES, When},
 };
 
 use crate::event::Nanos;
@@ -31,26 +31,26 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NGX502_BPF_OBJECT"));
 
 /// How one provider fared.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub struct ProviderResult {
     /// Its name.
     pub provider: &'static str,
     /// Why it did not attach; `None` when it did.
     pub error: Option<String>,
 }
 
-/// What became of a signal.
+/// What became of an observation.
 #[derive(Clone, Debug)]
-pub struct SignalState {
+pub struct ObservationState {
     /// The table's entry.
-    pub signal: &'static Signal,
-    /// Providers tried, in order; the last one without an error serves.
-    pub attempts: Vec<Attempt>,
+    pub observation: &'static Observation,
+    /// Providers tried, in order; only the last one can be in use.
+    pub tried: Vec<ProviderResult>,
 }
 
-impl SignalState {
+impl ObservationState {
     /// The provider in use.
     pub fn provider(&self) -> Option<&'static str> {
-        self.attempts.iter().find(|attempt| attempt.error.is_none()).map(|attempt| attempt.provider)
+        self.tried.iter().find(|result| result.error.is_none()).map(|result| result.provider)
     }
 }
 
@@ -67,8 +67,8 @@ pub struct Kernel {
     log_calls: PerCpuArray<MapData, u64>,
     holders: HashMap<MapData, u32, u8>,
     lost: PerCpuArray<MapData, u64>,
-    /// What became of each signal.
-    pub signals: Vec<SignalState>,
+    /// What became of each observation.
+    pub observations: Vec<ObservationState>,
 }
 
 impl Kernel {
@@ -110,7 +110,7 @@ impl Kernel {
             lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
             ebpf,
             tracepoints: Some(tracepoints),
-            signals: Vec::new(),
+            observations: Vec::new(),
         })
     }
 
@@ -122,31 +122,31 @@ impl Kernel {
         UPROBES.iter().try_for_each(|uprobe| load_uprobe(&mut self.ebpf, uprobe.program))
     }
 
-    /// Attaches every kernel signal by the first provider that works, but for those named in `without`.
+    /// Attaches every observation by the first provider that works, but for those named in `without`.
     pub fn attach(&mut self, without: &[&str]) {
         let tracepoints = self.tracepoints.take().unwrap_or_default();
-        for signal in SIGNALS.iter().filter(|signal| !without.contains(&signal.name)) {
-            let mut attempts = Vec::new();
-            for provider in signal.providers {
+        for observation in OBSERVATIONS.iter().filter(|one| !without.contains(&one.name)) {
+            let mut tried = Vec::new();
+            for provider in observation.providers {
                 let error = attach_provider(&mut self.ebpf, provider, &tracepoints)
                     .err()
                     .map(|error| format!("{error:#}"));
                 let attached = error.is_none();
                 if let Some(error) = &error {
-                    log::debug!("{}: {} does not attach: {error}", signal.name, provider.name);
+                    log::debug!("{}: {} does not attach: {error}", observation.name, provider.name);
                 }
-                attempts.push(Attempt { provider: provider.name, error });
+                tried.push(ProviderResult { provider: provider.name, error });
                 if attached {
                     break;
                 }
             }
-            self.signals.push(SignalState { signal, attempts });
+            self.observations.push(ObservationState { observation, tried });
         }
     }
 
-    /// Whether a signal has a provider.
-    pub fn serves(&self, signal: &str) -> bool {
-        self.signals.iter().any(|state| state.signal.name == signal && state.provider().is_some())
+    /// Whether an observation has a provider.
+    pub fn observes(&self, name: &str) -> bool {
+        self.observations.iter().any(|state| state.observation.name == name && state.provider().is_some())
     }
 
     /// The latency histograms; can be taken once.

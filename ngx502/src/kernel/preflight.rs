@@ -52,19 +52,19 @@ pub fn may_trace(capabilities: u64) -> bool {
 
 /// What tracing without full root privileges will miss, as a sentence each.
 pub fn shortcomings(capabilities: u64) -> Vec<&'static str> {
-    let mut told = Vec::new();
+    let mut missing = Vec::new();
     if capabilities & CAP_SYS_PTRACE == 0 {
-        told.push(
+        missing.push(
             "CAP_SYS_PTRACE is missing: nginx and upstream processes of other users are invisible; run ngx502 with sudo",
         );
     }
     if capabilities & CAP_SYS_ADMIN == 0 {
-        told.push(
+        missing.push(
             "CAP_SYS_ADMIN is missing: Linux 6.16 and later (and older ones with its fix) attach no uprobe to nginx \
              without it; if that fails, run ngx502 with sudo",
         );
     }
-    told
+    missing
 }
 
 /// Checks privileges and reads the kernel's types.
@@ -98,12 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_type_file_is_told_once() {
+    fn a_missing_type_file_is_named_once() {
         let Err(reason) = btf::KernelTypes::from_file(Path::new("/nonexistent/btf")) else {
             panic!("there is no such file");
         };
-        let told = format!("{:#}", anyhow::Error::from(Refusal::NoTypes { reason }));
-        assert_eq!(told.matches("No such file").count(), 1, "{told}");
+        let missing = format!("{:#}", anyhow::Error::from(Refusal::NoTypes { reason }));
+        assert_eq!(missing.matches("No such file").count(), 1, "{missing}");
     }
 
     #[test]

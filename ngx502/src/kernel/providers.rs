@@ -1,4 +1,4 @@
-//! One table: which hook serves which signal, what else would, and which verdicts are lost without it.
+//! One table: which hook serves which observation, what else would, and which verdicts are lost without it.
 //!
 //! Providers are chosen by loading and attaching, in the order listed, never by the kernel's version: distributions
 //! backport hooks, and vendors remove them.
@@ -18,7 +18,7 @@ pub enum Hook {
     Kretprobe(&'static str),
 }
 
-/// A way to get a signal: all its programs must attach.
+/// A way to make an observation: all its programs must attach.
 #[derive(Clone, Copy, Debug)]
 pub struct Provider {
     /// As shown to people: `raw_tp:sched_process_exit`, `tp_btf:sock_send_length`.
@@ -27,9 +27,9 @@ pub struct Provider {
     pub programs: &'static [(&'static str, Hook)],
 }
 
-/// Something that the tracer wants to know.
+/// Something that the tracer wants to know of the kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct Signal {
+pub struct Observation {
     /// Its name in `ready` and `doctor`.
     pub name: &'static str,
     /// Best first.
@@ -56,59 +56,59 @@ macro_rules! btf_tracepoint {
     };
 }
 
-/// Every kernel signal, in the order in which it is attached: life and death first, so that no listener is missed.
-pub const SIGNALS: &[Signal] = &[
-    Signal {
+/// Every observation, in the order in which it is attached: life and death first, so that no listener is missed.
+pub const OBSERVATIONS: &[Observation] = &[
+    Observation {
         name: "exit",
         providers: &[raw_tracepoint!("sched_process_exit")],
         without: "oom-killed, killed, crashed and exited become unknown",
     },
-    Signal {
+    Observation {
         name: "fork",
         providers: &[raw_tracepoint!("sched_process_fork")],
         without: "workers forked later are missed until the next scan; forked processes that share a listener are unknown",
     },
-    Signal {
+    Observation {
         name: observation::EXEC,
         providers: &[raw_tracepoint!("sched_process_exec")],
         without: "an nginx started or upgraded later is found only by the scan every few seconds",
     },
-    Signal {
+    Observation {
         name: "signal",
         providers: &[raw_tracepoint!("signal_generate")],
         without: "killed does not name the sender",
     },
-    Signal {
+    Observation {
         name: "oom",
         providers: &[raw_tracepoint!("mark_victim")],
         without: "oom-killed looks like killed by an unknown sender",
     },
-    Signal {
+    Observation {
         name: observation::TCP_STATE,
         providers: &[btf_tracepoint!("inet_sock_set_state", "tcp_destroy_sock")],
         without: "unknown who closed or reset a TCP connection, and which listeners open and close",
     },
-    Signal {
+    Observation {
         name: "tcp-reset",
         providers: &[raw_tracepoint!("tcp_receive_reset")],
         without: "the time of a reset is unknown",
     },
-    Signal {
+    Observation {
         name: "tcp-reset-sent",
         providers: &[raw_tracepoint!("tcp_send_reset")],
         without: "no evidence that the other end on this host sent a reset",
     },
-    Signal {
+    Observation {
         name: "icmp-error",
         providers: &[raw_tracepoint!("inet_sk_error_report")],
         without: "firewall and unreachable are distinguished less often",
     },
-    Signal {
+    Observation {
         name: "retransmit",
         providers: &[raw_tracepoint!("tcp_retransmit_skb")],
         without: "no evidence of lost segments in a timeout",
     },
-    Signal {
+    Observation {
         name: observation::SENT,
         providers: &[
             btf_tracepoint!("sock_send_length"),
@@ -123,7 +123,7 @@ pub const SIGNALS: &[Signal] = &[
         without: "rescued requests are not reported, and a request saved by an error_page still counts as a verdict; \
                   keepalive-race cannot be distinguished from an early close",
     },
-    Signal {
+    Observation {
         name: observation::RECEIVED,
         providers: &[
             btf_tracepoint!("sock_recv_length"),
@@ -137,7 +137,7 @@ pub const SIGNALS: &[Signal] = &[
         ],
         without: "times to the first byte come from nginx, in whole milliseconds",
     },
-    Signal {
+    Observation {
         name: observation::UNIX_LISTEN,
         providers: &[Provider {
             name: "kprobe:unix_listen",
@@ -145,7 +145,7 @@ pub const SIGNALS: &[Signal] = &[
         }],
         without: "an AF_UNIX listener that came and went between two look-ups is not known: not-listening is inferred",
     },
-    Signal {
+    Observation {
         name: "unix-connect",
         providers: &[Provider {
             name: "kprobe:__sys_connect",
@@ -156,7 +156,7 @@ pub const SIGNALS: &[Signal] = &[
         }],
         without: "AF_UNIX connects have no times, and their errno comes from nginx's error log only",
     },
-    Signal {
+    Observation {
         name: "unix-close",
         providers: &[Provider {
             name: "kprobe:unix_release_sock",
@@ -210,7 +210,7 @@ pub static UPROBES: [Uprobe; 5] = [
         program: LOG,
         symbol: "ngx_log_error_core",
         when: When::Always,
-        without: "symptoms that only the log text tells: timeouts, early closes, bad headers",
+        without: "symptoms that only the log text shows: timeouts, early closes, bad headers",
     },
     // It begins with an instruction that the kernel cannot emulate: each hit costs a second trap, more than all else that
     // is done for a failed request.
@@ -242,7 +242,10 @@ pub fn error_path() -> impl Iterator<Item = &'static Uprobe> {
 
 /// The tracepoints of every [`Hook::BtfTracepoint`].
 pub fn btf_tracepoints() -> impl Iterator<Item = &'static str> {
-    let programs = SIGNALS.iter().flat_map(|signal| signal.providers).flat_map(|provider| provider.programs);
+    let programs = OBSERVATIONS
+        .iter()
+        .flat_map(|observation| observation.providers)
+        .flat_map(|provider| provider.programs);
     programs.filter_map(|(_, hook)| match hook {
         Hook::BtfTracepoint(tracepoint) => Some(*tracepoint),
         _ => None,

@@ -13,10 +13,10 @@ use std::os::unix::fs::FileExt as _;
 use aya::programs::Program;
 
 use super::load::Kernel;
-use super::providers::SIGNALS;
+use super::providers::OBSERVATIONS;
 use crate::session::observation;
 
-/// The signals of every byte that a socket sends or receives. They tell of no process and no listener.
+/// Every byte that a socket sends or receives. These say nothing of processes and listeners.
 const TRAFFIC: [&str; 2] = [observation::SENT, observation::RECEIVED];
 
 /// How many runs were left out; each may have been an event of any process.
@@ -83,8 +83,9 @@ impl Counter {
 const FDINFO_MAX: usize = 1_024;
 
 fn is_traffic(program: &str) -> bool {
-    let signals = SIGNALS.iter().filter(|signal| TRAFFIC.contains(&signal.name));
-    let mut programs = signals.flat_map(|signal| signal.providers).flat_map(|provider| provider.programs);
+    let traffic = OBSERVATIONS.iter().filter(|observation| TRAFFIC.contains(&observation.name));
+    let mut programs =
+        traffic.flat_map(|observation| observation.providers).flat_map(|provider| provider.programs);
     programs.any(|(name, _)| *name == program)
 }
 
@@ -98,15 +99,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misses_are_read_where_the_kernel_tells_them() {
-        let told =
+    fn misses_are_read_where_the_kernel_counts_them() {
+        let fdinfo =
             "pos:\t0\nflags:\t02000002\nprog_type:\t17\nprog_jited:\t1\nrun_cnt:\t0\nrecursion_misses:\t42\n";
-        assert_eq!(recursion_misses(told), Some(42));
+        assert_eq!(recursion_misses(fdinfo), Some(42));
         assert_eq!(recursion_misses("pos:\t0\nprog_type:\t17\n"), None);
     }
 
     #[test]
-    fn traffic_is_told_from_what_proves_causes() {
+    fn traffic_is_not_what_proves_causes() {
         assert!(is_traffic("sock_recv_length") && is_traffic("tcp_sendmsg"));
         assert!(!is_traffic("inet_sock_set_state") && !is_traffic("sched_process_exit"));
     }

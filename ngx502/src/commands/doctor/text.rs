@@ -21,7 +21,7 @@ pub(super) fn show<'a>(findings: impl Iterator<Item = &'a Finding>, out: &mut im
 
 fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
     match finding {
-        Finding::Signal { name, provider, tried, costs } => {
+        Finding::Observation { name, provider, tried, costs } => {
             writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or(NO_PROVIDER))?;
             for Refused { provider, reason } in tried {
                 writeln!(out, "{:15} {provider} unavailable: {reason}", "")?;

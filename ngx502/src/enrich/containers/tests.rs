@@ -85,7 +85,7 @@ fn kubernetes_names_a_container_with_its_pod() {
 }
 
 #[test]
-fn what_is_not_known_is_not_told() {
+fn what_is_not_known_is_not_reported() {
     let id_only = |runtime| ContainerNames { runtime, name: None, pod: None };
     assert_eq!(Machine::with(&[]).names(Some(Runtime::Podman)), id_only(Some(Runtime::Podman)));
     assert_eq!(Machine::with(&[]).names(None), id_only(None));

@@ -1,4 +1,4 @@
-//! What to ask the machine because of a record. Pure: the asking happens elsewhere.
+//! What to look up on the machine because of a record. Pure: the looking happens elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,9 +10,9 @@ use nix::libc::{
 
 use crate::event::{Attempt, Endpoint, Ends, Pid, ProcessRef, Request, Socket};
 
-/// One question; equal ones within a second are asked once.
+/// One look-up; equal ones within a second are made once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Question {
+pub(super) enum Lookup {
     /// Who listens there, as this worker would reach it?
     Listeners(Pid, Endpoint),
     /// What refuses this worker on the way to that path?
@@ -31,8 +31,8 @@ pub(super) enum Question {
     Peer(Pid, u64, Ends),
 }
 
-/// The questions that a failed attempt raises.
-pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Question> {
+/// The look-ups that a failed attempt calls for.
+pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Lookup> {
     let names = [attempt.peer.as_ref(), attempt.detail.as_ref()];
     let named = names.into_iter().flatten().find_map(|name| peer_endpoint(name.as_bstr()));
     let socket = attempt.socket.as_deref();
@@ -41,15 +41,15 @@ pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Question> {
     let says = |words| errno.is_none() && attempt.text.contains_str(words);
     let timed_out = errno == Some(ETIMEDOUT) || says("timed out");
     let crowded = says("worker_connections are not enough");
-    let mut questions = ask(attempt.key.worker, named, errno, socket, timed_out);
+    let mut lookups = ask(attempt.key.worker, named, errno, socket, timed_out);
     if crowded {
-        questions.push(Question::Limits(attempt.key.worker));
+        lookups.push(Lookup::Limits(attempt.key.worker));
     }
-    questions
+    lookups
 }
 
-/// The questions that an error page raises: none where nginx reported the attempts themselves.
-pub(super) fn of_request(request: &Request) -> Vec<Question> {
+/// The look-ups that an error page calls for: none where nginx reported the attempts themselves.
+pub(super) fn of_request(request: &Request) -> Vec<Lookup> {
     if !request.has_upstream || !request.is_muted() {
         return Vec::new();
     }
@@ -58,13 +58,13 @@ pub(super) fn of_request(request: &Request) -> Vec<Question> {
     let named = names.into_iter().flatten().find_map(|name| peer_endpoint(name.as_bstr()));
     let socket = request.closed.as_deref();
     let worker = request.key.worker;
-    let mut questions =
+    let mut lookups =
         ask(worker, named.clone(), socket.and_then(|socket| socket.errno), socket, request.status == 504);
     // A connect that fails for want of a route leaves no socket behind.
     if let (Some(Endpoint::Tcp(remote)), 502, None) = (named, request.status, socket) {
-        questions.push(Question::Route(worker, remote.ip()));
+        lookups.push(Lookup::Route(worker, remote.ip()));
     }
-    questions
+    lookups
 }
 
 fn ask(
@@ -73,34 +73,32 @@ fn ask(
     errno: Option<i32>,
     socket: Option<&Socket>,
     timed_out: bool,
-) -> Vec<Question> {
-    let mut questions = Vec::new();
+) -> Vec<Lookup> {
+    let mut lookups = Vec::new();
     let endpoint = named.or_else(|| socket_endpoint(socket?));
     match (errno, &endpoint) {
         (Some(EACCES | EPERM | ENOENT), Some(Endpoint::Unix(path))) if path.first() != Some(&0) => {
-            questions.push(Question::Walk(worker, path.clone()));
+            lookups.push(Lookup::Walk(worker, path.clone()));
         }
-        (Some(EMFILE | ENFILE), _) => questions.push(Question::Limits(worker)),
-        (Some(EADDRNOTAVAIL), Some(Endpoint::Tcp(remote))) => {
-            questions.push(Question::Ports(worker, *remote))
-        }
+        (Some(EMFILE | ENFILE), _) => lookups.push(Lookup::Limits(worker)),
+        (Some(EADDRNOTAVAIL), Some(Endpoint::Tcp(remote))) => lookups.push(Lookup::Ports(worker, *remote)),
         (Some(EACCES | EPERM | EHOSTUNREACH | ENETUNREACH | EINVAL), Some(Endpoint::Tcp(remote))) => {
-            questions.push(Question::Route(worker, remote.ip()));
+            lookups.push(Lookup::Route(worker, remote.ip()));
         }
         _ => {}
     }
     if let Some(EACCES | EPERM) = errno {
-        questions.push(Question::Guards(worker));
+        lookups.push(Lookup::Guards(worker));
     }
     let connected = socket.filter(|socket| socket.established_at.is_some() || socket.requests > 0);
     if let Some(socket) = connected.filter(|_| timed_out || errno == Some(ECONNRESET)) {
-        questions.push(Question::Peer(worker, socket.id, socket.ends.clone()));
+        lookups.push(Lookup::Peer(worker, socket.id, socket.ends.clone()));
     }
     // Nobody saw who closed it: the last reader is asked for, since it may have died.
     let reader = socket.filter(|socket| socket.closer.is_none()).and_then(|socket| socket.owner.clone());
-    questions.extend(reader.map(Question::Lives));
-    questions.extend(endpoint.map(|endpoint| Question::Listeners(worker, endpoint)));
-    questions
+    lookups.extend(reader.map(Lookup::Lives));
+    lookups.extend(endpoint.map(|endpoint| Lookup::Listeners(worker, endpoint)));
+    lookups
 }
 
 /// The endpoint of a peer's name as nginx prints it; `None` for a group's name.
@@ -131,9 +129,9 @@ mod tests {
     #[test]
     fn a_refused_connect_asks_who_listens() {
         let remote: SocketAddr = "127.0.0.1:9000".parse().expect("an address");
-        let listeners = Question::Listeners(Pid(7), Endpoint::Tcp(remote));
+        let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote));
         assert_eq!(of_attempt(&attempt(nix::libc::ECONNREFUSED, "127.0.0.1:9000")), vec![listeners.clone()]);
-        let ports = Question::Ports(Pid(7), remote);
+        let ports = Lookup::Ports(Pid(7), remote);
         assert_eq!(of_attempt(&attempt(EADDRNOTAVAIL, "127.0.0.1:9000")), vec![ports, listeners]);
     }
 
@@ -141,9 +139,9 @@ mod tests {
     fn a_denied_unix_connect_asks_for_the_walk_too() {
         let path = BString::from("/run/x.sock");
         let expected = vec![
-            Question::Walk(Pid(7), path.clone()),
-            Question::Guards(Pid(7)),
-            Question::Listeners(Pid(7), Endpoint::Unix(path)),
+            Lookup::Walk(Pid(7), path.clone()),
+            Lookup::Guards(Pid(7)),
+            Lookup::Listeners(Pid(7), Endpoint::Unix(path)),
         ];
         assert_eq!(of_attempt(&attempt(EACCES, "unix:/run/x.sock")), expected);
     }
@@ -151,9 +149,9 @@ mod tests {
     #[test]
     fn a_denied_tcp_connect_asks_for_the_route_and_what_guards_the_worker() {
         let remote: SocketAddr = "192.0.2.1:80".parse().expect("an address");
-        let route = Question::Route(Pid(7), remote.ip());
-        let listeners = Question::Listeners(Pid(7), Endpoint::Tcp(remote));
-        let denied = vec![route.clone(), Question::Guards(Pid(7)), listeners.clone()];
+        let route = Lookup::Route(Pid(7), remote.ip());
+        let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote));
+        let denied = vec![route.clone(), Lookup::Guards(Pid(7)), listeners.clone()];
         assert_eq!(of_attempt(&attempt(EPERM, "192.0.2.1:80")), denied);
         assert_eq!(of_attempt(&attempt(ENETUNREACH, "192.0.2.1:80")), vec![route, listeners]);
     }
@@ -163,7 +161,7 @@ mod tests {
         for name in ["backend", "unix:", "", "127.0.0.1", "999.0.0.1:80", "127.0.0.1:99999"] {
             assert_eq!(of_attempt(&attempt(ENOENT, name)), vec![], "{name}");
         }
-        assert_eq!(of_attempt(&attempt(EMFILE, "backend")), vec![Question::Limits(Pid(7))]);
+        assert_eq!(of_attempt(&attempt(EMFILE, "backend")), vec![Lookup::Limits(Pid(7))]);
     }
 
     #[test]
