@@ -1,6 +1,7 @@
-//! `cargo xtask build`: the binary that users get.
+//! `cargo xtask build`: the binary that users get; and where and as whom cargo runs what it builds.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -28,7 +29,19 @@ pub(crate) fn development() -> Result<PathBuf> {
 
 /// The host's target triple, below which cargo puts what it builds (`build.target` is set in `.cargo/config.toml`).
 pub(crate) fn host() -> Result<String> {
-    let version = exec::read(std::process::Command::new("rustc").arg("-vV"))?;
+    let version = exec::read(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("`rustc -vV` names no host")
+}
+
+/// Makes `cargo test` run what it builds as root.
+///
+/// # Errors
+/// If the host's target triple cannot be found out.
+pub(crate) fn test_as_root(cargo: &mut Command) -> Result<&mut Command> {
+    if !nix::unistd::geteuid().is_root() {
+        let host = host()?.to_uppercase().replace('-', "_");
+        cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo --preserve-env");
+    }
+    Ok(cargo)
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::vm::support;
-use crate::{exec, setup};
+use crate::{build, exec, setup};
 
 /// The crate and its release; the part behind the `+` is nginx's own.
 const SOURCE: (&str, &str) = ("nginx-src", "=1.28.5");
@@ -167,7 +167,7 @@ fn test_each(builds: &[&Build], no_skips: bool, each_line: &mut dyn FnMut(&str))
             if no_skips {
                 cargo.env("NGX502_NO_SKIPS", "1");
             }
-            if !exec::tee(crate::test::as_root(&mut cargo)?, &mut each_line)?.success() {
+            if !exec::tee(build::test_as_root(&mut cargo)?, &mut each_line)?.success() {
                 failed.push(format!("{} ({test})", build.name));
             }
         }

@@ -113,7 +113,7 @@ impl Run {
         if !allow_skips {
             cargo.env("NGX502_NO_SKIPS", "1");
         }
-        self.cargo("live tests", as_root(&mut cargo)?, filter)
+        self.cargo("live tests", build::test_as_root(&mut cargo)?, filter)
     }
 
     /// Runs tests to the end even if one fails, and counts.
@@ -139,18 +139,6 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// Makes `cargo` run what it builds as root.
-///
-/// # Errors
-/// If the host's target triple cannot be found out.
-pub(crate) fn as_root(cargo: &mut Command) -> Result<&mut Command> {
-    if !nix::unistd::geteuid().is_root() {
-        let host = build::host()?.to_uppercase().replace('-', "_");
-        cargo.env(format!("CARGO_TARGET_{host}_RUNNER"), "sudo --preserve-env");
-    }
-    Ok(cargo)
 }
 
 /// Sums of the runners' closing lines.

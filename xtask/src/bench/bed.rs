@@ -19,10 +19,8 @@ use xtask::lab::{Lab, LabConfig, wait};
 
 use super::scenario::Scenario;
 use super::usage;
-use super::wrk::{self, Load};
+use super::wrk::{self, CONNECTIONS, Load};
 
-/// Connections that wrk keeps open to nginx.
-pub(super) const CONNECTIONS: u32 = 64;
 /// Idle connections that nginx keeps to the upstream: one for each of wrk's.
 const POOL: u32 = CONNECTIONS;
 /// nginx closes a client's connection after 1000 requests by default, which would mix `short` into `keep-alive`.

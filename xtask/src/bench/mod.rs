@@ -201,7 +201,7 @@ impl Args {
             self.time.as_secs(),
             self.rounds,
             self.rival_rounds,
-            bed::CONNECTIONS,
+            wrk::CONNECTIONS,
         )
     }
 }

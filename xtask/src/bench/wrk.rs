@@ -8,9 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::bed::CONNECTIONS;
 use super::scenario::Scenario;
 use crate::exec;
+
+/// Connections that it keeps open to nginx.
+pub(super) const CONNECTIONS: u32 = 64;
 
 /// Printed once at the end; latencies are in microseconds.
 const REPORT: &str = r#"

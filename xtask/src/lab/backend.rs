@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 
 use super::behaviour::Behaviour;
 use super::container::Container;
-use super::helper::helper;
 use super::process::{children, pid};
+use super::spawn::{VERB, helper};
 use super::wait;
 
 /// How an upstream process is to be.
@@ -53,7 +53,7 @@ impl Backend {
         let mut command = match config.container {
             Some(container) => {
                 let mut command = container.command(&std::env::current_exe()?)?;
-                command.args(["lab-helper", "faulty"]);
+                command.args([VERB, "faulty"]);
                 command
             }
             None => helper("faulty")?,

@@ -20,8 +20,8 @@ use nix::unistd::chroot;
 use serde_json::json;
 
 use super::cgroup::MemoryCgroup;
-use super::helper::{die_with_parent, helper, join_netns, mark_parent};
 use super::netns::Netns;
+use super::spawn::{VERB, die_with_parent, helper, join_netns, mark_parent};
 
 /// Where containerd keeps the bundles of a kubelet's containers.
 const BUNDLES: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
@@ -169,7 +169,7 @@ pub(super) fn contain(args: &[OsString]) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWPID).context("a pid namespace cannot be made; run as root")?;
     let mut command = Command::new(std::env::current_exe()?);
     mark_parent(&mut command, 0);
-    let status = command.args(["lab-helper", "contained"]).args(inside).status()?;
+    let status = command.args([VERB, "contained"]).args(inside).status()?;
     if let Some(signal) = status.signal() {
         nix::sys::signal::raise(Signal::try_from(signal)?)?;
     }

@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
-use super::helper::{die_with_parent, helper};
+use super::spawn::{die_with_parent, helper};
 
 /// A folder that a program finds empty, but for one entry.
 #[derive(Clone, Copy, Debug)]

@@ -1,14 +1,15 @@
 //! A network namespace of one's own: routes, filters and port ranges can be broken without touching the host.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::Signal;
 
-use super::helper::helper;
+use super::spawn::{die_with_parent, helper};
 
 /// A network namespace with only loopback, held by a helper process; gone when this drops.
 #[derive(Debug)]
@@ -90,4 +91,18 @@ impl Drop for Netns {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
+}
+
+/// The helper `netns`: holds a new network namespace with loopback up until standard input ends.
+pub(super) fn hold() -> Result<()> {
+    die_with_parent(Signal::SIGKILL)?;
+    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace cannot be made; run as root")?;
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().context("`ip` cannot be run")?;
+    if !up.success() {
+        bail!("`ip link set lo up` failed: {up}");
+    }
+    println!("ready");
+    io::stdout().flush()?;
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }

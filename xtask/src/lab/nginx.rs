@@ -15,9 +15,9 @@ use nix::sys::signal::{Signal, kill};
 
 use super::client::{Client, Response};
 use super::container::Container;
-use super::helper::{PROFILE, helper};
 use super::netns::Netns;
 use super::process::{children, pid, state_of};
+use super::spawn::{PROFILE, helper};
 use super::wait;
 
 /// One JSON object a request; `escape=json` keeps hostile URIs in their field.

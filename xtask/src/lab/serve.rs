@@ -25,8 +25,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Backlog, SockaddrStorage, getsockname, listen};
 
 use super::behaviour::{Behaviour, Conn, eat};
-use super::helper::{helper, join_netns};
 use super::process::pid;
+use super::spawn::{helper, join_netns};
 use super::wait;
 
 /// How quickly an idle listener notices that it has to stop, in milliseconds.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 
-use super::helper::helper;
 use super::process::{children, pid};
+use super::spawn::helper;
 use super::wait;
 
 /// Interpreters start slowly beside a test run.
