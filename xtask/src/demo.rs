@@ -17,7 +17,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::faults::{Fault, Outcome};
 
 use self::scenes::{SCENES, Scene};
@@ -99,28 +99,28 @@ fn catch_interrupts() -> Result<()> {
 fn play(program: &Path, capture: &Path) -> Result<Vec<&'static str>> {
     let (faults, impossible): (Vec<_>, Vec<_>) = SCENES
         .iter()
-        .map(|scene| (scene, Stage::impossible(scene.fault())))
+        .map(|scene| (scene, Testbed::impossible(scene.fault())))
         .partition(|(_, why)| why.is_none());
     for (scene, why) in impossible {
         output::note(&format!("left out, `{}`: {}", scene.title, why.unwrap_or_default()));
     }
     let scenes: Vec<&Scene> = faults.into_iter().map(|(scene, _)| scene).collect();
     let rows: Vec<&'static Fault> = scenes.iter().map(|scene| scene.fault()).collect();
-    let mut stage = Stage::start(&rows, |_| {})?;
+    let mut testbed = Testbed::start(&rows, |_| {})?;
     output::note(&format!(
         "a disposable nginx (master {}) on http://{}, with an upstream for each of {} faults",
-        stage.lab().master(),
-        stage.lab().address(),
+        testbed.lab().master(),
+        testbed.lab().address(),
         scenes.len()
     ));
-    let mut tracer = Tracer::start(program, stage.lab().master(), capture)?;
+    let mut tracer = Tracer::start(program, testbed.lab().master(), capture)?;
     let mut wrong = Vec::new();
     for (number, scene) in scenes.iter().enumerate() {
         if INTERRUPTED.load(Ordering::SeqCst) {
             break;
         }
         output::heading(number + 1, scenes.len(), scene.title);
-        if !perform_scene(&mut stage, &mut tracer, scene.fault())? {
+        if !perform_scene(&mut testbed, &mut tracer, scene.fault())? {
             wrong.push(scene.fault().name);
         }
     }
@@ -130,10 +130,10 @@ fn play(program: &Path, capture: &Path) -> Result<Vec<&'static str>> {
 }
 
 /// Breaks the upstream, sends the request and waits for the verdict; true if that names one of the right causes.
-fn perform_scene(stage: &mut Stage, tracer: &mut Tracer, fault: &Fault) -> Result<bool> {
+fn perform_scene(testbed: &mut Testbed, tracer: &mut Tracer, fault: &Fault) -> Result<bool> {
     let upstreams: Vec<_> = (0..fault.peers.len())
         .map(|index| {
-            let peer = stage.peer(fault.name, index);
+            let peer = testbed.peer(fault.name, index);
             match &peer.backend {
                 Some(process) => format!("{} (pid {})", peer.address, process.pid()),
                 None => format!("{} (nobody)", peer.address),
@@ -142,9 +142,9 @@ fn perform_scene(stage: &mut Stage, tracer: &mut Tracer, fault: &Fault) -> Resul
         .collect();
     output::note(&format!("upstream: {}", upstreams.join(", then ")));
     println!();
-    stage.arm(fault.name)?;
-    let shot = stage.fire(fault.name)?;
-    let block = tracer.block_of(&shot.uri)?;
+    testbed.inject(fault.name)?;
+    let sent = testbed.fire(fault.name)?;
+    let block = tracer.block_of(&sent.uri)?;
     let is_right = fault.expect.causes.iter().any(|cause| block.contains(&format!("→ {cause}, ")));
     let rescued = fault.expect.outcome == Outcome::Rescued;
     Ok(is_right && block.contains(" rescued ") == rescued)

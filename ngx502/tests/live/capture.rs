@@ -11,24 +11,24 @@ use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::faults::{self, FAULTS, Fault};
 use xtask::lab::wait;
 
 use crate::tracer::program;
-use crate::{Outcome, skip, told};
+use crate::{Outcome, outcome_of, skip};
 
 /// Longest time for anything that the tracer is to do.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("capture::replay-says-what-live-said", || told(|| replay_says_what_live_said(&[]))),
+        Trial::test("capture::replay-says-what-live-said", || outcome_of(|| replay_says_what_live_said(&[]))),
         Trial::test("capture::replay-shows-as-the-flags-said", || {
-            told(|| replay_says_what_live_said(&["--with-query", "--passthrough", "--status", "502"]))
+            outcome_of(|| replay_says_what_live_said(&["--with-query", "--passthrough", "--status", "502"]))
         }),
-        Trial::test("capture::sigkill-costs-a-second", || told(sigkill_costs_a_second)),
-        Trial::test("capture::nothing-is-overwritten", || told(nothing_is_overwritten)),
+        Trial::test("capture::sigkill-costs-a-second", || outcome_of(sigkill_costs_a_second)),
+        Trial::test("capture::nothing-is-overwritten", || outcome_of(nothing_is_overwritten)),
         Trial::test("capture::a-full-disk-ends-the-capture-only", a_full_disk_ends_the_capture_only),
     ]
 }
@@ -42,10 +42,10 @@ struct Recorder {
 
 impl Recorder {
     /// Starts a trace of this nginx into `capture` and waits until it is ready.
-    fn start(stage: &Stage, directory: &Path, capture: &Path, flags: &[&str]) -> Result<Recorder> {
+    fn start(testbed: &Testbed, directory: &Path, capture: &Path, flags: &[&str]) -> Result<Recorder> {
         let (out, err) = (directory.join("out"), directory.join("err"));
         let child = Command::new(program())
-            .args(["trace", "--format", "json", "--pid", &stage.lab().master().to_string(), "-o"])
+            .args(["trace", "--format", "json", "--pid", &testbed.lab().master().to_string(), "-o"])
             .arg(capture)
             .args(flags)
             .stdin(Stdio::null())
@@ -99,11 +99,11 @@ fn replay(capture: &Path, flags: &[&str]) -> Result<Output> {
 }
 
 /// Every repeatable row several times, so that retries, rescues and silent failures are among them.
-fn many_failures(stage: &Stage, rows: &[&Fault]) -> Result<()> {
+fn many_failures(testbed: &Testbed, rows: &[&Fault]) -> Result<()> {
     std::thread::scope(|scope| {
         let client = |number: usize| {
             (0..2 * rows.len())
-                .try_for_each(|turn| stage.fire(rows[(turn + number * 7) % rows.len()].name).map(drop))
+                .try_for_each(|turn| testbed.fire(rows[(turn + number * 7) % rows.len()].name).map(drop))
         };
         let clients: Vec<_> = (0..4).map(|number| scope.spawn(move || client(number))).collect();
         clients.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
@@ -113,22 +113,22 @@ fn many_failures(stage: &Stage, rows: &[&Fault]) -> Result<()> {
 /// The same bytes as live, apart from `ready`; with the flags that say what live showed.
 fn replay_says_what_live_said(flags: &[&str]) -> Result<()> {
     let rows: Vec<_> = FAULTS.iter().filter(|fault| fault.repeatable).collect();
-    let mut stage = Stage::start(&[&rows[..], &[faults::named("refused-killed")]].concat(), |config| {
+    let mut testbed = Testbed::start(&[&rows[..], &[faults::named("refused-killed")]].concat(), |config| {
         config.workers = 2;
         config.connections = 2048;
     })?;
     for row in &rows {
-        stage.arm(row.name)?;
+        testbed.inject(row.name)?;
     }
     let directory = tempfile::tempdir()?;
     let capture = directory.path().join("x.ngx502");
-    let mut tracer = Recorder::start(&stage, directory.path(), &capture, flags)?;
+    let mut tracer = Recorder::start(&testbed, directory.path(), &capture, flags)?;
     // While it watches, an upstream is killed: the verdicts need the capture's signals and exits.
-    stage.arm("refused-killed")?;
-    stage.fire("refused-killed")?;
-    many_failures(&stage, &rows)?;
-    stage.lab().get("/refused-nobody/query?token=secret")?;
-    let last = stage.fire("refused-nobody")?;
+    testbed.inject("refused-killed")?;
+    testbed.fire("refused-killed")?;
+    many_failures(&testbed, &rows)?;
+    testbed.lab().get("/refused-nobody/query?token=secret")?;
+    let last = testbed.fire("refused-nobody")?;
     tracer.wait_for_uri(&last.uri)?;
     let status = tracer.end(Signal::SIGTERM)?;
     ensure!(status.success(), "the tracer ended with {status}: {}", tracer.complaints());
@@ -159,14 +159,14 @@ fn same_lines(live: &str, replayed: &str) -> Result<()> {
 
 /// A tracer killed in the middle leaves every record that is older than a second.
 fn sigkill_costs_a_second() -> Result<()> {
-    let stage = Stage::start(&[faults::named("refused-nobody")], |_| {})?;
+    let testbed = Testbed::start(&[faults::named("refused-nobody")], |_| {})?;
     let directory = tempfile::tempdir()?;
     let capture = directory.path().join("x.ngx502");
-    let mut tracer = Recorder::start(&stage, directory.path(), &capture, &[])?;
+    let mut tracer = Recorder::start(&testbed, directory.path(), &capture, &[])?;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {
         // One at a time, so that a slow machine keeps up.
-        tracer.wait_for_uri(&stage.fire("refused-nobody")?.uri)?;
+        tracer.wait_for_uri(&testbed.fire("refused-nobody")?.uri)?;
     }
     let limit = jiff::Timestamp::try_from(SystemTime::now() - Duration::from_secs(1))?;
     tracer.end(Signal::SIGKILL)?;
@@ -192,7 +192,7 @@ fn sigkill_costs_a_second() -> Result<()> {
 
 /// An existing file, a link, a device: refused before anything is attached; `--force` replaces files only.
 fn nothing_is_overwritten() -> Result<()> {
-    let stage = Stage::start(&[faults::named("refused-nobody")], |_| {})?;
+    let testbed = Testbed::start(&[faults::named("refused-nobody")], |_| {})?;
     let directory = tempfile::tempdir()?;
     let capture = directory.path().join("x.ngx502");
     fs::write(&capture, "evidence")?;
@@ -209,9 +209,9 @@ fn nothing_is_overwritten() -> Result<()> {
     refused(&link, &["--force"], "not a regular file")?;
     refused(Path::new("/dev/null"), &["--force"], "not a regular file")?;
     ensure!(fs::read(&capture)? == b"evidence", "the file was touched");
-    let mut tracer = Recorder::start(&stage, directory.path(), &capture, &["--force"])?;
-    let shot = stage.fire("refused-nobody")?;
-    tracer.wait_for_uri(&shot.uri)?;
+    let mut tracer = Recorder::start(&testbed, directory.path(), &capture, &["--force"])?;
+    let sent = testbed.fire("refused-nobody")?;
+    tracer.wait_for_uri(&sent.uri)?;
     tracer.end(Signal::SIGINT)?;
     let mode = fs::metadata(&capture)?.permissions().mode() & 0o7777;
     ensure!(mode == 0o600, "mode {mode:o}");
@@ -248,22 +248,22 @@ impl Drop for Tiny {
 fn a_full_disk_ends_the_capture_only() -> Outcome {
     let directory = tempfile::tempdir()?;
     match Tiny::mount(&directory.path().join("tiny")) {
-        Ok(tiny) => told(|| a_full_disk(directory.path(), &tiny)),
+        Ok(tiny) => outcome_of(|| a_full_disk(directory.path(), &tiny)),
         Err(error) => skip!(format!("no tmpfs can be mounted: {error:#}")),
     }
 }
 
 fn a_full_disk(directory: &Path, tiny: &Tiny) -> Result<()> {
-    let stage = Stage::start(&[faults::named("refused-nobody")], |_| {})?;
+    let testbed = Testbed::start(&[faults::named("refused-nobody")], |_| {})?;
     // Room for the metadata and a few frames.
     fs::write(tiny.0.join("filler"), vec![0; 48 << 10])?;
     let capture = tiny.0.join("x.ngx502");
-    let mut tracer = Recorder::start(&stage, directory, &capture, &[])?;
+    let mut tracer = Recorder::start(&testbed, directory, &capture, &[])?;
     wait::until("the disk to be full", PATIENCE, || {
-        stage.fire("refused-nobody").ok()?;
+        testbed.fire("refused-nobody").ok()?;
         tracer.complaints().contains("cannot write the capture").then_some(())
     })?;
-    let after = stage.fire("refused-nobody")?;
+    let after = testbed.fire("refused-nobody")?;
     tracer.wait_for_uri(&after.uri)?;
     let status = tracer.end(Signal::SIGTERM)?;
     ensure!(status.success(), "the trace failed with its capture: {status}");

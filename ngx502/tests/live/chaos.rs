@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::faults::{self, FAULTS, Fault};
 use xtask::lab::truth::{Entry, Owed, Truth};
 
 use crate::mixed::{Random, owed, row_of, seed};
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::{Said, Tracer};
 
 const CLIENTS: usize = 16;
@@ -47,8 +47,8 @@ const ALSO: &[&str] = &[
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("lab::the-tally-is-strict", || told(the_tally_is_strict)),
-        Trial::test("chaos::every-fault-at-once", || told(every_fault_at_once)),
+        Trial::test("lab::the-tally-is-strict", || outcome_of(the_tally_is_strict)),
+        Trial::test("chaos::every-fault-at-once", || outcome_of(every_fault_at_once)),
     ]
 }
 
@@ -56,18 +56,18 @@ fn every_fault_at_once() -> Result<()> {
     let rows: Vec<_> = FAULTS
         .iter()
         .filter(|fault| fault.repeatable || ALSO.contains(&fault.name))
-        .filter(|fault| Stage::impossible(fault).is_none())
+        .filter(|fault| Testbed::impossible(fault).is_none())
         .collect();
-    let mut stage = Stage::start(&rows, |config| {
+    let mut testbed = Testbed::start(&rows, |config| {
         config.workers = 2;
         config.connections = 2048;
     })?;
-    let mut tracer = Tracer::start(stage.lab().master(), &["--passthrough"])?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &["--passthrough"])?;
     for row in &rows {
-        stage.arm(row.name)?;
+        testbed.inject(row.name)?;
     }
-    let truth = run(&rows, &stage)?;
-    let last = stage.fire("refused-nobody")?;
+    let truth = run(&rows, &testbed)?;
+    let last = testbed.fire("refused-nobody")?;
     tracer.wait_for_uri("verdict", &last.uri)?;
     let said = tracer.stop()?;
     ensure!(said.lost.is_empty(), "records were lost: {:?}", said.lost);
@@ -83,7 +83,7 @@ fn every_fault_at_once() -> Result<()> {
 }
 
 /// Sends the requests and waits for their log entries.
-fn run(rows: &[&Fault], stage: &Stage) -> Result<Truth> {
+fn run(rows: &[&Fault], testbed: &Testbed) -> Result<Truth> {
     let requests: usize =
         std::env::var("NGX502_CHAOS_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let warm: u32 = rows.iter().map(|row| row.warm).sum();
@@ -91,12 +91,12 @@ fn run(rows: &[&Fault], stage: &Stage) -> Result<Truth> {
         let client = |number: usize| {
             let mut random = Random(seed().wrapping_add(number as u64));
             (0..requests.div_ceil(CLIENTS))
-                .try_for_each(|_| stage.fire(rows[random.below(rows.len())].name).map(drop))
+                .try_for_each(|_| testbed.fire(rows[random.below(rows.len())].name).map(drop))
         };
         let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
         clients.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
     })?;
-    Truth::wait_for(stage.lab(), requests.div_ceil(CLIENTS) * CLIENTS + warm as usize)
+    Truth::wait_for(testbed.lab(), requests.div_ceil(CLIENTS) * CLIENTS + warm as usize)
 }
 
 /// What became of the requests of one fault.
@@ -171,7 +171,7 @@ impl Table {
         let (kind, symptom) = match owed {
             Owed::Verdict(symptom) => ("verdict", symptom),
             Owed::Rescued(symptom) => ("rescued", symptom),
-            Owed::Nothing | Owed::Untold => {
+            Owed::Nothing | Owed::Unreported => {
                 tally.symptom += u32::from(found.is_empty());
                 self.complaints.extend(found.iter().map(|line| format!("invented for {entry:?}: {line}")));
                 return;

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::faults::{Fault, Outcome};
-use xtask::lab::stage::Shot;
+use xtask::lab::testbed::Sent;
 use xtask::lab::truth::{Entry, Owed, Truth};
 
 /// Fails with both values unless they are equal.
@@ -17,11 +17,11 @@ macro_rules! same {
 }
 
 /// The row's promise about nginx itself: the client's status and the symptom in nginx's error log.
-pub(crate) fn nginx_agrees(stage: &Stage, fault: &Fault, shot: &Shot) -> Result<Entry> {
-    let entry = Truth::of(stage.lab(), &shot.uri)?;
+pub(crate) fn nginx_agrees(testbed: &Testbed, fault: &Fault, sent: &Sent) -> Result<Entry> {
+    let entry = Truth::of(testbed.lab(), &sent.uri)?;
     let expect = &fault.expect;
     ensure!(entry.status == expect.status, "status {} instead of {}: {entry:?}", entry.status, expect.status);
-    if let Some(response) = &shot.response {
+    if let Some(response) = &sent.response {
         // nginx logs 200 for a header that it never came to send.
         let seen = if response.status == 0 { 200 } else { response.status };
         ensure!(seen == expect.status, "the client got {seen}, not {}", expect.status);
@@ -31,18 +31,18 @@ pub(crate) fn nginx_agrees(stage: &Stage, fault: &Fault, shot: &Shot) -> Result<
     let owed = entry.owed();
     let agrees = match expect.outcome {
         // nginx writes nothing of a status that it intercepts, nor below `error_log … crit`.
-        Outcome::Verdict if expect.symptom == "upstream-status" => owed == Owed::Untold,
+        Outcome::Verdict if expect.symptom == "upstream-status" => owed == Owed::Unreported,
         Outcome::Verdict => owed == Owed::Verdict(expect.symptom),
         Outcome::Rescued => owed == Owed::Rescued(expect.symptom),
-        Outcome::Passthrough => owed == Owed::Untold,
-        Outcome::Silent => matches!(owed, Owed::Nothing | Owed::Untold),
+        Outcome::Passthrough => owed == Owed::Unreported,
+        Outcome::Silent => matches!(owed, Owed::Nothing | Owed::Unreported),
     };
     ensure!(agrees, "the error log says {owed:?}, the row {expect:?}");
     Ok(entry)
 }
 
 /// A verdict (or rescued line) says what the row promises.
-pub(crate) fn line_agrees(line: &Value, fault: &Fault, shot: &Shot, entry: &Entry) -> Result<()> {
+pub(crate) fn line_agrees(line: &Value, fault: &Fault, sent: &Sent, entry: &Entry) -> Result<()> {
     let expect = &fault.expect;
     same!(line, "symptom", line["symptom"], expect.symptom);
     same!(line, "status", line["status"], expect.status);
@@ -50,7 +50,7 @@ pub(crate) fn line_agrees(line: &Value, fault: &Fault, shot: &Shot, entry: &Entr
         Some(errno) => same!(line, "errno", line["errno"], errno),
         None => ensure!(line["errno"].is_null(), "an errno that nobody saw: {line}"),
     }
-    same!(line, "uri", line["request"]["uri"], shot.uri);
+    same!(line, "uri", line["request"]["uri"], sent.uri);
     same!(line, "method", line["request"]["method"], entry.method);
     same!(line, "host", line["request"]["host"], "lab.test");
     same!(line, "client", line["request"]["client"], "127.0.0.1");

@@ -18,7 +18,7 @@ use xtask::lab::nginx::binary;
 use xtask::lab::{Container, Lab, LabConfig, Netns};
 
 use crate::tracer::{Said, Tracer};
-use crate::{skip, told};
+use crate::{outcome_of, skip};
 
 /// Enough for nginx, and for an upstream until it is told to eat.
 const MEMORY: u64 = 64 << 20;
@@ -40,7 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             if let Err(error) = Pod::create() {
                 skip!(format!("{error:#}"));
             }
-            told(|| play(Pod::create()?))
+            outcome_of(|| play(Pod::create()?))
         })
     };
     plays.into_iter().map(trial).collect()

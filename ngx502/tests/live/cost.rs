@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::{faults, wait};
 
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::{Tracer, program};
 
 /// The fault that every request here meets.
@@ -17,14 +17,16 @@ const FAULT: &str = "refused-nobody";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("cost::doctor-tells-what-each-hook-takes", || told(doctor_tells_what_each_hook_takes)),
-        Trial::test("cost::a-log-at-debug-is-left-unread", || told(a_log_at_debug_is_left_unread)),
+        Trial::test("cost::doctor-tells-what-each-hook-takes", || {
+            outcome_of(doctor_tells_what_each_hook_takes)
+        }),
+        Trial::test("cost::a-log-at-debug-is-left-unread", || outcome_of(a_log_at_debug_is_left_unread)),
     ]
 }
 
 /// `doctor --cost` beside requests that fail: each meets a uprobe, and some of its socket's states.
 fn doctor_tells_what_each_hook_takes() -> Result<()> {
-    let stage = Stage::start(&[faults::named(FAULT)], |_| {})?;
+    let testbed = Testbed::start(&[faults::named(FAULT)], |_| {})?;
     let mut doctor = Command::new(program())
         .args(["doctor", "--cost=2s", "--format", "json"])
         .stdin(Stdio::null())
@@ -32,7 +34,7 @@ fn doctor_tells_what_each_hook_takes() -> Result<()> {
         .spawn()?;
     let mut asked = 0;
     while doctor.try_wait()?.is_none() {
-        stage.fire(FAULT)?;
+        testbed.fire(FAULT)?;
         asked += 1;
     }
     let output = doctor.wait_with_output()?;
@@ -66,26 +68,26 @@ fn doctor_tells_what_each_hook_takes() -> Result<()> {
 /// failures without it comes, that is said once, and verdicts are right all the same.
 fn a_log_at_debug_is_left_unread() -> Result<()> {
     const GARBAGE: &str = "header-garbage";
-    let mut stage = Stage::start(&[faults::named(FAULT), faults::named(GARBAGE)], |config| {
+    let mut testbed = Testbed::start(&[faults::named(FAULT), faults::named(GARBAGE)], |config| {
         config.error_level = "debug".to_owned();
     })?;
-    stage.arm(GARBAGE)?;
-    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    testbed.inject(GARBAGE)?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
     let before = tracer.probes()?;
-    let first = stage.fire(GARBAGE)?;
+    let first = testbed.fire(GARBAGE)?;
     let read = tracer.wait_for_uri("verdict", &first.uri)?;
     let mut asked = 1;
     let notice = wait::until("the log to be too much", Duration::from_secs(30), || {
         for _ in 0..20 {
-            asked += usize::from(stage.fire(FAULT).is_ok());
+            asked += usize::from(testbed.fire(FAULT).is_ok());
         }
         tracer.peek_for(|line| line["type"] == "notice")
     })?;
     ensure!(notice["topic"] == "log-unread", "another notice: {notice}");
     let now = tracer.probes()?;
     ensure!(now == before + 1, "{before} probes, then {now}: one was to go and two to come");
-    let shot = stage.fire(GARBAGE)?;
-    let inferred = tracer.wait_for_uri("verdict", &shot.uri)?;
+    let sent = testbed.fire(GARBAGE)?;
+    let inferred = tracer.wait_for_uri("verdict", &sent.uri)?;
     for (line, certainty) in [(&read, "proven"), (&inferred, "inferred")] {
         ensure!(
             line["symptom"] == "header-invalid" && line["certainty"] == certainty,

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use xtask::lab::deprive::{Hidden, without};
 use xtask::lab::faults::{self, Fault};
-use xtask::lab::{Stage, wait};
+use xtask::lab::hide_sysfs::{Hidden, without};
+use xtask::lab::{Testbed, wait};
 
 use crate::check::{line_agrees, nginx_agrees};
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::{Tracer, program};
 
 const TYPES: Hidden = Hidden { folder: "/sys/kernel/btf", but: "" };
@@ -31,19 +31,21 @@ const TRACING: [&str; 2] = ["cap_38", "cap_39"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        Trial::test("degraded::no-types", || told(no_types)),
-        Trial::test("degraded::no-tracefs", || told(no_tracefs)),
-        Trial::test("degraded::no-kprobes", || told(no_kprobes)),
-        Trial::test("degraded::no-uprobes", || told(no_uprobes)),
-        Trial::test("degraded::no-capability", || told(no_capability)),
-        Trial::test("degraded::tracing-capabilities-only", || told(tracing_capabilities_only)),
-        Trial::test("degraded::tracing-capabilities-and-ptrace", || told(tracing_capabilities_and_ptrace)),
+        Trial::test("degraded::no-types", || outcome_of(no_types)),
+        Trial::test("degraded::no-tracefs", || outcome_of(no_tracefs)),
+        Trial::test("degraded::no-kprobes", || outcome_of(no_kprobes)),
+        Trial::test("degraded::no-uprobes", || outcome_of(no_uprobes)),
+        Trial::test("degraded::no-capability", || outcome_of(no_capability)),
+        Trial::test("degraded::tracing-capabilities-only", || outcome_of(tracing_capabilities_only)),
+        Trial::test("degraded::tracing-capabilities-and-ptrace", || {
+            outcome_of(tracing_capabilities_and_ptrace)
+        }),
     ];
     // What cannot be had without booting for it is no test elsewhere.
     let booted_with = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if let Some(mode) = booted_with.split_whitespace().find_map(|word| word.strip_prefix("lockdown=")) {
         let mode = mode.to_owned();
-        trials.push(Trial::test("degraded::lockdown", move || told(|| locked_down(&mode))));
+        trials.push(Trial::test("degraded::lockdown", move || outcome_of(|| locked_down(&mode))));
     }
     trials
 }
@@ -109,13 +111,13 @@ fn refuses(command: Command, args: &[&str], words: &[&str]) -> Result<()> {
 fn explains(mut command: impl FnMut() -> Result<Command>) -> Result<()> {
     for name in TELLING {
         let fault: &'static Fault = faults::named(name);
-        let mut stage = Stage::start(&[fault], |_| {})?;
-        let pid = stage.lab().master().to_string();
+        let mut testbed = Testbed::start(&[fault], |_| {})?;
+        let pid = testbed.lab().master().to_string();
         let mut tracer = Tracer::start_as(command()?, &["--pid", &pid])?;
-        stage.arm(name)?;
-        let shot = stage.fire(name)?;
-        let entry = nginx_agrees(&stage, fault, &shot)?;
-        line_agrees(&tracer.wait_for_uri("verdict", &shot.uri)?, fault, &shot, &entry)?;
+        testbed.inject(name)?;
+        let sent = testbed.fire(name)?;
+        let entry = nginx_agrees(&testbed, fault, &sent)?;
+        line_agrees(&tracer.wait_for_uri("verdict", &sent.uri)?, fault, &sent, &entry)?;
         let (said, complaints) = tracer.stop_with_complaints()?;
         ensure!(said.lost.is_empty(), "records were lost: {:?}", said.lost);
         ensure!(!complaints.contains("panicked"), "it panicked: {complaints}");
@@ -176,8 +178,8 @@ fn no_kprobes() -> Result<()> {
 
 /// Without the one thing that nothing can stand in for.
 fn no_uprobes() -> Result<()> {
-    let stage = Stage::start(&[faults::named("refused-nobody")], |_| {})?;
-    let pid = stage.lab().master().to_string();
+    let testbed = Testbed::start(&[faults::named("refused-nobody")], |_| {})?;
+    let pid = testbed.lab().master().to_string();
     let hidden = [Hidden { folder: EVENTS, but: "" }, TRACEFS, DEBUGFS];
     refuses(without(&hidden, &program())?, &["trace", "--duration", "1s", "--pid", &pid], &["can be traced"])
 }
@@ -191,23 +193,23 @@ fn no_capability() -> Result<()> {
 
 /// An nginx of a user with more capabilities cannot be seen: that is said, and nothing is invented.
 fn tracing_capabilities_only() -> Result<()> {
-    let stage = Stage::start(&[faults::named("refused-nobody")], |_| {})?;
+    let testbed = Testbed::start(&[faults::named("refused-nobody")], |_| {})?;
     let output = run(with_capabilities(&TRACING), &["trace", "--duration", "1s", "--format", "json"])?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!stderr.contains("panicked"), "it panicked: {stderr}");
     ensure!(stderr.contains("CAP_SYS_PTRACE is missing"), "what is missing is not said: {stderr}");
     ensure!(matches!(output.status.code(), Some(0 | 1)), "{}: {stderr}", output.status);
-    drop(stage);
+    drop(testbed);
     Ok(())
 }
 
 /// They suffice where the kernel lets them attach uprobes; elsewhere the lack is named.
 fn tracing_capabilities_and_ptrace() -> Result<()> {
     let kept = [TRACING[0], TRACING[1], PTRACE];
-    let stage = Stage::start(&[faults::named("refused-nobody")], |_| {})?;
-    let pid = stage.lab().master().to_string();
+    let testbed = Testbed::start(&[faults::named("refused-nobody")], |_| {})?;
+    let pid = testbed.lab().master().to_string();
     let tried = run(with_capabilities(&kept), &["trace", "--duration", "1s", "--pid", &pid])?;
-    drop(stage);
+    drop(testbed);
     if tried.status.success() {
         return explains(|| Ok(with_capabilities(&kept)));
     }

@@ -16,17 +16,17 @@ use xtask::lab::truth::{Times, Truth};
 use xtask::lab::wait::{self, slowness};
 use xtask::lab::{Lab, LabConfig};
 
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::{Tracer, program};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("latency::agrees-with-nginx", || told(agrees_with_nginx)),
-        Trial::test("latency::retries", || told(retries)),
-        Trial::test("latency::on-demand", || told(on_demand)),
-        Trial::test("latency::interval", || told(interval)),
-        Trial::test("latency::switched-off", || told(switched_off)),
-        Trial::test("latency::captured", || told(captured)),
+        Trial::test("latency::agrees-with-nginx", || outcome_of(agrees_with_nginx)),
+        Trial::test("latency::retries", || outcome_of(retries)),
+        Trial::test("latency::on-demand", || outcome_of(on_demand)),
+        Trial::test("latency::interval", || outcome_of(interval)),
+        Trial::test("latency::switched-off", || outcome_of(switched_off)),
+        Trial::test("latency::captured", || outcome_of(captured)),
     ]
 }
 

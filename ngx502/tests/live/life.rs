@@ -10,9 +10,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use xtask::lab::faults::{self, Fault};
 use xtask::lab::nginx::binary;
-use xtask::lab::{Lab, LabConfig, Stage, wait};
+use xtask::lab::{Lab, LabConfig, Testbed, wait};
 
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::{Said, Tracer};
 
 /// Requests of one phase of a trial.
@@ -21,16 +21,16 @@ const PACKAGED: &str = "/usr/sbin/nginx";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("life::upgrade", || told(upgrade)),
-        Trial::test("life::upgrade-to-another-file", || told(upgrade_to_another_file)),
-        Trial::test("life::restart", || told(restart)),
-        Trial::test("life::started-after-the-tracer", || told(started_after_the_tracer)),
-        Trial::test("life::goes-into-the-background", || told(goes_into_the_background)),
-        Trial::test("life::worker-killed", || told(|| worker_crashes(Signal::SIGKILL))),
-        Trial::test("life::worker-crashed", || told(|| worker_crashes(Signal::SIGSEGV))),
-        Trial::test("life::two-of-one-build", || told(|| two_at_once(&binary()))),
-        Trial::test("life::two-builds", || told(two_builds)),
-        Trial::test("life::other-instances-are-not-selected", || told(others_are_not_selected)),
+        Trial::test("life::upgrade", || outcome_of(upgrade)),
+        Trial::test("life::upgrade-to-another-file", || outcome_of(upgrade_to_another_file)),
+        Trial::test("life::restart", || outcome_of(restart)),
+        Trial::test("life::started-after-the-tracer", || outcome_of(started_after_the_tracer)),
+        Trial::test("life::goes-into-the-background", || outcome_of(goes_into_the_background)),
+        Trial::test("life::worker-killed", || outcome_of(|| worker_crashes(Signal::SIGKILL))),
+        Trial::test("life::worker-crashed", || outcome_of(|| worker_crashes(Signal::SIGSEGV))),
+        Trial::test("life::two-of-one-build", || outcome_of(|| two_at_once(&binary()))),
+        Trial::test("life::two-builds", || outcome_of(two_builds)),
+        Trial::test("life::other-instances-are-not-selected", || outcome_of(others_are_not_selected)),
     ]
 }
 
@@ -39,8 +39,8 @@ fn refused() -> &'static Fault {
 }
 
 /// A nginx of one worker whose every request is refused.
-fn stage(change: impl FnOnce(&mut LabConfig)) -> Result<Stage> {
-    Stage::start(&[refused()], change)
+fn testbed(change: impl FnOnce(&mut LabConfig)) -> Result<Testbed> {
+    Testbed::start(&[refused()], change)
 }
 
 /// Fires some requests at an nginx, each with a URI that no other instance is asked for, and notes the URIs.
@@ -80,18 +80,18 @@ fn closed(tracer: Tracer, uris: &[String]) -> Result<Said> {
 /// SIGUSR2, SIGWINCH, SIGQUIT: both generations serve, then the new one alone.
 fn upgrade() -> Result<()> {
     // A master ignores SIGUSR2 for as long as the process that started it lives.
-    let mut stage = stage(|config| config.daemon = true)?;
-    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    let mut testbed = testbed(|config| config.daemon = true)?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
     let mut uris = Vec::new();
-    fire(stage.lab(), &mut uris)?;
-    let old = stage.lab().workers();
-    stage.lab_mut().upgrade()?;
-    fire(stage.lab(), &mut uris)?;
-    stage.lab().retire_workers()?;
-    fire(stage.lab(), &mut uris)?;
-    stage.lab_mut().finish_upgrade()?;
-    fire(stage.lab(), &mut uris)?;
-    let new = stage.lab().workers();
+    fire(testbed.lab(), &mut uris)?;
+    let old = testbed.lab().workers();
+    testbed.lab_mut().upgrade()?;
+    fire(testbed.lab(), &mut uris)?;
+    testbed.lab().retire_workers()?;
+    fire(testbed.lab(), &mut uris)?;
+    testbed.lab_mut().finish_upgrade()?;
+    fire(testbed.lab(), &mut uris)?;
+    let new = testbed.lab().workers();
     let workers = explained(&mut tracer, &uris)?;
     let served_by = |pids: &[u32], worker: &u64| pids.iter().any(|pid| u64::from(*pid) == *worker);
     ensure!(workers[..SOME].iter().all(|worker| served_by(&old, worker)), "not {old:?}: {workers:?}");
@@ -105,16 +105,16 @@ fn upgrade() -> Result<()> {
 fn upgrade_to_another_file() -> Result<()> {
     let folder = tempfile::Builder::new().prefix("ngx502-upgrade-").tempdir()?;
     let installed = copied(&binary(), folder.path(), "nginx")?;
-    let mut stage = stage(|config| (config.binary, config.daemon) = (Some(installed.clone()), true))?;
-    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    let mut testbed = testbed(|config| (config.binary, config.daemon) = (Some(installed.clone()), true))?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
     let mut uris = Vec::new();
-    fire(stage.lab(), &mut uris)?;
+    fire(testbed.lab(), &mut uris)?;
     fs::rename(copied(&binary(), folder.path(), "nginx.new")?, &installed)?;
-    fire(stage.lab(), &mut uris)?;
-    stage.lab_mut().upgrade()?;
-    stage.lab_mut().finish_upgrade()?;
-    first_verdict(&mut tracer, stage.lab())?;
-    fire(stage.lab(), &mut uris)?;
+    fire(testbed.lab(), &mut uris)?;
+    testbed.lab_mut().upgrade()?;
+    testbed.lab_mut().finish_upgrade()?;
+    first_verdict(&mut tracer, testbed.lab())?;
+    fire(testbed.lab(), &mut uris)?;
     explained(&mut tracer, &uris)?;
     closed(tracer, &uris).map(drop)
 }
@@ -136,16 +136,16 @@ fn first_verdict(tracer: &mut Tracer, lab: &Lab) -> Result<Value> {
 
 /// The new instance's first failure is explained like the last one's of the old instance.
 fn restart() -> Result<()> {
-    let mut stage = stage(|_| {})?;
+    let mut testbed = testbed(|_| {})?;
     let mut tracer = Tracer::start_with(&[])?;
     let mut uris = Vec::new();
     for _ in 0..3 {
-        fire(stage.lab(), &mut uris)?;
-        stage.lab_mut().restart()?;
+        fire(testbed.lab(), &mut uris)?;
+        testbed.lab_mut().restart()?;
     }
-    fire(stage.lab(), &mut uris)?;
+    fire(testbed.lab(), &mut uris)?;
     let workers = explained(&mut tracer, &uris)?;
-    let last = stage.lab().workers();
+    let last = testbed.lab().workers();
     // A worker that was forked under trace is as well known as one that ran before.
     let exe = fs::canonicalize(binary())?;
     let line = tracer.wait_for_uri("verdict", &uris[3 * SOME])?;
@@ -157,9 +157,9 @@ fn restart() -> Result<()> {
 /// An nginx that is installed where packages put it has its probes before it starts; another one once it was seen.
 fn started_after_the_tracer() -> Result<()> {
     let packaged = binary() == Path::new(PACKAGED);
-    let seen = if packaged { None } else { Some(stage(|_| {})?) };
+    let seen = if packaged { None } else { Some(testbed(|_| {})?) };
     let mut tracer = Tracer::start_with(&[])?;
-    let late = stage(|_| {})?;
+    let late = testbed(|_| {})?;
     let mut uris = Vec::new();
     fire(late.lab(), &mut uris)?;
     explained(&mut tracer, &uris)?;
@@ -170,7 +170,7 @@ fn started_after_the_tracer() -> Result<()> {
 /// The process that was started is gone before anything is asked; its child is nginx.
 fn goes_into_the_background() -> Result<()> {
     let mut tracer = Tracer::start_with(&[])?;
-    let late = stage(|config| config.daemon = true)?;
+    let late = testbed(|config| config.daemon = true)?;
     first_verdict(&mut tracer, late.lab())?;
     let mut uris = Vec::new();
     fire(late.lab(), &mut uris)?;
@@ -183,19 +183,19 @@ fn goes_into_the_background() -> Result<()> {
 /// A worker dies with a request under way, which nobody gets an answer to; its successor's failures are explained.
 fn worker_crashes(signal: Signal) -> Result<()> {
     let silent = faults::named("slow");
-    let mut stage = Stage::start(&[refused(), silent], |config| {
+    let mut testbed = Testbed::start(&[refused(), silent], |config| {
         // Longer than the row's own, lest nginx give up before its worker is killed.
         config.server.push_str("location /held/ { proxy_pass http://up_slow; proxy_read_timeout 60s; }\n");
     })?;
-    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
     let mut uris = Vec::new();
-    fire(stage.lab(), &mut uris)?;
-    let mut cut = stage.lab().client()?;
+    fire(testbed.lab(), &mut uris)?;
+    let mut cut = testbed.lab().client()?;
     cut.send("GET", "/held/cut", b"")?;
-    stage.peer("slow", 0).backend()?.await_connection()?;
-    stage.lab().crash_worker(signal)?;
+    testbed.peer("slow", 0).backend()?.await_connection()?;
+    testbed.lab().crash_worker(signal)?;
     ensure!(cut.receive().is_ok_and(|nothing| nothing.status == 0), "an answer from a dead worker");
-    fire(stage.lab(), &mut uris)?;
+    fire(testbed.lab(), &mut uris)?;
     let workers = explained(&mut tracer, &uris)?;
     ensure!(workers[0] != workers[SOME], "the same worker before and after: {workers:?}");
     let said = closed(tracer, &uris)?;
@@ -213,8 +213,8 @@ fn two_builds() -> Result<()> {
 
 /// Each verdict names the worker and the executable of the instance that was asked.
 fn two_at_once(other: &Path) -> Result<()> {
-    let first = stage(|_| {})?;
-    let second = stage(|config| config.binary = Some(other.to_owned()))?;
+    let first = testbed(|_| {})?;
+    let second = testbed(|config| config.binary = Some(other.to_owned()))?;
     let mut tracer = Tracer::start_with(&[])?;
     let (mut of_first, mut of_second) = (Vec::new(), Vec::new());
     for _ in 0..2 {
@@ -236,8 +236,8 @@ fn two_at_once(other: &Path) -> Result<()> {
 
 /// `--pid` names one instance: the other one runs the same file, probes and all, and is not told of.
 fn others_are_not_selected() -> Result<()> {
-    let chosen = stage(|_| {})?;
-    let mut other = stage(|_| {})?;
+    let chosen = testbed(|_| {})?;
+    let mut other = testbed(|_| {})?;
     let mut tracer = Tracer::start(chosen.lab().master(), &[])?;
     let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
     fire(other.lab(), &mut unwanted)?;

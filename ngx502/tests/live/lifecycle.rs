@@ -2,18 +2,18 @@
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::faults::{self, Fault};
 
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::Tracer;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("lifecycle::two-workers-and-a-reload", || told(two_workers_and_a_reload)),
-        Trial::test("lifecycle::query-is-hidden", || told(query_is_hidden)),
-        Trial::test("lifecycle::passthrough-is-opt-in", || told(passthrough_is_opt_in)),
-        Trial::test("lifecycle::status-filter", || told(status_filter)),
+        Trial::test("lifecycle::two-workers-and-a-reload", || outcome_of(two_workers_and_a_reload)),
+        Trial::test("lifecycle::query-is-hidden", || outcome_of(query_is_hidden)),
+        Trial::test("lifecycle::passthrough-is-opt-in", || outcome_of(passthrough_is_opt_in)),
+        Trial::test("lifecycle::status-filter", || outcome_of(status_filter)),
     ]
 }
 
@@ -24,15 +24,15 @@ fn refused() -> &'static Fault {
 /// Every request is explained whichever worker served it, those of a new generation included.
 fn two_workers_and_a_reload() -> Result<()> {
     const EACH: usize = 20;
-    let mut stage = Stage::start(&[refused()], |config| config.workers = 2)?;
-    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+    let mut testbed = Testbed::start(&[refused()], |config| config.workers = 2)?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
     let mut uris = Vec::new();
     for round in 0..2 {
         if round == 1 {
-            stage.lab_mut().reload(|_| {})?;
+            testbed.lab_mut().reload(|_| {})?;
         }
         for _ in 0..EACH {
-            uris.push(stage.fire("refused-nobody")?.uri);
+            uris.push(testbed.fire("refused-nobody")?.uri);
         }
     }
     for uri in &uris {
@@ -47,9 +47,9 @@ fn two_workers_and_a_reload() -> Result<()> {
 
 /// A query string may hold secrets; it takes a flag to show it.
 fn query_is_hidden() -> Result<()> {
-    let stage = Stage::start(&[refused()], |_| {})?;
-    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
-    stage.lab().request("POST", "/refused-nobody/q?token=hunter2", b"body")?;
+    let testbed = Testbed::start(&[refused()], |_| {})?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
+    testbed.lab().request("POST", "/refused-nobody/q?token=hunter2", b"body")?;
     let line = tracer.wait_for_uri("verdict", "/refused-nobody/q")?;
     ensure!(line["request"]["method"] == "POST", "method: {line}");
     ensure!(!line.to_string().contains("hunter2"), "the query leaks: {line}");
@@ -59,10 +59,10 @@ fn query_is_hidden() -> Result<()> {
 
 /// A 502 of the upstream's own is none of nginx's failures.
 fn passthrough_is_opt_in() -> Result<()> {
-    let stage = Stage::start(&[faults::named("status-502"), refused()], |_| {})?;
-    let mut tracer = Tracer::start(stage.lab().master(), &[])?;
-    let passed = stage.fire("status-502")?;
-    let sentinel = stage.fire("refused-nobody")?;
+    let testbed = Testbed::start(&[faults::named("status-502"), refused()], |_| {})?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
+    let passed = testbed.fire("status-502")?;
+    let sentinel = testbed.fire("refused-nobody")?;
     tracer.wait_for_uri("verdict", &sentinel.uri)?;
     let said = tracer.stop()?;
     ensure!(said.verdicts_of(&passed.uri).is_empty(), "a verdict without --passthrough");
@@ -72,10 +72,10 @@ fn passthrough_is_opt_in() -> Result<()> {
 
 /// `--status 504` leaves 502s out.
 fn status_filter() -> Result<()> {
-    let stage = Stage::start(&[faults::named("slow"), refused()], |_| {})?;
-    let mut tracer = Tracer::start(stage.lab().master(), &["--status", "504"])?;
-    stage.fire("refused-nobody")?;
-    let slow = stage.fire("slow")?;
+    let testbed = Testbed::start(&[faults::named("slow"), refused()], |_| {})?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &["--status", "504"])?;
+    testbed.fire("refused-nobody")?;
+    let slow = testbed.fire("slow")?;
     tracer.wait_for_uri("verdict", &slow.uri)?;
     let said = tracer.stop()?;
     ensure!(said.verdicts.iter().all(|line| line["status"] == 504), "a 502 in spite of --status 504");

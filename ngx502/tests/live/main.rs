@@ -66,7 +66,7 @@ static AGAIN_NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A trial's result with the whole chain of an error's causes. A failure says nothing where the kernel owns up to having
 /// kept events from a probe meanwhile (Linux 7.0 and later, rarely): such a trial is made again.
-pub(crate) fn told(play: impl Fn() -> anyhow::Result<()>) -> Outcome {
+pub(crate) fn outcome_of(play: impl Fn() -> anyhow::Result<()>) -> Outcome {
     for _ in 0..AGAIN {
         let before = tracer::kept();
         match play() {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::faults::{self, FAULTS, Fault, Outcome};
 use xtask::lab::truth::{Entry, Owed, Truth};
 
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::{Said, Tracer};
 
 const REQUESTS: usize = 1_000;
@@ -19,9 +19,11 @@ const LISTED: usize = 20;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("lab::the-comparison-is-strict", || told(the_comparison_is_strict)),
-        Trial::test("lab::mixed-run", || told(logs_agree_with_the_rows)),
-        Trial::test("mixed::every-verdict-agrees-with-the-log", || told(every_verdict_agrees_with_the_log)),
+        Trial::test("lab::the-comparison-is-strict", || outcome_of(the_comparison_is_strict)),
+        Trial::test("lab::mixed-run", || outcome_of(logs_agree_with_the_rows)),
+        Trial::test("mixed::every-verdict-agrees-with-the-log", || {
+            outcome_of(every_verdict_agrees_with_the_log)
+        }),
     ]
 }
 
@@ -44,30 +46,30 @@ impl Random {
     }
 }
 
-fn stage() -> Result<(Vec<&'static Fault>, Stage)> {
+fn testbed() -> Result<(Vec<&'static Fault>, Testbed)> {
     let rows: Vec<_> = FAULTS.iter().filter(|fault| fault.repeatable).collect();
-    let mut stage = Stage::start(&rows, |config| {
+    let mut testbed = Testbed::start(&rows, |config| {
         config.workers = 2;
         config.connections = 2048;
     })?;
     for row in &rows {
-        stage.arm(row.name)?;
+        testbed.inject(row.name)?;
     }
-    Ok((rows, stage))
+    Ok((rows, testbed))
 }
 
 /// Sends the thousand requests and waits for their log entries.
-fn run(rows: &[&Fault], stage: &Stage) -> Result<Truth> {
+fn run(rows: &[&Fault], testbed: &Testbed) -> Result<Truth> {
     std::thread::scope(|scope| {
         let client = |number: usize| {
             let mut random = Random(seed().wrapping_add(number as u64));
             (0..REQUESTS / CLIENTS)
-                .try_for_each(|_| stage.fire(rows[random.below(rows.len())].name).map(drop))
+                .try_for_each(|_| testbed.fire(rows[random.below(rows.len())].name).map(drop))
         };
         let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
         clients.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
     })?;
-    Truth::wait_for(stage.lab(), REQUESTS)
+    Truth::wait_for(testbed.lab(), REQUESTS)
 }
 
 /// The row that a URI belongs to.
@@ -79,15 +81,15 @@ pub(crate) fn row_of(uri: &str) -> &'static Fault {
 pub(crate) fn owed(uri: &str, entry: &Entry) -> Owed {
     let expect = &row_of(uri).expect;
     match (entry.owed(), expect.outcome) {
-        (Owed::Untold, Outcome::Silent) => Owed::Nothing,
-        (Owed::Untold, _) => Owed::Verdict(expect.symptom),
+        (Owed::Unreported, Outcome::Silent) => Owed::Nothing,
+        (Owed::Unreported, _) => Owed::Verdict(expect.symptom),
         (told, _) => told,
     }
 }
 
 fn logs_agree_with_the_rows() -> Result<()> {
-    let (rows, stage) = stage()?;
-    let truth = run(&rows, &stage)?;
+    let (rows, testbed) = testbed()?;
+    let truth = run(&rows, &testbed)?;
     let mut complaints = Vec::new();
     for (uri, entry) in truth.entries() {
         let expect = &row_of(uri).expect;
@@ -104,14 +106,14 @@ fn logs_agree_with_the_rows() -> Result<()> {
 }
 
 fn every_verdict_agrees_with_the_log() -> Result<()> {
-    let (rows, stage) = stage()?;
+    let (rows, testbed) = testbed()?;
     let directory = tempfile::tempdir()?;
     let capture = directory.path().join("mixed.ngx502");
     let path = capture.to_str().context("the temporary directory has an odd name")?;
-    let mut tracer = Tracer::start(stage.lab().master(), &["--passthrough", "-o", path])?;
-    let truth = run(&rows, &stage)?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &["--passthrough", "-o", path])?;
+    let truth = run(&rows, &testbed)?;
     // What comes last in the logs is not last in the stream: wait for a request of our own after all others.
-    let last = stage.fire("refused-nobody")?;
+    let last = testbed.fire("refused-nobody")?;
     tracer.wait_for_uri("verdict", &last.uri)?;
     let said = tracer.stop()?;
     ensure!(said.lost.is_empty(), "records were lost: {:?}", said.lost);
@@ -145,7 +147,7 @@ fn compare(truth: &Truth, said: &Said, ignored: &str) -> Vec<String> {
 fn disagreement(uri: &str, entry: &Entry, found: &[&Value]) -> Option<String> {
     let owed = owed(uri, entry);
     let (kind, symptom) = match owed {
-        Owed::Nothing | Owed::Untold => {
+        Owed::Nothing | Owed::Unreported => {
             return found.first().map(|line| format!("invented for {entry:?}: {line}"));
         }
         Owed::Verdict(symptom) => ("verdict", symptom),

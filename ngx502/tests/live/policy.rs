@@ -10,10 +10,10 @@ use xtask::lab::policy::{ConnectBan, Profile};
 use xtask::lab::{Lab, LabConfig};
 
 use crate::tracer::Tracer;
-use crate::{Outcome, skip, told};
+use crate::{Outcome, outcome_of, skip};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![Trial::test("policy::cgroup-program", || told(cgroup_program))];
+    let mut trials = vec![Trial::test("policy::cgroup-program", || outcome_of(cgroup_program))];
     // Where the kernel was built without AppArmor there is nothing to try, and nothing to skip.
     if Profile::kernel_knows() {
         trials.push(Trial::test("policy::apparmor-tcp", || apparmor(apparmor_tcp)));
@@ -26,7 +26,7 @@ fn apparmor(play: fn() -> Result<()>) -> Outcome {
     if let Some(reason) = Profile::impossible() {
         skip!(reason);
     }
-    told(play)
+    outcome_of(play)
 }
 
 /// nginx in front of `upstream`, under `profile` if there is one.

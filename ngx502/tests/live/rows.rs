@@ -3,12 +3,12 @@
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use xtask::lab::Stage;
+use xtask::lab::Testbed;
 use xtask::lab::faults::{self, FAULTS, Fault, Outcome};
 
 use crate::check::{line_agrees, nginx_agrees};
 use crate::tracer::Tracer;
-use crate::{Outcome as TrialOutcome, skip, told};
+use crate::{Outcome as TrialOutcome, outcome_of, skip};
 
 /// Its verdict marks the moment after which a silent request's line would have come.
 const SENTINEL: &str = "refused-nobody";
@@ -65,25 +65,25 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// nginx behaves as the row says.
 fn on_its_own(fault: &'static Fault) -> TrialOutcome {
-    if let Some(reason) = Stage::impossible(fault) {
+    if let Some(reason) = Testbed::impossible(fault) {
         skip!(reason);
     }
-    told(|| behaves_as_its_row(fault))
+    outcome_of(|| behaves_as_its_row(fault))
 }
 
 fn behaves_as_its_row(fault: &'static Fault) -> Result<()> {
-    let mut stage = Stage::start(&[fault], |_| {})?;
-    stage.arm(fault.name)?;
-    let shot = stage.fire(fault.name)?;
-    nginx_agrees(&stage, fault, &shot).map(drop)
+    let mut testbed = Testbed::start(&[fault], |_| {})?;
+    testbed.inject(fault.name)?;
+    let sent = testbed.fire(fault.name)?;
+    nginx_agrees(&testbed, fault, &sent).map(drop)
 }
 
 /// ngx502 says what the row says, once, and nothing else.
 fn traced(fault: &'static Fault, error_level: &str) -> TrialOutcome {
-    if let Some(reason) = Stage::impossible(fault) {
+    if let Some(reason) = Testbed::impossible(fault) {
         skip!(reason);
     }
-    told(|| traced_here(fault, error_level))
+    outcome_of(|| traced_here(fault, error_level))
 }
 
 fn traced_here(fault: &'static Fault, error_level: &str) -> Result<()> {
@@ -91,15 +91,15 @@ fn traced_here(fault: &'static Fault, error_level: &str) -> Result<()> {
     let with_sentinel = [fault, sentinel];
     let alone = fault.name == SENTINEL;
     let faults = if alone { &with_sentinel[..1] } else { &with_sentinel[..] };
-    let mut stage = Stage::start(faults, |config| config.error_level = error_level.to_owned())?;
+    let mut testbed = Testbed::start(faults, |config| config.error_level = error_level.to_owned())?;
     let flags: &[&str] = if fault.expect.outcome == Outcome::Passthrough { &["--passthrough"] } else { &[] };
-    let mut tracer = Tracer::start(stage.lab().master(), flags)?;
-    stage.arm(fault.name)?;
-    let shot = stage.fire(fault.name)?;
+    let mut tracer = Tracer::start(testbed.lab().master(), flags)?;
+    testbed.inject(fault.name)?;
+    let sent = testbed.fire(fault.name)?;
     let entry = if matches!(error_level, "debug" | "warn" | "error") {
-        nginx_agrees(&stage, fault, &shot)?
+        nginx_agrees(&testbed, fault, &sent)?
     } else {
-        xtask::lab::truth::Truth::of(stage.lab(), &shot.uri)?
+        xtask::lab::truth::Truth::of(testbed.lab(), &sent.uri)?
     };
     let kind = match fault.expect.outcome {
         Outcome::Verdict | Outcome::Passthrough => Some("verdict"),
@@ -107,13 +107,13 @@ fn traced_here(fault: &'static Fault, error_level: &str) -> Result<()> {
         Outcome::Silent => None,
     };
     if let Some(kind) = kind {
-        line_agrees(&tracer.wait_for_uri(kind, &shot.uri)?, fault, &shot, &entry)?;
+        line_agrees(&tracer.wait_for_uri(kind, &sent.uri)?, fault, &sent, &entry)?;
     } else {
-        let after = stage.fire(SENTINEL)?;
+        let after = testbed.fire(SENTINEL)?;
         tracer.wait_for("the sentinel's verdict", |line| line["request"]["uri"] == after.uri.as_str())?;
     }
     let said = tracer.stop()?;
-    let (verdicts, rescued) = (said.verdicts_of(&shot.uri).len(), said.rescued_of(&shot.uri).len());
+    let (verdicts, rescued) = (said.verdicts_of(&sent.uri).len(), said.rescued_of(&sent.uri).len());
     let owed = match kind {
         Some("verdict") => (1, 0),
         Some(_) => (0, 1),

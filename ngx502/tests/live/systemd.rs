@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use xtask::lab::{Lab, LabConfig, Over, Site, wait};
+use xtask::lab::{Lab, LabConfig, Site, Transport, wait};
 
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::{Tracer, says};
 
 /// There while systemd is the init system, sd_booted(3).
@@ -51,10 +51,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         return Vec::new();
     }
     vec![
-        Trial::test("systemd::stopped", || told(stopped)),
-        Trial::test("systemd::outlives-its-stop", || told(outlives_its_stop)),
-        Trial::test("systemd::out-of-memory", || told(out_of_memory)),
-        Trial::test("systemd::failed-before-the-trace", || told(failed_before_the_trace)),
+        Trial::test("systemd::stopped", || outcome_of(stopped)),
+        Trial::test("systemd::outlives-its-stop", || outcome_of(outlives_its_stop)),
+        Trial::test("systemd::out-of-memory", || outcome_of(out_of_memory)),
+        Trial::test("systemd::failed-before-the-trace", || outcome_of(failed_before_the_trace)),
     ]
 }
 
@@ -66,7 +66,7 @@ struct Unit {
 
 impl Unit {
     /// Starts the server at a place `over` TCP or AF_UNIX, in a unit with these properties, and waits until it listens.
-    fn start(stem: &str, over: Over, properties: &[&str], prelude: &str) -> Result<Unit> {
+    fn start(stem: &str, over: Transport, properties: &[&str], prelude: &str) -> Result<Unit> {
         let unit = Unit { name: format!("{stem}-{}.service", std::process::id()), site: Site::new(over)? };
         let program = unit.site.write("server.py", &format!("{prelude}{SERVER}"))?;
         let mut run = Command::new("systemd-run");
@@ -147,7 +147,7 @@ fn verdict(lab: &Lab, tracer: &mut Tracer, path: &str) -> Result<Value> {
 
 /// `systemctl stop`: the service is told by SIGTERM.
 fn stopped() -> Result<()> {
-    let unit = Unit::start("ngx502-stopped", Over::Tcp, &[], "")?;
+    let unit = Unit::start("ngx502-stopped", Transport::Tcp, &[], "")?;
     let lab = unit.lab()?;
     let mut tracer = Tracer::start(lab.master(), &[])?;
     ensure!(lab.get("/ok")?.status == 200, "the service does not answer");
@@ -161,7 +161,7 @@ fn stopped() -> Result<()> {
 /// A service that ignores SIGTERM gets SIGKILL when its time is over.
 fn outlives_its_stop() -> Result<()> {
     let deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n";
-    let unit = Unit::start("ngx502-deaf", Over::Unix, &["TimeoutStopSec=1"], deaf)?;
+    let unit = Unit::start("ngx502-deaf", Transport::Unix, &["TimeoutStopSec=1"], deaf)?;
     let lab = unit.lab()?;
     let mut tracer = Tracer::start(lab.master(), &[])?;
     unit.stop()?;
@@ -174,7 +174,7 @@ fn outlives_its_stop() -> Result<()> {
 /// `MemoryMax=`: the request that it dies of, and the one that finds nobody there afterwards.
 fn out_of_memory() -> Result<()> {
     let limit = ["MemoryMax=64M", "MemorySwapMax=0"];
-    let unit = Unit::start("ngx502-hungry", Over::Tcp, &limit, "")?;
+    let unit = Unit::start("ngx502-hungry", Transport::Tcp, &limit, "")?;
     let lab = unit.lab()?;
     let mut tracer = Tracer::start(lab.master(), &[])?;
     let limit = format!("in cgroup system.slice/{} (limit 64 MiB)", unit.name);
@@ -189,7 +189,7 @@ fn out_of_memory() -> Result<()> {
 
 /// The service left its socket file, and systemd knows what became of it.
 fn failed_before_the_trace() -> Result<()> {
-    let unit = Unit::start("ngx502-gone", Over::Unix, &[], "")?;
+    let unit = Unit::start("ngx502-gone", Transport::Unix, &[], "")?;
     let lab = unit.lab()?;
     lab.get("/exit")?;
     unit.wait_for("failed")?;

@@ -7,9 +7,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use xtask::lab::backend::{Backend, BackendConfig};
 use xtask::lab::behaviour::Behaviour;
-use xtask::lab::{Stage, faults};
+use xtask::lab::{Testbed, faults};
 
-use crate::told;
+use crate::outcome_of;
 use crate::tracer::Tracer;
 
 /// The location of a socket that is not there unless a trial makes it.
@@ -17,14 +17,14 @@ const PLACE: &str = "socket-missing";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("unix-listen::nobody", || told(nobody)),
-        Trial::test("unix-listen::came-and-was-killed", || told(came_and_was_killed)),
-        Trial::test("unix-listen::came-and-stopped", || told(came_and_stopped)),
+        Trial::test("unix-listen::nobody", || outcome_of(nobody)),
+        Trial::test("unix-listen::came-and-was-killed", || outcome_of(came_and_was_killed)),
+        Trial::test("unix-listen::came-and-stopped", || outcome_of(came_and_stopped)),
     ]
 }
 
 struct Scene {
-    stage: Stage,
+    testbed: Testbed,
     tracer: Tracer,
     /// Whether this kernel tells of AF_UNIX listeners.
     hooked: bool,
@@ -32,19 +32,19 @@ struct Scene {
 
 impl Scene {
     fn open() -> Result<Scene> {
-        let stage = Stage::start(&[faults::named(PLACE)], |_| {})?;
-        let mut tracer = Tracer::start(stage.lab().master(), &[])?;
+        let testbed = Testbed::start(&[faults::named(PLACE)], |_| {})?;
+        let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
         let ready = tracer.peek_for(|line| line["type"] == "ready").context("not ready")?;
         let provider = |signal: &str| ready["providers"][signal].is_string();
         let hooked = provider("unix-listen");
         ensure!(hooked == provider("unix-close"), "only one of two kprobes attaches: {ready}");
-        Ok(Scene { stage, tracer, hooked })
+        Ok(Scene { testbed, tracer, hooked })
     }
 
     /// An upstream that begins to listen at the place now.
     fn upstream(&mut self) -> Result<Backend> {
         Backend::start(&BackendConfig {
-            listen: self.stage.peer(PLACE, 0).address.clone(),
+            listen: self.testbed.peer(PLACE, 0).address.clone(),
             behaviour: Behaviour::Answer,
             backlog: None,
             workers: 0,
@@ -56,8 +56,8 @@ impl Scene {
 
     /// The verdict of a request that fails with `symptom`.
     fn verdict(&mut self, symptom: &str) -> Result<Value> {
-        let shot = self.stage.fire(PLACE)?;
-        let line = self.tracer.wait_for_uri("verdict", &shot.uri)?;
+        let sent = self.testbed.fire(PLACE)?;
+        let line = self.tracer.wait_for_uri("verdict", &sent.uri)?;
         ensure!(line["symptom"] == symptom, "not {symptom}: {line}");
         Ok(line)
     }

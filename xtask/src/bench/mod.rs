@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let incomplete = results.comparisons.iter().find(|one| one.tool.is_judged() && !one.is_complete());
     match incomplete {
         Some(one) => {
-            let (verdicts, failures, _) = one.told();
+            let (verdicts, failures, _) = one.reported();
             bail!("{}: {verdicts} verdicts for {failures} 502s; each round must have one each", one.scenario)
         }
         None => Ok(()),

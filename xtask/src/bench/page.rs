@@ -83,8 +83,8 @@ impl Results {
              verdicts of 502s | lost |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n",
         );
         for one in &self.comparisons {
-            let (verdicts, failures, lost) = one.told();
-            let told = match (failures, one.is_complete()) {
+            let (verdicts, failures, lost) = one.reported();
+            let reported = match (failures, one.is_complete()) {
                 (0, _) => String::new(),
                 _ if !one.tool.explains() => "explains none".to_owned(),
                 (_, true) => format!("{verdicts}: one each"),
@@ -92,7 +92,7 @@ impl Results {
             };
             let _ = writeln!(
                 text,
-                "| {} | {} | {:.0} % | {:.0} | {:.0} | {:.1} % | {:.1} | {told} | {lost} |",
+                "| {} | {} | {:.0} % | {:.0} | {:.0} | {:.1} % | {:.1} | {reported} | {lost} |",
                 one.scenario,
                 one.tool.name(),
                 one.plain(Run::busy).median * 100.0,

@@ -74,7 +74,7 @@ impl Comparison {
     }
 
     /// (verdicts, 502s, lost events) of all traced rounds.
-    pub(super) fn told(&self) -> (u64, u64, u64) {
+    pub(super) fn reported(&self) -> (u64, u64, u64) {
         self.traced.iter().fold((0, 0, 0), |sum, (run, cost)| {
             (sum.0 + cost.verdicts, sum.1 + run.failures, sum.2 + cost.lost)
         })
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_single_missing_verdict_is_noticed() {
         assert!(!comparison().is_complete());
-        assert_eq!(comparison().told(), (3749, 3750, 0));
+        assert_eq!(comparison().reported(), (3749, 3750, 0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) fn heading_of_the_end() {
     println!("{}", bold("━━ Ctrl-C: the tracer sums up"));
 }
 
-/// A fact about the stage.
+/// A fact about the testbed.
 pub(super) fn note(text: &str) {
     println!("{}", styled("2", &format!("   {text}")));
 }

@@ -37,7 +37,7 @@ pub struct Fault {
     /// Requests of preparation, sent before arming.
     pub warm: u32,
     /// What happens once everything runs.
-    pub arm: Arm,
+    pub inject: Injection,
     /// How the request is made.
     pub ask: Ask,
     /// What must come of it.
@@ -48,7 +48,7 @@ pub struct Fault {
 
 /// What breaks the upstream after it has worked.
 #[derive(Clone, Copy, Debug)]
-pub enum Arm {
+pub enum Injection {
     /// Nothing: it is broken from the start, or by the request.
     Nothing,
     /// The preparing request ends the peer's process; its listener may outlast the connection by a moment.
@@ -126,7 +126,7 @@ const ROW: Fault = Fault {
     unprivileged: false,
     netns: None,
     warm: 0,
-    arm: Arm::Nothing,
+    inject: Injection::Nothing,
     ask: Ask::Get,
     expect: SILENT,
     repeatable: false,
@@ -182,17 +182,17 @@ pub const FAULTS: &[Fault] = &[
     // Connecting over TCP.
     Fault { name: "refused-nobody", peers: &[DEAD], repeatable: true,
         expect: bad_gateway(REFUSED, &["not-listening"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-killed", peers: &[ANSWERS], warm: 1, arm: Arm::Kill(0, Signal::SIGKILL),
+    Fault { name: "refused-killed", peers: &[ANSWERS], warm: 1, inject: Injection::Kill(0, Signal::SIGKILL),
         expect: bad_gateway(REFUSED, &["killed"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-terminated", peers: &[ANSWERS], warm: 1, arm: Arm::Kill(0, Signal::SIGTERM),
+    Fault { name: "refused-terminated", peers: &[ANSWERS], warm: 1, inject: Injection::Kill(0, Signal::SIGTERM),
         expect: bad_gateway(REFUSED, &["killed"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-oom", peers: &[Peer { memory: Some(32 << 20), ..ANSWERS }], warm: 1, arm: Arm::OutOfMemory(0),
+    Fault { name: "refused-oom", peers: &[Peer { memory: Some(32 << 20), ..ANSWERS }], warm: 1, inject: Injection::OutOfMemory(0),
         expect: bad_gateway(REFUSED, &["oom-killed"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-crashed", peers: &[Peer::tcp(B::Segfault)], warm: 1, arm: Arm::Ended(0),
+    Fault { name: "refused-crashed", peers: &[Peer::tcp(B::Segfault)], warm: 1, inject: Injection::Ended(0),
         expect: bad_gateway(REFUSED, &["crashed"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-exited", peers: &[Peer::tcp(B::Exit)], warm: 1, arm: Arm::Ended(0),
+    Fault { name: "refused-exited", peers: &[Peer::tcp(B::Exit)], warm: 1, inject: Injection::Ended(0),
         expect: bad_gateway(REFUSED, &["exited"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "refused-stopped-listening", peers: &[ANSWERS], warm: 1, arm: Arm::StopListening(0),
+    Fault { name: "refused-stopped-listening", peers: &[ANSWERS], warm: 1, inject: Injection::StopListening(0),
         expect: bad_gateway(REFUSED, &["stopped-listening"]).errno("ECONNREFUSED"), ..ROW },
     Fault { name: "refused-twice", peers: &[DEAD, DEAD],
         expect: bad_gateway(REFUSED, &["not-listening"]).errno("ECONNREFUSED").attempts(2), repeatable: true, ..ROW },
@@ -202,7 +202,7 @@ pub const FAULTS: &[Fault] = &[
         expect: bad_gateway("connect-unreachable", &["unreachable"]).errno("ENETUNREACH"), ..ROW },
     Fault { name: "denied-prohibit-route", peers: &[TEST_NET], netns: Some(&["ip route add prohibit 198.51.100.0/24"]),
         expect: bad_gateway("connect-denied", &["unreachable"]).errno("EACCES"), ..ROW },
-    Fault { name: "timed-out-queue-full", peers: &[Peer::tcp(B::NeverAccept).backlog(1)], arm: Arm::FillQueue(0),
+    Fault { name: "timed-out-queue-full", peers: &[Peer::tcp(B::NeverAccept).backlog(1)], inject: Injection::FillQueue(0),
         location: "proxy_connect_timeout 300ms; proxy_pass http://{up};",
         expect: bad_gateway("connect-timed-out", &["queue-full"]).status(504).errno("ETIMEDOUT"), repeatable: true, ..ROW },
     // Longer than the kernel waits until it repeats a SYN (1 s): one that is lost may have met a full queue.
@@ -214,7 +214,7 @@ pub const FAULTS: &[Fault] = &[
         netns: Some(&["nft add table inet lab", "nft add chain inet lab inbound { type filter hook input priority 0 ; }",
             "nft add rule inet lab inbound tcp dport != 8080 tcp flags == syn reject with tcp reset"]),
         expect: bad_gateway(REFUSED, &["firewall"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "address-exhausted", peers: &[ANSWERS], netns: Some(&[]), arm: Arm::TakePorts(0),
+    Fault { name: "address-exhausted", peers: &[ANSWERS], netns: Some(&[]), inject: Injection::TakePorts(0),
         expect: bad_gateway("address-exhausted", &["port-exhaustion"]).errno("EADDRNOTAVAIL"), ..ROW },
 
     // Connecting to a unix socket.
@@ -222,17 +222,17 @@ pub const FAULTS: &[Fault] = &[
         expect: bad_gateway("socket-missing", &["not-listening"]).errno("ENOENT"), ..ROW },
     Fault { name: "socket-stale", peers: &[Peer::at(Place::StaleSocket)], repeatable: true,
         expect: bad_gateway("socket-refused", &["not-listening"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "socket-killed", peers: &[Peer::unix(B::Answer)], warm: 1, arm: Arm::Kill(0, Signal::SIGKILL),
+    Fault { name: "socket-killed", peers: &[Peer::unix(B::Answer)], warm: 1, inject: Injection::Kill(0, Signal::SIGKILL),
         expect: bad_gateway("socket-refused", &["killed"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "socket-stopped-listening", peers: &[Peer::unix(B::Answer)], warm: 1, arm: Arm::StopListening(0),
+    Fault { name: "socket-stopped-listening", peers: &[Peer::unix(B::Answer)], warm: 1, inject: Injection::StopListening(0),
         expect: bad_gateway("socket-refused", &["stopped-listening"]).errno("ECONNREFUSED"), ..ROW },
-    Fault { name: "socket-denied", peers: &[Peer::unix(B::Answer)], unprivileged: true, arm: Arm::SocketMode(0, 0o600),
+    Fault { name: "socket-denied", peers: &[Peer::unix(B::Answer)], unprivileged: true, inject: Injection::SocketMode(0, 0o600),
         expect: bad_gateway("socket-denied", &["file-permissions"]).errno("EACCES"), ..ROW },
-    Fault { name: "socket-backlog-full", peers: &[Peer::unix(B::NeverAccept).backlog(1)], arm: Arm::FillQueue(0),
+    Fault { name: "socket-backlog-full", peers: &[Peer::unix(B::NeverAccept).backlog(1)], inject: Injection::FillQueue(0),
         expect: bad_gateway("socket-backlog-full", &["queue-full"]).errno("EAGAIN"), repeatable: true, ..ROW },
 
     // Descriptors.
-    Fault { name: "fd-limit", peers: &[ANSWERS], arm: Arm::LimitDescriptors,
+    Fault { name: "fd-limit", peers: &[ANSWERS], inject: Injection::LimitDescriptors,
         expect: bad_gateway("fd-exhausted", &["fd-limit"]).status(500).errno("EMFILE"), ..ROW },
     Fault { name: "fd-worker-connections", peers: &[ANSWERS], connections: 3,
         expect: bad_gateway("fd-exhausted", &["fd-limit"]).status(500), ..ROW },
@@ -327,7 +327,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { name: "rescued-by-retry", peers: &[DEAD, ANSWERS],
         expect: bad_gateway(REFUSED, &["not-listening"]).status(200).errno("ECONNREFUSED").outcome(Outcome::Rescued).attempts(2),
         ..ROW },
-    Fault { name: "rescued-by-stale-cache", peers: &[ANSWERS], warm: 1, arm: Arm::Kill(0, Signal::SIGKILL),
+    Fault { name: "rescued-by-stale-cache", peers: &[ANSWERS], warm: 1, inject: Injection::Kill(0, Signal::SIGKILL),
         http: "proxy_cache_path {id} keys_zone={id}:64k;", ask: Ask::UntilCache("STALE"),
         location: "proxy_cache {id}; proxy_cache_key fixed; proxy_cache_valid 200 1s; proxy_cache_use_stale error; \
                    add_header X-Cache $upstream_cache_status; proxy_pass http://{up};",

@@ -1,4 +1,4 @@
-//! The embedding program as its own helper: `lab-helper faulty|exec|netns|contain|deprive …`, dispatched to who does it.
+//! The embedding program as its own helper: `lab-helper faulty|exec|netns|contain|hide_sysfs …`, dispatched to who does it.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use super::spawn::{PROFILE, VERB, die_with_parent, join_netns};
-use super::{container, deprive, netns, serve};
+use super::{container, hide_sysfs, netns, serve};
 
 /// Runs as a helper and ends the process, when the command line asks for it. Call it first in `main`.
 pub fn run_if_asked() {
@@ -27,7 +27,7 @@ pub fn run_if_asked() {
 
 fn dispatch(args: &[OsString]) -> Result<()> {
     let (kind, rest) =
-        args.split_first().context("a helper needs a kind: faulty, exec, netns, contain or deprive")?;
+        args.split_first().context("a helper needs a kind: faulty, exec, netns, contain or hide_sysfs")?;
     match kind.to_str() {
         Some("faulty") => {
             die_with_parent(Signal::SIGKILL)?;
@@ -35,7 +35,7 @@ fn dispatch(args: &[OsString]) -> Result<()> {
         }
         Some("exec") => exec(rest),
         Some("netns") => netns::hold(),
-        Some("deprive") => deprive::deprive(rest),
+        Some("hide-sysfs") => hide_sysfs::hide_sysfs(rest),
         Some("contain") => container::contain(rest),
         Some("contained") => container::contained(rest),
         _ => bail!("no helper is named {kind:?}"),

@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(20);
 
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum Transport {
     /// A socket file in the server's directory.
     Unix,
     /// A port of 127.0.0.1.
@@ -41,13 +41,13 @@ impl Site {
     ///
     /// # Errors
     /// When the directory cannot be made, or there is no free port.
-    pub fn new(over: Over) -> Result<Site> {
+    pub fn new(over: Transport) -> Result<Site> {
         let dir = tempfile::Builder::new().prefix("ngx502-real-").tempdir()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let address = match over {
-            Over::Unix => format!("unix:{}/server.sock", dir.path().display()),
+            Transport::Unix => format!("unix:{}/server.sock", dir.path().display()),
             // Free when chosen, not reserved.
-            Over::Tcp => TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.to_string(),
+            Transport::Tcp => TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.to_string(),
         };
         Ok(Site { dir, address })
     }

@@ -49,14 +49,14 @@ pub enum Owed {
     /// Nothing.
     Nothing,
     /// The logs do not tell: a 502 or 504 without an error line (the upstream's own, cached, `return`).
-    Untold,
+    Unreported,
 }
 
 impl Entry {
     /// What ngx502 owes this request.
     pub fn owed(&self) -> Owed {
         let Some(last) = self.symptoms.last().copied() else {
-            return if matches!(self.status, 502 | 504) { Owed::Untold } else { Owed::Nothing };
+            return if matches!(self.status, 502 | 504) { Owed::Unreported } else { Owed::Nothing };
         };
         match self.status {
             502 | 504 => Owed::Verdict(last),
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(owed(502, &[refused, closed]), Owed::Verdict("closed-early"));
         assert_eq!(owed(200, &[refused]), Owed::Rescued("connect-refused"));
         assert_eq!(owed(499, &[refused]), Owed::Nothing);
-        assert_eq!(owed(502, &[]), Owed::Untold);
+        assert_eq!(owed(502, &[]), Owed::Unreported);
     }
 
     #[test]

@@ -12,10 +12,10 @@ mod uwsgi;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
-use xtask::lab::Over;
+use xtask::lab::Transport;
 use xtask::lab::cgroup::MemoryCgroup;
 
-use crate::{skip, told};
+use crate::{outcome_of, skip};
 
 /// The memory limit of a worker that is to run out of it, in bytes.
 const LITTLE_MEMORY: u64 = 64 << 20;
@@ -47,7 +47,7 @@ def app(environ, start_response):
 "#;
 
 /// What a trial does, over one kind of socket.
-type Play = fn(Over) -> Result<()>;
+type Play = fn(Transport) -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let all = [
@@ -59,7 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     let each = all.into_iter().flat_map(|(server, program, plays)| {
         plays.iter().map(move |(name, over, play)| {
-            let suffix = if *over == Over::Unix { "unix" } else { "tcp" };
+            let suffix = if *over == Transport::Unix { "unix" } else { "tcp" };
             let trial = format!("backend::{server}-{name}-{suffix}");
             Trial::test(trial.clone(), move || {
                 if scene::find(program).is_none() {
@@ -70,7 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 {
                     skip!(format!("{error:#}"));
                 }
-                told(|| play(*over))
+                outcome_of(|| play(*over))
             })
         })
     });

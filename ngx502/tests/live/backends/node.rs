@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use xtask::lab::{Over, Service, Site, wait};
+use xtask::lab::{Service, Site, Transport, wait};
 
 use super::scene::{Expect, Scene, find};
 use super::{CUT, Play};
 
 pub(super) const PROGRAM: &str = "node";
 
-pub(super) const PLAYS: &[(&str, Over, Play)] = &[
-    ("uncaught-exception", Over::Unix, uncaught_exception),
-    ("uncaught-exception", Over::Tcp, uncaught_exception),
-    ("exit", Over::Unix, exit),
-    ("exit", Over::Tcp, exit),
-    ("killed", Over::Tcp, killed),
-    ("keepalive-race", Over::Tcp, keepalive_race),
+pub(super) const PLAYS: &[(&str, Transport, Play)] = &[
+    ("uncaught-exception", Transport::Unix, uncaught_exception),
+    ("uncaught-exception", Transport::Tcp, uncaught_exception),
+    ("exit", Transport::Unix, exit),
+    ("exit", Transport::Tcp, exit),
+    ("killed", Transport::Tcp, killed),
+    ("keepalive-race", Transport::Tcp, keepalive_race),
 ];
 
 const APPLICATION: &str = r#"
@@ -43,7 +43,7 @@ else server.listen(Number(place.split(':')[1]), '127.0.0.1');
 const IDLE: Duration = Duration::from_millis(500);
 const LOCATION: &str = "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_pass http://up_real;";
 
-fn serve(over: Over) -> Result<Service> {
+fn serve(over: Transport) -> Result<Service> {
     let site = Site::new(over)?;
     site.write("app.js", APPLICATION)?;
     let (address, idle) = (site.address().to_owned(), wait::scaled(IDLE).as_millis().to_string());
@@ -51,7 +51,7 @@ fn serve(over: Over) -> Result<Service> {
 }
 
 /// The request that ends the process fails, and so do those after it, for the same reason.
-fn ends_by(over: Over, action: &str, causes: &[&str]) -> Result<()> {
+fn ends_by(over: Transport, action: &str, causes: &[&str]) -> Result<()> {
     let mut scene = Scene::start(serve(over)?, LOCATION)?;
     let (first, process) = scene.ask_and(action, Ok)?;
     scene.service.wait_gone()?;
@@ -62,15 +62,15 @@ fn ends_by(over: Over, action: &str, causes: &[&str]) -> Result<()> {
     scene.finish().map(drop)
 }
 
-fn uncaught_exception(over: Over) -> Result<()> {
+fn uncaught_exception(over: Transport) -> Result<()> {
     ends_by(over, "throw", &["exited"])
 }
 
-fn exit(over: Over) -> Result<()> {
+fn exit(over: Transport) -> Result<()> {
     ends_by(over, "exit", &["exited"])
 }
 
-fn killed(over: Over) -> Result<()> {
+fn killed(over: Transport) -> Result<()> {
     let mut scene = Scene::start(serve(over)?, LOCATION)?;
     let (uri, process) = scene.ask_and("hold", |process| {
         scene.service.signal(Signal::SIGKILL)?;
@@ -81,8 +81,8 @@ fn killed(over: Over) -> Result<()> {
 }
 
 /// Node closes an idle connection just as nginx reuses it.
-fn keepalive_race(_: Over) -> Result<()> {
-    let mut scene = Scene::start_as(serve(Over::Tcp)?, "root", "keepalive 4;", LOCATION)?;
+fn keepalive_race(_: Transport) -> Result<()> {
+    let mut scene = Scene::start_as(serve(Transport::Tcp)?, "root", "keepalive 4;", LOCATION)?;
     let port: u16 = scene.service.site().address().rsplit(':').next().context("no port")?.parse()?;
     let uri = scene.uri("ok");
     let mut client = scene.lab.client()?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use xtask::lab::{Over, Service, Site};
+use xtask::lab::{Service, Site, Transport};
 
 use super::scene::{Expect, Scene, find, wait_replaced};
 use super::{CUT, Play};
@@ -13,24 +13,24 @@ use crate::tracer::says;
 
 pub(super) const PROGRAM: &str = "php-fpm";
 
-pub(super) const PLAYS: &[(&str, Over, Play)] = &[
-    ("down", Over::Unix, down),
-    ("down", Over::Tcp, down),
-    ("killed", Over::Unix, killed),
-    ("pool-exhausted", Over::Unix, pool_exhausted),
-    ("pool-exhausted", Over::Tcp, pool_exhausted),
-    ("queue-full", Over::Unix, queue_full),
-    ("queue-full", Over::Tcp, queue_full),
-    ("child-oom", Over::Unix, child_oom),
-    ("child-oom", Over::Tcp, child_oom),
-    ("child-crash", Over::Unix, child_crash),
-    ("child-crash", Over::Tcp, child_crash),
-    ("child-signals-itself", Over::Unix, child_signals_itself),
-    ("terminate-timeout", Over::Unix, terminate_timeout),
-    ("terminate-timeout", Over::Tcp, terminate_timeout),
-    ("wrong-path", Over::Unix, wrong_path),
-    ("wrong-mode", Over::Unix, wrong_mode),
-    ("reload-under-load", Over::Unix, reload_under_load),
+pub(super) const PLAYS: &[(&str, Transport, Play)] = &[
+    ("down", Transport::Unix, down),
+    ("down", Transport::Tcp, down),
+    ("killed", Transport::Unix, killed),
+    ("pool-exhausted", Transport::Unix, pool_exhausted),
+    ("pool-exhausted", Transport::Tcp, pool_exhausted),
+    ("queue-full", Transport::Unix, queue_full),
+    ("queue-full", Transport::Tcp, queue_full),
+    ("child-oom", Transport::Unix, child_oom),
+    ("child-oom", Transport::Tcp, child_oom),
+    ("child-crash", Transport::Unix, child_crash),
+    ("child-crash", Transport::Tcp, child_crash),
+    ("child-signals-itself", Transport::Unix, child_signals_itself),
+    ("terminate-timeout", Transport::Unix, terminate_timeout),
+    ("terminate-timeout", Transport::Tcp, terminate_timeout),
+    ("wrong-path", Transport::Unix, wrong_path),
+    ("wrong-mode", Transport::Unix, wrong_mode),
+    ("reload-under-load", Transport::Unix, reload_under_load),
 ];
 
 /// `hold` sleeps again and again: the SIGQUIT with which a reload begins ends a `sleep`, and the script could then be done
@@ -49,7 +49,7 @@ echo "ok\n";
 "#;
 
 /// Starts one child behind the site's socket; `more` are lines of the pool's section.
-fn serve(over: Over, more: &str) -> Result<Service> {
+fn serve(over: Transport, more: &str) -> Result<Service> {
     let site = Site::new(over)?;
     let dir = site.dir().display().to_string();
     let listen = site.socket().unwrap_or(site.address());
@@ -96,7 +96,7 @@ fn impatient(service: Service) -> Result<Scene> {
 }
 
 /// Stopped as a service manager stops it: the master exits, and takes its socket file along.
-fn down(over: Over) -> Result<()> {
+fn down(over: Transport) -> Result<()> {
     let mut scene = scene(serve(over, "")?)?;
     let master = scene.service.pid();
     scene.ask("ok")?;
@@ -108,7 +108,7 @@ fn down(over: Over) -> Result<()> {
     scene.finish().map(drop)
 }
 
-fn killed(over: Over) -> Result<()> {
+fn killed(over: Transport) -> Result<()> {
     let mut scene = scene(serve(over, "")?)?;
     scene.ask("ok")?;
     scene.service.signal_all(Signal::SIGKILL)?;
@@ -120,7 +120,7 @@ fn killed(over: Over) -> Result<()> {
 }
 
 /// The one child is busy: a second request waits in the queue; the first one is slow.
-fn pool_exhausted(over: Over) -> Result<()> {
+fn pool_exhausted(over: Transport) -> Result<()> {
     let mut scene = impatient(serve(over, "")?)?;
     let (slow, (waiting, child)) = scene.ask_and("hold", |child| Ok((scene.ask("ok")?, child)))?;
     let symptoms = &["read-timed-out"];
@@ -130,7 +130,7 @@ fn pool_exhausted(over: Over) -> Result<()> {
 }
 
 /// The one child is busy, and more wait than the backlog allows.
-fn queue_full(over: Over) -> Result<()> {
+fn queue_full(over: Transport) -> Result<()> {
     let mut scene = impatient(serve(over, "listen.backlog = 1")?)?;
     let address = scene.service.site().address().to_owned();
     let (_, refused) = scene.ask_and("hold", |_| {
@@ -148,18 +148,18 @@ fn queue_full(over: Over) -> Result<()> {
     scene.finish().map(drop)
 }
 
-fn child_oom(over: Over) -> Result<()> {
+fn child_oom(over: Transport) -> Result<()> {
     scene(serve(over, "")?)?.outgrow_memory()
 }
 
-fn child_crash(over: Over) -> Result<()> {
+fn child_crash(over: Transport) -> Result<()> {
     let mut scene = scene(serve(over, "")?)?;
     let (uri, child) = scene.ask_and("crash", Ok)?;
     scene.explains(&uri, Expect { symptoms: CUT, causes: &["crashed"], culprit: Some(child) })?;
     scene.finish().map(drop)
 }
 
-fn child_signals_itself(over: Over) -> Result<()> {
+fn child_signals_itself(over: Transport) -> Result<()> {
     let mut scene = scene(serve(over, "")?)?;
     let (uri, child) = scene.ask_and("signal", Ok)?;
     scene.explains(&uri, Expect { symptoms: CUT, causes: &["crashed", "killed"], culprit: Some(child) })?;
@@ -167,7 +167,7 @@ fn child_signals_itself(over: Over) -> Result<()> {
 }
 
 /// The master ends a child that takes too long.
-fn terminate_timeout(over: Over) -> Result<()> {
+fn terminate_timeout(over: Transport) -> Result<()> {
     let mut scene = scene(serve(over, "request_terminate_timeout = 1s")?)?;
     let (uri, child) = scene.ask_and("hold", Ok)?;
     let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(child) })?;
@@ -181,7 +181,7 @@ fn terminate_timeout(over: Over) -> Result<()> {
 }
 
 /// nginx is told another path than PHP-FPM.
-fn wrong_path(over: Over) -> Result<()> {
+fn wrong_path(over: Transport) -> Result<()> {
     let service = serve(over, "")?;
     let dir = service.site().dir().display().to_string();
     let mut scene =
@@ -194,7 +194,7 @@ fn wrong_path(over: Over) -> Result<()> {
 }
 
 /// nginx's user may not write to the socket.
-fn wrong_mode(over: Over) -> Result<()> {
+fn wrong_mode(over: Transport) -> Result<()> {
     let service = serve(over, "")?;
     let socket = service.site().socket().context("a mode needs a socket file")?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
@@ -207,7 +207,7 @@ fn wrong_mode(over: Over) -> Result<()> {
 }
 
 /// A reload without process_control_timeout kills what is at work.
-fn reload_under_load(over: Over) -> Result<()> {
+fn reload_under_load(over: Transport) -> Result<()> {
     let mut scene = scene(serve(over, "pm.max_children = 4")?)?;
     let old = scene.service.workers();
     let (held, child) = scene.ask_and("hold", |child| {

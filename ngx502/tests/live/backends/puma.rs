@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::lab::{Over, Service, Site};
+use xtask::lab::{Service, Site, Transport};
 
 use super::scene::{Expect, Scene, find, wait_replaced};
 use super::{CUT, Play};
@@ -14,12 +14,12 @@ pub(super) const PROGRAM: &str = "puma";
 const LOCATION: &str = "proxy_http_version 1.0; proxy_set_header Connection close; proxy_read_timeout 20s; \
                         proxy_pass http://up_real;";
 
-pub(super) const PLAYS: &[(&str, Over, Play)] = &[
-    ("worker-killed", Over::Unix, worker_killed),
-    ("worker-killed", Over::Tcp, worker_killed),
-    ("worker-exit", Over::Tcp, worker_exit),
-    ("phased-restart", Over::Unix, phased_restart),
-    ("phased-restart", Over::Tcp, phased_restart),
+pub(super) const PLAYS: &[(&str, Transport, Play)] = &[
+    ("worker-killed", Transport::Unix, worker_killed),
+    ("worker-killed", Transport::Tcp, worker_killed),
+    ("worker-exit", Transport::Tcp, worker_exit),
+    ("phased-restart", Transport::Unix, phased_restart),
+    ("phased-restart", Transport::Tcp, phased_restart),
 ];
 
 const APPLICATION: &str = r#"
@@ -35,7 +35,7 @@ run lambda { |env|
 }
 "#;
 
-fn scene(over: Over) -> Result<Scene> {
+fn scene(over: Transport) -> Result<Scene> {
     let site = Site::new(over)?;
     site.write("config.ru", APPLICATION)?;
     let bind = match site.socket() {
@@ -52,7 +52,7 @@ fn scene(over: Over) -> Result<Scene> {
 }
 
 /// Somebody kills a worker at work.
-fn worker_killed(over: Over) -> Result<()> {
+fn worker_killed(over: Transport) -> Result<()> {
     let mut scene = scene(over)?;
     let (uri, worker) = scene.ask_and("hold", |worker| {
         kill(Pid::from_raw(i32::try_from(worker)?), Signal::SIGKILL)?;
@@ -62,7 +62,7 @@ fn worker_killed(over: Over) -> Result<()> {
     scene.finish().map(drop)
 }
 
-fn worker_exit(over: Over) -> Result<()> {
+fn worker_exit(over: Transport) -> Result<()> {
     let mut scene = scene(over)?;
     let (uri, worker) = scene.ask_and("exit", Ok)?;
     scene.explains(&uri, Expect { symptoms: CUT, causes: &["exited"], culprit: Some(worker) })?;
@@ -70,7 +70,7 @@ fn worker_exit(over: Over) -> Result<()> {
 }
 
 /// Worker after worker is replaced: nothing fails, and nothing is invented.
-fn phased_restart(over: Over) -> Result<()> {
+fn phased_restart(over: Transport) -> Result<()> {
     let scene = scene(over)?;
     let old = scene.service.workers();
     ensure!(old.len() == 2, "two workers, not {old:?}: {}", scene.service.output());

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use xtask::lab::{Over, Service, Site};
+use xtask::lab::{Service, Site, Transport};
 
 use super::scene::{Expect, Scene, fill_queue, find};
 use super::{CUT, Play, WSGI};
@@ -10,19 +10,19 @@ use crate::tracer::says;
 
 pub(super) const PROGRAM: &str = "uwsgi";
 
-pub(super) const PLAYS: &[(&str, Over, Play)] = &[
-    ("harakiri", Over::Unix, harakiri),
-    ("harakiri", Over::Tcp, harakiri),
-    ("queue-full", Over::Unix, queue_full),
-    ("queue-full", Over::Tcp, queue_full),
-    ("worker-oom", Over::Unix, worker_oom),
-    ("killed", Over::Tcp, killed),
+pub(super) const PLAYS: &[(&str, Transport, Play)] = &[
+    ("harakiri", Transport::Unix, harakiri),
+    ("harakiri", Transport::Tcp, harakiri),
+    ("queue-full", Transport::Unix, queue_full),
+    ("queue-full", Transport::Tcp, queue_full),
+    ("worker-oom", Transport::Unix, worker_oom),
+    ("killed", Transport::Tcp, killed),
 ];
 
 const LOCATION: &str = "uwsgi_param REQUEST_METHOD $request_method; uwsgi_param PATH_INFO $document_uri; \
      uwsgi_param SERVER_NAME lab; uwsgi_param SERVER_PORT 80; uwsgi_pass {up};";
 
-fn serve(over: Over, more: &[&str]) -> Result<Service> {
+fn serve(over: Transport, more: &[&str]) -> Result<Service> {
     let site = Site::new(over)?;
     site.write("app.py", WSGI)?;
     let address = site.socket().unwrap_or(site.address()).to_owned();
@@ -35,7 +35,7 @@ fn serve(over: Over, more: &[&str]) -> Result<Service> {
 }
 
 /// The master kills a worker that takes too long.
-fn harakiri(over: Over) -> Result<()> {
+fn harakiri(over: Transport) -> Result<()> {
     let mut scene = Scene::start(serve(over, &["--harakiri", "1"])?, LOCATION)?;
     let (uri, worker) = scene.ask_and("hold", Ok)?;
     let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
@@ -44,7 +44,7 @@ fn harakiri(over: Over) -> Result<()> {
 }
 
 /// The one worker is busy, and more wait than `--listen` allows.
-fn queue_full(over: Over) -> Result<()> {
+fn queue_full(over: Transport) -> Result<()> {
     let location = format!("uwsgi_connect_timeout 500ms; uwsgi_read_timeout 3s; {LOCATION}");
     let mut scene = Scene::start(serve(over, &["--listen", "1"])?, &location)?;
     let address = scene.service.site().address().to_owned();
@@ -59,11 +59,11 @@ fn queue_full(over: Over) -> Result<()> {
     scene.finish().map(drop)
 }
 
-fn worker_oom(over: Over) -> Result<()> {
+fn worker_oom(over: Transport) -> Result<()> {
     Scene::start(serve(over, &[])?, LOCATION)?.outgrow_memory()
 }
 
-fn killed(over: Over) -> Result<()> {
+fn killed(over: Transport) -> Result<()> {
     let mut scene = Scene::start(serve(over, &[])?, LOCATION)?;
     scene.ask("ok")?;
     scene.service.signal_all(Signal::SIGKILL)?;

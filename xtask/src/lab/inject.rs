@@ -12,16 +12,16 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
 
-use super::faults::{Arm, Fault};
+use super::faults::{Fault, Injection};
 use super::nginx::Lab;
 use super::peer::RunningPeer;
 use super::process::pid;
 
-/// Local ports that [`Arm::TakePorts`] leaves in the namespace.
+/// Local ports that [`Injection::TakePorts`] leaves in the namespace.
 const PORT_RANGE: &str = "50000 50003";
 
 /// Connections that keep a fault in force.
-pub struct Held(#[expect(dead_code, reason = "held open until the stage ends")] Vec<OwnedFd>);
+pub struct Held(#[expect(dead_code, reason = "held open until the testbed ends")] Vec<OwnedFd>);
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,25 +29,25 @@ impl fmt::Debug for Held {
     }
 }
 
-/// Does what the row's [`Arm`] says; the fault lasts as long as the result lives.
-pub(super) fn arm(fault: &Fault, peers: &mut [RunningPeer], lab: &Lab) -> Result<Held> {
+/// Does what the row's [`Injection`] says; the fault lasts as long as the result lives.
+pub(super) fn inject(fault: &Fault, peers: &mut [RunningPeer], lab: &Lab) -> Result<Held> {
     let mut held = Vec::new();
-    match fault.arm {
-        Arm::Nothing => {}
-        Arm::Ended(peer) => {
+    match fault.inject {
+        Injection::Nothing => {}
+        Injection::Ended(peer) => {
             peers[peer].backend()?.wait_gone()?;
         }
-        Arm::Kill(peer, signal) => {
+        Injection::Kill(peer, signal) => {
             peers[peer].backend()?.kill(signal)?;
         }
-        Arm::StopListening(peer) => peers[peer].backend()?.stop_listening()?,
-        Arm::OutOfMemory(peer) => peers[peer].backend()?.eat_memory()?,
-        Arm::FillQueue(peer) => held = fill_queue(&peers[peer], lab)?,
-        Arm::SocketMode(peer, mode) => {
+        Injection::StopListening(peer) => peers[peer].backend()?.stop_listening()?,
+        Injection::OutOfMemory(peer) => peers[peer].backend()?.eat_memory()?,
+        Injection::FillQueue(peer) => held = fill_queue(&peers[peer], lab)?,
+        Injection::SocketMode(peer, mode) => {
             fs::set_permissions(socket_path(&peers[peer])?, fs::Permissions::from_mode(mode))?;
         }
-        Arm::TakePorts(peer) => held = take_ports(&peers[peer], lab)?,
-        Arm::LimitDescriptors => limit_descriptors(lab)?,
+        Injection::TakePorts(peer) => held = take_ports(&peers[peer], lab)?,
+        Injection::LimitDescriptors => limit_descriptors(lab)?,
     }
     if fault.expect.symptom == "connect-refused" {
         held.extend(peers.iter().filter_map(|peer| occupy(&peer.address)));

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Group, User};
 
-use super::arm::{self, Held};
 use super::client::Response;
 use super::faults::{Ask, Fault};
+use super::inject::{self, Held};
 use super::netns::Netns;
 use super::nginx::{Lab, LabConfig};
 use super::peer::{Place, RunningPeer};
@@ -22,7 +22,7 @@ const ORDINARY_USERS: [&str; 2] = ["www-data", "nobody"];
 
 /// What one request gave.
 #[derive(Clone, Debug)]
-pub struct Shot {
+pub struct Sent {
     /// The request's own URI.
     pub uri: String,
     /// The answer; `None` when the client left before it.
@@ -31,7 +31,7 @@ pub struct Shot {
 
 /// Some faults and the nginx that suffers them.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Testbed {
     // Fields drop in this order: nginx first, the namespace last (it is shared with the configuration).
     lab: Lab,
     peers: BTreeMap<&'static str, Vec<RunningPeer>>,
@@ -42,12 +42,12 @@ pub struct Stage {
     next: AtomicU32,
 }
 
-impl Stage {
+impl Testbed {
     /// Starts the upstreams of `faults` and nginx; `change` has the last word on its configuration.
     ///
     /// # Errors
-    /// When something cannot be started here; see [`Stage::impossible`] for what a test may skip.
-    pub fn start(faults: &[&'static Fault], change: impl FnOnce(&mut LabConfig)) -> Result<Stage> {
+    /// When something cannot be started here; see [`Testbed::impossible`] for what a test may skip.
+    pub fn start(faults: &[&'static Fault], change: impl FnOnce(&mut LabConfig)) -> Result<Testbed> {
         let sockets = tempfile::Builder::new().prefix("ngx502-sock-").tempdir()?;
         std::fs::set_permissions(sockets.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let netns = make_netns(faults)?;
@@ -71,7 +71,7 @@ impl Stage {
         change(&mut config);
         let lab = Lab::start(config)?;
         let next = AtomicU32::new(0);
-        Ok(Stage {
+        Ok(Testbed {
             lab,
             peers,
             faults: faults.to_vec(),
@@ -106,9 +106,9 @@ impl Stage {
     /// A fault's upstream.
     ///
     /// # Panics
-    /// When the stage has no such fault or peer: a typing error in a test.
+    /// When the testbed has no such fault or peer: a typing error in a test.
     pub fn peer(&mut self, fault: &str, index: usize) -> &mut RunningPeer {
-        let peers = self.peers.get_mut(fault).unwrap_or_else(|| panic!("`{fault}` is not on this stage"));
+        let peers = self.peers.get_mut(fault).unwrap_or_else(|| panic!("`{fault}` is not on this testbed"));
         &mut peers[index]
     }
 
@@ -116,13 +116,14 @@ impl Stage {
     ///
     /// # Errors
     /// When the upstream does not break as the row says.
-    pub fn arm(&mut self, name: &str) -> Result<()> {
+    pub fn inject(&mut self, name: &str) -> Result<()> {
         let fault = self.fault(name)?;
         for _ in 0..fault.warm {
             self.lab.get(&self.uri(&format!("{name}/warm")))?;
         }
         let peers = self.peers.get_mut(fault.name).context("the fault has no peers")?;
-        let held = arm::arm(fault, peers, &self.lab).with_context(|| format!("`{name}` cannot be armed"))?;
+        let held =
+            inject::inject(fault, peers, &self.lab).with_context(|| format!("`{name}` cannot be broken"))?;
         self.held.push(held);
         Ok(())
     }
@@ -131,7 +132,7 @@ impl Stage {
     ///
     /// # Errors
     /// When nginx does not answer.
-    pub fn fire(&self, name: &str) -> Result<Shot> {
+    pub fn fire(&self, name: &str) -> Result<Sent> {
         let fault = self.fault(name)?;
         let uri = self.uri(name);
         let response = match fault.ask {
@@ -143,14 +144,14 @@ impl Stage {
             }
             Ask::UntilCache(status) => return self.fire_until_cache(name, status),
         };
-        Ok(Shot { uri, response })
+        Ok(Sent { uri, response })
     }
 
-    fn fire_until_cache(&self, name: &str, status: &str) -> Result<Shot> {
+    fn fire_until_cache(&self, name: &str, status: &str) -> Result<Sent> {
         wait::until(&format!("X-Cache: {status}"), Duration::from_secs(10), || {
             let uri = self.uri(name);
             let response = self.lab.get(&uri).ok()?;
-            (response.header("x-cache") == Some(status)).then_some(Shot { uri, response: Some(response) })
+            (response.header("x-cache") == Some(status)).then_some(Sent { uri, response: Some(response) })
         })
     }
 
@@ -167,11 +168,11 @@ impl Stage {
     fn fault(&self, name: &str) -> Result<&'static Fault> {
         match self.faults.iter().find(|fault| fault.name == name) {
             Some(fault) => Ok(fault),
-            None => bail!("`{name}` is not on this stage"),
+            None => bail!("`{name}` is not on this testbed"),
         }
     }
 
-    /// A URI that no other request of this stage has.
+    /// A URI that no other request of this testbed has.
     fn uri(&self, path: &str) -> String {
         format!("/{path}/{}", self.next.fetch_add(1, Ordering::Relaxed))
     }

@@ -28,7 +28,7 @@ pub struct Hidden {
 /// # Errors
 /// When the running executable's path cannot be read.
 pub fn without(hidden: &[Hidden], program: &Path) -> Result<Command> {
-    let mut command = helper("deprive")?;
+    let mut command = helper("hide-sysfs")?;
     for Hidden { folder, but } in hidden {
         command.args([folder, but]);
     }
@@ -36,10 +36,10 @@ pub fn without(hidden: &[Hidden], program: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// `deprive [FOLDER ENTRY]… -- PROGRAM ARG…`: becomes the program.
-pub(super) fn deprive(args: &[OsString]) -> Result<()> {
-    let end = args.iter().position(|arg| arg == "--").context("deprive needs a program after --")?;
-    let (hidden, [_, program, rest @ ..]) = args.split_at(end) else { bail!("deprive needs a program") };
+/// `hide_sysfs [FOLDER ENTRY]… -- PROGRAM ARG…`: becomes the program.
+pub(super) fn hide_sysfs(args: &[OsString]) -> Result<()> {
+    let end = args.iter().position(|arg| arg == "--").context("hide_sysfs needs a program after --")?;
+    let (hidden, [_, program, rest @ ..]) = args.split_at(end) else { bail!("hide_sysfs needs a program") };
     die_with_parent(Signal::SIGTERM)?;
     unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace cannot be made; run as root")?;
     const NONE: Option<&str> = None;
