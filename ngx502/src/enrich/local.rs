@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bstr::ByteSlice as _;
 
 use super::sockets::Netns;
+use crate::proc;
 
 /// Routing tables beyond this are not searched: the host is a router, and the answer would take too long.
 const TABLE_BYTES: u64 = 1024 * 1024;
@@ -29,16 +30,10 @@ fn has(netns: Netns, ip: IpAddr) -> bool {
 }
 
 fn table(netns: Netns, name: &str) -> Vec<u8> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(format!("/proc/{}/net/{name}", netns.via));
-    match file.and_then(|file| file.take(TABLE_BYTES).read_to_end(&mut bytes)) {
-        Ok(_) => bytes,
-        Err(error) => {
-            log::debug!("{name} cannot be read, so a namespace has no known addresses: {error}");
-            Vec::new()
-        }
-    }
+    proc::read_at_most(TABLE_BYTES, &format!("/proc/{}/net/{name}", netns.via)).unwrap_or_else(|error| {
+        log::debug!("{name} cannot be read, so a namespace has no known addresses: {error}");
+        Vec::new()
+    })
 }
 
 /// The leaves of `/proc/net/fib_trie` (`|-- 10.0.0.5`) that are followed by `/32 host LOCAL`.

@@ -7,19 +7,23 @@ use bstr::{BString, ByteSlice as _};
 
 use super::sockets::Listening;
 use crate::event::{Endpoint, Pid};
+use crate::proc;
+
+/// How much of a table is read: some 100,000 sockets.
+const TABLE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Every TCP and AF_UNIX stream listener of the namespace in which `pid` lives.
 pub(super) fn listening(pid: Pid) -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for table in ["tcp", "tcp6"] {
-        match std::fs::read(format!("/proc/{pid}/net/{table}")) {
+        match proc::read_at_most(TABLE_BYTES, &format!("/proc/{pid}/net/{table}")) {
             Ok(text) => found.extend(text.lines().filter_map(tcp_line)),
             // A kernel without IPv6 has no tcp6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && table == "tcp6" => {}
             Err(error) => return Err(error),
         }
     }
-    let text = std::fs::read(format!("/proc/{pid}/net/unix"))?;
+    let text = proc::read_at_most(TABLE_BYTES, &format!("/proc/{pid}/net/unix"))?;
     found.extend(text.lines().filter_map(unix_line));
     Ok(found)
 }

@@ -104,11 +104,6 @@ impl KernelTypes {
         Some(matches!(self.btf.resolve_chained_type(parameter).ok()?, Type::Ptr(_)))
     }
 
-    /// Whether this kernel has a tracepoint of that name.
-    pub fn has_tracepoint(&self, tracepoint: &str) -> bool {
-        self.tracepoint(tracepoint).is_some()
-    }
-
     /// BTF in which nothing but tracepoints of these names is described, each under the id that it has in the kernel: what
     /// aya looks for in order to load a program for one. From the whole it would make as many objects as the kernel has
     /// types, which takes longer than all else at the start.
@@ -314,7 +309,7 @@ mod tests {
         }
         let types = KernelTypes::from_file(path).unwrap();
         assert_eq!(types.offset("sock_common", "skc_daddr"), Some(0));
-        assert!(types.has_tracepoint("sched_process_exit"));
+        assert!(types.tracepoint("sched_process_exit").is_some());
         assert_eq!(types.offset("no_such_struct", "x"), None);
     }
 }

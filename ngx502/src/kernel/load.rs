@@ -82,7 +82,7 @@ impl Kernel {
         let (layout, places) = (offsets::resolve(&types), series_places());
         let tracepoints = types
             .tracepoints(providers::btf_tracepoints())
-            .context("the kernel's types cannot be told to aya")?;
+            .context("cannot hand the kernel's types to aya")?;
         drop(types);
         let level = u8::from(verbose) * LOG_LEVEL_DEBUG;
         // The loader has read all of the kernel's types by now, for relocations that Rust's objects do not have.
@@ -208,9 +208,7 @@ impl Kernel {
     /// # Errors
     /// When `index` is out of range.
     pub fn set_layout(&mut self, index: u32, layout: NginxLayout) -> Result<()> {
-        self.layouts
-            .set(index, layout, 0)
-            .context("more different nginx binaries than ngx502 has room for (256)")
+        self.layouts.set(index, layout, 0).context("more than 256 different nginx binaries")
     }
 
     /// Traces a process.
@@ -221,11 +219,13 @@ impl Kernel {
         // The slots first: without them the programs do not look at the table.
         self.worker_slots
             .set(worker_slot(pid), 1, 0)
-            .context("cannot tell the BPF programs of an nginx process")?;
+            .context("cannot name an nginx process to the BPF programs")?;
         if traced.log_hides != 0 {
-            self.seen.set(seen::HIDING_LOG, 1, 0).context("cannot tell the BPF programs of an error log")?;
+            self.seen
+                .set(seen::HIDING_LOG, 1, 0)
+                .context("cannot describe an error log to the BPF programs")?;
         }
-        self.traced.insert(pid, traced, 0).context("more nginx processes than ngx502 has room for (16384)")
+        self.traced.insert(pid, traced, 0).context("more than 16384 nginx processes")
     }
 
     /// Ceases to trace a process.

@@ -21,7 +21,7 @@ use nix::sys::stat::Mode;
 pub(crate) use self::process::{Stat, info, living, process_ref, runs, stat};
 use crate::event::Pid;
 
-/// How much of any file of /proc is read.
+/// How much of a file of /proc is read, but for tables.
 const FILE_BYTES: u64 = 64 * 1024;
 
 /// The pids in /proc, in no order.
@@ -38,8 +38,13 @@ pub(crate) fn pids() -> io::Result<impl Iterator<Item = Pid>> {
 /// # Errors
 /// The file cannot be read; for `/proc/PID/…`, mostly since the process is gone.
 pub(crate) fn read(path: &str) -> io::Result<Vec<u8>> {
+    read_at_most(FILE_BYTES, path)
+}
+
+/// The same, cut at another length.
+pub(crate) fn read_at_most(limit: u64, path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES).read_to_end(&mut bytes)?;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
