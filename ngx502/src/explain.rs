@@ -166,7 +166,7 @@ fn joined(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::attribute::verdict::{Cause, Symptom};
-    use crate::kernel::providers::SIGNALS;
+    use crate::kernel::providers::OBSERVATIONS;
 
     #[test]
     fn every_symptom_and_cause_has_an_entry_in_order_and_nothing_else_does() {
@@ -217,7 +217,7 @@ mod tests {
             }
             for need in &cause.needs {
                 assert!(
-                    SIGNALS.iter().any(|known| known.name == *need),
+                    OBSERVATIONS.iter().any(|known| known.name == *need),
                     "{name}: unknown observation `{need}`"
                 );
             }
