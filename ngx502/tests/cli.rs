@@ -68,7 +68,7 @@ impl Folder {
 
     fn incident(&self, host: &str, verdicts: u64, uri: Option<&str>) -> PathBuf {
         let path = self.path(&format!("{host}.ngx502"));
-        synthetic::incident(&path, host, verdicts, uri, |_| ());
+        synthetic::incident::write(&path, host, verdicts, uri, |_| ());
         path
     }
 }

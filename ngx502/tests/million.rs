@@ -22,7 +22,7 @@ fn write_capture() {
     let mut attributor = Attributor::new(&session, Options::of(&session));
     let mut digest = Digest::default();
     let (mut sink, mut outcomes) = (JsonSink::new(&mut digest), Vec::new());
-    synthetic::incident(&path, "web-1", verdicts, None, |record| {
+    synthetic::incident::write(&path, "web-1", verdicts, None, |record| {
         attributor.feed(record.clone(), &mut outcomes);
         outcomes.drain(..).for_each(|outcome| sink.outcome(&session, &outcome).expect("memory"));
     });

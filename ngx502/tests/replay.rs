@@ -86,7 +86,7 @@ fn write_the_causes() {
     for (number, (_, play)) in (0..).zip(chosen) {
         let mut scene = Scene::new(number);
         play(&mut scene);
-        scene.into_records().iter().for_each(|record| writer.record(record).expect("room"));
+        scene.take_records().iter().for_each(|record| writer.record(record).expect("room"));
     }
     writer.finish().expect("room");
 }

@@ -15,7 +15,7 @@ pub(crate) fn outcome(session: &Session, number: u32, play: impl FnOnce(&mut Sce
     let mut scene = Scene::new(number);
     play(&mut scene);
     let (mut engine, mut out) = (Attributor::new(session, Options::of(session)), Vec::new());
-    for mut record in scene.into_records() {
+    for mut record in scene.take_records() {
         query::cut(session, &mut record);
         engine.feed(record, &mut out);
     }

@@ -47,9 +47,9 @@ impl Scene {
         scene
     }
 
-    /// The records in their order.
-    pub(crate) fn into_records(self) -> Vec<Record> {
-        self.records
+    /// The records so far, in their order.
+    pub(crate) fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
     }
 
     pub(crate) fn feed(&mut self, body: Body) {
