@@ -6,9 +6,14 @@ use super::verdict::{Cause, Certainty, Outcome, Symptom, Verdict};
 use super::{Attributor, Options, Summary};
 use crate::event::*;
 use crate::session::Session;
+use crate::synthetic::NETNS;
+use crate::synthetic::play::{facts, fixes, summary};
+use crate::synthetic::scene::host::endpoint_info;
+use crate::synthetic::scene::{CONNECTING, READING, Scene};
 
-const WORKER: Pid = Pid(100);
-const KEY: RequestKey = RequestKey { worker: WORKER, request: 0x1000, connection: 7 };
+/// What the first scene of the made-up host has.
+const WORKER: Pid = Pid(410);
+const KEY: RequestKey = RequestKey { worker: WORKER, request: 0x55d0_1234_5000, connection: 7 };
 const PEER: &str = "127.0.0.1:9000";
 const SOCK: &str = "unix:/run/app.sock";
 
@@ -83,16 +88,7 @@ impl Trace {
 }
 
 fn page(status: u16) -> Request {
-    Request {
-        key: KEY,
-        status,
-        request_line: Some("GET /a?b=1 HTTP/1.1".into()),
-        host: Some("example.org".into()),
-        client: Some("192.0.2.1".into()),
-        log_level: Some(4),
-        has_upstream: true,
-        ..Request::default()
-    }
+    Scene::new(0).error_page(status)
 }
 
 fn held(status: u16) -> Body {
@@ -100,25 +96,8 @@ fn held(status: u16) -> Body {
 }
 
 fn said(peer: &str, text: &str, errno: i32, action: &str) -> Attempt {
-    let via = match text {
-        "connect() failed" | "recv() failed" | "readv() failed" | "writev() failed" => Via::ConnectionError,
-        _ => Via::Log,
-    };
-    Attempt {
-        key: KEY,
-        index: 1,
-        via,
-        level: Some(4),
-        errno: (errno != 0).then_some(errno),
-        text: text.into(),
-        action: (!action.is_empty()).then(|| action.into()),
-        peer: Some(peer.into()),
-        ..Attempt::default()
-    }
+    Scene::new(0).said(peer, text, errno, action)
 }
-
-const CONNECTING: &str = "connecting to upstream";
-const READING: &str = "reading response header from upstream";
 
 fn refused() -> Attempt {
     said(PEER, "connect() failed", 111, CONNECTING)
@@ -135,32 +114,14 @@ fn process(pid: u32, comm: &str) -> ProcessRef {
     ProcessRef { pid: Pid(pid), start: Nanos(u64::from(pid) * 1_000_000_000), comm: comm.into() }
 }
 
+/// A connection of the first millisecond.
 fn socket(remote: &str) -> Socket {
     Socket {
         id: 0xabc,
-        netns: 1,
-        ends: Ends::Tcp {
-            local: "127.0.0.1:40000".parse().expect("an address"),
-            remote: remote.parse().expect("an address"),
-        },
-        state: 1,
         connect_at: Some(Nanos(1_000_000_100)),
         established_at: Some(Nanos(1_000_000_200)),
         sent_at: Some(Nanos(1_000_000_300)),
-        first_byte_at: None,
-        fin_at: None,
-        reset_at: None,
-        errno: None,
-        icmp: None,
-        retransmits: 0,
-        bytes_received: None,
-        bytes_acked: None,
-        requests: 1,
-        queue: None,
-        accepted: None,
-        closer: None,
-        owner: None,
-        reset_sent_at: None,
+        ..Scene::new(0).socket_to(remote.parse().expect("an address"))
     }
 }
 
@@ -173,31 +134,11 @@ fn tcp(address: &str) -> Endpoint {
 }
 
 fn listening(endpoint: Endpoint, holders: Vec<ProcessRef>, asked: bool) -> Body {
-    let queue = Some(Queue { length: 0, limit: 128 });
-    let listeners = match holders.is_empty() {
-        true => Vec::new(),
-        false => vec![ListenerInfo { bound: endpoint.clone(), inode: 5, queue, holders, all_busy: None }],
-    };
-    endpoint_info(endpoint, listeners, asked)
-}
-
-fn endpoint_info(endpoint: Endpoint, listeners: Vec<ListenerInfo>, asked: bool) -> Body {
-    Body::Endpoint(Box::new(EndpointInfo {
-        endpoint,
-        netns: 1,
-        listeners,
-        near: Vec::new(),
-        path: None,
-        asked,
-        holders_at: Nanos(0),
-    }))
+    Scene::new(0).listening(endpoint, holders, asked)
 }
 
 fn queued(endpoint: Endpoint, length: u32, limit: u32) -> Body {
-    let queue = Some(Queue { length, limit });
-    let holders = vec![process(12, "php-fpm")];
-    let found = ListenerInfo { bound: endpoint.clone(), inode: 5, queue, holders, all_busy: Some(true) };
-    endpoint_info(endpoint, vec![found], true)
+    Scene::new(0).queued(endpoint, (length, limit), vec![process(12, "php-fpm")], Some(true))
 }
 
 fn exit(process: ProcessRef, code: i32) -> Body {
@@ -220,7 +161,7 @@ fn shut(process: ProcessRef, exiting: bool) -> Body {
     Body::Listen(Listen {
         open: false,
         id: 9,
-        netns: 1,
+        netns: NETNS,
         endpoint: tcp(PEER),
         process,
         exiting,
@@ -245,9 +186,24 @@ fn is(verdict: &Verdict, symptom: Symptom, cause: Cause, certainty: Certainty) {
         (verdict.symptom, verdict.cause, verdict.certainty),
         (symptom, cause, certainty),
         "{}",
-        verdict.summary()
+        summary(verdict)
     );
-    assert!(!verdict.summary().to_string().is_empty() && !verdict.evidence.is_empty());
+    assert!(!summary(verdict).is_empty() && !facts(verdict).is_empty());
+}
+
+#[track_caller]
+fn says(verdict: &Verdict, words: &str) {
+    assert!(summary(verdict).contains(words), "{}", summary(verdict));
+}
+
+#[track_caller]
+fn begins(verdict: &Verdict, words: &str) {
+    assert!(summary(verdict).starts_with(words), "{}", summary(verdict));
+}
+
+/// The facts of one kind.
+fn observed(verdict: &Verdict, kind: &str) -> Vec<String> {
+    facts(verdict).into_iter().filter(|(event, _)| event == kind).map(|(_, text)| text).collect()
 }
 
 mod bounds;

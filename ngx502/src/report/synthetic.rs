@@ -11,7 +11,7 @@ use crate::synthetic::scene::Scene;
 use crate::synthetic::{self, play, stories};
 
 /// Text that would do harm wherever it is not escaped.
-pub(super) const HOSTILE: &str = "<script>document.title='owned'</script><img src=http://192.0.2.1/x onerror=\"document.title='owned'\">'\"&\x1b]0;owned\x07\x1b[2J\u{202e}";
+const HOSTILE: &str = "<script>document.title='owned'</script><img src=http://192.0.2.1/x onerror=\"document.title='owned'\">'\"&\x1b]0;owned\x07\x1b[2J\u{202e}";
 
 /// A small fast generator (xorshift64*), enough to vary tests.
 pub(super) struct Random(u64);
@@ -36,10 +36,10 @@ pub(super) fn session(host: &str) -> Session {
 
 /// A 502 since php-fpm8.2[812] was killed for lack of memory.
 pub(super) fn oom(at: Nanos) -> Verdict {
-    play::moved(&told("web1", stories::oom_killed_at_work), at)
+    play::moved(&of_host("web1", stories::oom_killed_at_work), at)
 }
 
-fn told(host: &str, story: impl FnOnce(&mut Scene)) -> Verdict {
+fn of_host(host: &str, story: impl FnOnce(&mut Scene)) -> Verdict {
     play::of(play::outcome(&session(host), 0, story))
 }
 
@@ -55,11 +55,11 @@ pub(super) struct Kinds {
 impl Kinds {
     pub(super) fn new() -> Self {
         Self {
-            oom: told("web1", stories::oom_killed_at_work),
-            slow: [0, 1, 2, 3].map(|worker| told("web1", |scene| stories::slow(scene, worker))),
-            full: told("web1", |scene| stories::queue_full(scene, 1)),
-            refused: told("web1", stories::not_listening),
-            unknown: told("web1", stories::unobserved),
+            oom: of_host("web1", stories::oom_killed_at_work),
+            slow: [0, 1, 2, 3].map(|worker| of_host("web1", |scene| stories::slow(scene, worker))),
+            full: of_host("web1", |scene| stories::queue_full(scene, 1)),
+            refused: of_host("web1", stories::not_listening),
+            unknown: of_host("web1", stories::unobserved),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::chart::{self, ChartError, Kind};
 use super::model::Report;
-use super::synthetic::{self, HOSTILE, Kinds, Random, SECOND};
+use super::synthetic::{self, Kinds, Random, SECOND};
 use super::{Collector, html, json, text};
 use crate::attribute::verdict::{Cause, Outcome, Verdict};
 use crate::event::Nanos;
@@ -148,7 +148,6 @@ fn hostile_text_is_inert_and_bounded_everywhere() {
             "{picture}"
         );
     }
-    assert!(HOSTILE.contains("<script"));
 }
 
 #[test]

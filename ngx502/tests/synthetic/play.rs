@@ -55,3 +55,18 @@ pub(crate) fn lasting(mut verdict: Verdict, total_us: u64) -> Verdict {
     last.into_iter().chain([&mut verdict.latency]).for_each(|times| times.total_us = Some(total_us));
     verdict
 }
+
+/// The sentence that a verdict says.
+pub(crate) fn summary(verdict: &Verdict) -> String {
+    verdict.summary().to_string()
+}
+
+/// Its evidence, each fact with its kind.
+pub(crate) fn facts(verdict: &Verdict) -> Vec<(String, String)> {
+    verdict.evidence.iter().map(|fact| (fact.event().to_string(), fact.text(verdict).to_string())).collect()
+}
+
+/// What it says to do.
+pub(crate) fn fixes(verdict: &Verdict) -> Vec<String> {
+    verdict.fix()
+}

@@ -3,7 +3,7 @@
 //! Every scene has numbers of its own (pids, ports, paths, moments), so that many can be played one after the other in
 //! one trace and none disturbs another. Scene 0 has the numbers that people expect: php-fpm8.2[812] on port 9000.
 
-mod host;
+pub(crate) mod host;
 mod nginx;
 mod socket;
 

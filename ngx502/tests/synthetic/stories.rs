@@ -7,7 +7,7 @@ use ngx502::event::*;
 
 use super::scene::{CONNECTING, READING, Scene, no_connection};
 
-/// php-fpm was killed at its cgroup's memory limit 12 s before; a first attempt met a port where nobody listens.
+/// php-fpm was killed at its cgroup's memory limit 12 s before; the first attempt met a port without a listener.
 pub(crate) fn oom_killed(s: &mut Scene) {
     s.php_fpm();
     s.feed(s.listening(s.tcp(), vec![s.app()], false));
@@ -91,7 +91,7 @@ pub(crate) fn queue_full(s: &mut Scene, listeners: u32) {
     s.fails(s.unix_failed(11));
 }
 
-/// Nobody has ever listened at an IPv6 address of this host.
+/// A port of this host's IPv6 address that never had a listener.
 pub(crate) fn not_listening(s: &mut Scene) {
     let here = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
     let remote = SocketAddr::from((here, 9_000));

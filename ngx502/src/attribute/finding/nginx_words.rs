@@ -89,8 +89,7 @@ fn fill<'a>(text: &'a BString, mut detail: Option<&BString>, mut number: Option<
     let (mut out, mut rest) = (String::with_capacity(128), &*text);
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
-        let slot =
-            rest[at + 1..].find(|c: char| c.is_ascii_alphabetic()).map_or(rest.len(), |end| at + 1 + end + 1);
+        let slot = at + slot_len(&rest[at..]);
         let value = match rest[at..slot].ends_with(['V', 's']) {
             true => detail.take().map(|detail| detail.to_str_lossy()),
             false => number.take().map(|number| number.to_string().into()),
@@ -103,6 +102,15 @@ fn fill<'a>(text: &'a BString, mut detail: Option<&BString>, mut number: Option<
     }
     out.push_str(rest);
     out.into()
+}
+
+/// The length of the slot that a text begins with: `%V`, `%*s`, `%ui`, `%uz`, `%02Xd`. Width and the flags u, x, X and m
+/// come before the letter of the type (ngx_vslprintf).
+fn slot_len(text: &str) -> usize {
+    let is_flag = |c: char| c.is_ascii_digit() || ".*uxXm".contains(c);
+    let flags = text[1..].find(|c| !is_flag(c)).unwrap_or(text.len() - 1);
+    let of_type = text[1 + flags..].chars().next().filter(char::is_ascii_alphabetic);
+    1 + flags + usize::from(of_type.is_some())
 }
 
 #[cfg(test)]
@@ -126,6 +134,12 @@ mod tests {
             filled("upstream sent too big header", Some("junk"), Some(7)),
             "upstream sent too big header"
         );
+        assert_eq!(
+            filled("%ui worker_connections are not enough", None, Some(512)),
+            "512 worker_connections are not enough"
+        );
+        assert_eq!(filled("too large http2 frame: %uz", None, Some(7)), "too large http2 frame: 7");
+        assert_eq!(filled("status \"%02Xd\" of %l:%s", Some("a"), Some(9)), "status \"9\" of:a");
         assert_eq!(filled("100%", None, None), "100");
     }
 }

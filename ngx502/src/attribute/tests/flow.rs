@@ -16,7 +16,7 @@ fn attempts_are_in_order_and_the_last_one_decides() {
     assert_eq!(symptoms, [Some(Symptom::ConnectRefused), Some(Symptom::Reset)]);
     assert_eq!((verdict.symptom, verdict.errno), (Symptom::Reset, Some(104)));
     let facts = verdict.request.expect("the error page names the request");
-    assert_eq!((facts.method, facts.uri), (Some("GET".into()), Some("/a?b=1".into())));
+    assert_eq!((facts.method, facts.uri), (Some("GET".into()), Some("/index.php?token=secret".into())));
 }
 
 #[test]

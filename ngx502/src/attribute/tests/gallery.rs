@@ -12,12 +12,13 @@ use crate::synthetic::{cases, play};
 /// A case as it stands on the page.
 fn written(title: &str, verdict: &Verdict, rescued: bool) -> String {
     let rescued = if rescued { ", rescued" } else { "" };
-    let (Verdict { symptom, cause, certainty, .. }, summary) = (verdict, verdict.summary());
+    let Verdict { symptom, cause, certainty, .. } = verdict;
+    let summary = summary(verdict);
     let mut text = format!("{title}\n  [{symptom}, {cause}, {certainty}{rescued}] {summary}\n");
-    for fact in &verdict.evidence {
-        writeln!(text, "    {:<12} {}", fact.event(), fact.text(verdict)).expect("memory");
+    for (event, fact) in facts(verdict) {
+        writeln!(text, "    {event:<12} {fact}").expect("memory");
     }
-    for line in verdict.fix() {
+    for line in fixes(verdict) {
         writeln!(text, "    fix: {line}").expect("memory");
     }
     text

@@ -15,25 +15,25 @@ fn ended_by(signal: i32, sender: ProcessRef, parent: bool, home: ProcessInfo) ->
 }
 
 #[track_caller]
-fn says(found: &Verdict, words: &str, fix: Option<&str>) {
+fn killed(found: &Verdict, words: &str, fix: Option<&str>) {
     is(found, Symptom::ConnectRefused, Cause::Killed, Certainty::Proven);
-    assert!(found.summary().to_string().contains(words), "{}", found.summary());
-    let limit = found.fix().iter().find(|line| line.starts_with("raise")).map(ToString::to_string);
-    assert_eq!(limit.is_some(), fix.is_some(), "{:?}", found.fix());
-    assert!(limit.zip(fix).is_none_or(|(line, fix)| line.contains(fix)), "{:?}", found.fix());
+    says(found, words);
+    let limit = fixes(found).iter().find(|line| line.starts_with("raise")).map(ToString::to_string);
+    assert_eq!(limit.is_some(), fix.is_some(), "{:?}", fixes(found));
+    assert!(limit.zip(fix).is_none_or(|(line, fix)| line.contains(fix)), "{:?}", fixes(found));
 }
 
 #[test]
 fn a_masters_time_limit_is_named_with_its_setting() {
     let at = |comm, signal| ended_by(signal, process(11, comm), true, ProcessInfo::default());
     let words = "SIGTERM by php-fpm[11], its master, as it does when request_terminate_timeout is exceeded, or on a reload";
-    says(&at("php-fpm", 15), words, Some("request_terminate_timeout"));
-    says(&at("php-fpm", 9), "process_control_timeout", None);
-    says(&at("gunicorn", 6), "silent for longer than --timeout", Some("gunicorn --timeout"));
-    says(&at("gunicorn", 15), "its arbiter, as it does on a reload or stop", None);
-    says(&at("uwsgi", 9), "when harakiri is exceeded", Some("--harakiri"));
-    says(&at("puma", 9), "worker_timeout", None);
-    says(&at("faulty", 9), "SIGKILL by faulty[11], its own parent", None);
+    killed(&at("php-fpm", 15), words, Some("request_terminate_timeout"));
+    killed(&at("php-fpm", 9), "process_control_timeout", None);
+    killed(&at("gunicorn", 6), "silent for longer than --timeout", Some("gunicorn --timeout"));
+    killed(&at("gunicorn", 15), "its arbiter, as it does on a reload or stop", None);
+    killed(&at("uwsgi", 9), "when harakiri is exceeded", Some("--harakiri"));
+    killed(&at("puma", 9), "worker_timeout", None);
+    killed(&at("faulty", 9), "SIGKILL by faulty[11], its own parent", None);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_signal_that_its_handler_raises_again_is_its_first_senders() {
     };
     let raised = |number| sent(number, 0, child.clone(), child.clone(), true);
     let found = after_death(vec![sent(15, 0, child.clone(), master, true), raised(15), died(15)]);
-    says(&found, "SIGTERM by php-fpm[11], its master", Some("request_terminate_timeout"));
+    killed(&found, "SIGTERM by php-fpm[11], its master", Some("request_terminate_timeout"));
     let fault = sent(11, 1, child.clone(), child.clone(), false);
     let crash = after_death(vec![fault, raised(11), died(11)]);
     is(&crash, Symptom::ConnectRefused, Cause::Crashed, Certainty::Proven);
@@ -54,32 +54,32 @@ fn a_signal_that_its_handler_raises_again_is_its_first_senders() {
 #[test]
 fn a_namesake_that_is_no_parent_has_no_rule() {
     let found = ended_by(15, process(50, "php-fpm"), false, ProcessInfo::default());
-    says(&found, "with SIGTERM by php-fpm[50]", None);
-    assert!(!found.summary().to_string().contains("master"), "{}", found.summary());
+    killed(&found, "with SIGTERM by php-fpm[50]", None);
+    assert!(!summary(&found).contains("master"));
 }
 
 #[test]
 fn a_service_manager_names_the_unit_and_why() {
     let unit = || ProcessInfo { unit: Some("app.service".into()), ..ProcessInfo::default() };
     let systemd = || ProcessRef { pid: Pid(1), ..process(1, "systemd") };
-    says(&ended_by(15, systemd(), true, unit()), "as it does to stop or restart app.service", None);
-    says(
+    killed(&ended_by(15, systemd(), true, unit()), "as it does to stop or restart app.service", None);
+    killed(
         &ended_by(9, systemd(), true, unit()),
         "when TimeoutStopSec= is exceeded, or where KillSignal= or KillMode= says so, for app.service",
         None,
     );
-    says(&ended_by(6, systemd(), true, unit()), "when WatchdogSec= is exceeded for app.service", None);
+    killed(&ended_by(6, systemd(), true, unit()), "when WatchdogSec= is exceeded for app.service", None);
     let other = ProcessRef { pid: Pid(1), ..process(1, "busybox") };
-    says(&ended_by(15, other, true, unit()), "SIGTERM by busybox[1], the init system", None);
+    killed(&ended_by(15, other, true, unit()), "SIGTERM by busybox[1], the init system", None);
 }
 
 #[test]
 fn a_containers_stop_is_its_runtimes() {
     let inside = || ProcessInfo { container: Some(MEMBER.into()), ..ProcessInfo::default() };
     let words = "SIGTERM by runc[50], its container's runtime, as it does when the container is stopped";
-    says(&ended_by(15, process(50, "runc"), false, inside()), words, None);
+    killed(&ended_by(15, process(50, "runc"), false, inside()), words, None);
     let host = ended_by(15, process(50, "runc"), false, ProcessInfo::default());
-    assert!(!host.summary().to_string().contains("container"), "{}", host.summary());
+    assert!(!summary(&host).contains("container"));
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn a_pools_limit_is_told_with_its_name_and_its_configuration() {
     let found = verdict("php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)");
     is(&found, Symptom::ClosedEarly, Cause::Killed, Certainty::Proven);
     let line = "raise request_terminate_timeout in pool www of /etc/php/8.2/fpm/php-fpm.conf, or make the script faster";
-    assert!(found.fix().iter().any(|fix| *fix == line), "{:?}", found.fix());
+    assert!(fixes(&found).iter().any(|fix| *fix == line), "{:?}", fixes(&found));
     let hostile = verdict("php-fpm: master process (relative");
     let line = "raise request_terminate_timeout in pool www, or make the script faster";
-    assert!(hostile.fix().iter().any(|fix| *fix == line), "{:?}", hostile.fix());
+    assert!(fixes(&hostile).iter().any(|fix| *fix == line), "{:?}", fixes(&hostile));
 }

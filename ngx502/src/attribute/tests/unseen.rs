@@ -62,12 +62,9 @@ fn a_unix_listener_that_a_living_process_closed_is_inferred() {
     let trace = found_empty(trace).feed(alive(app()));
     let found = trace.attempt(socket_refused()).page(502).verdict();
     is(&found, Symptom::SocketRefused, Cause::StoppedListening, Certainty::Inferred);
-    assert!(
-        found.summary().to_string().starts_with(
-            "php-fpm[12] (pool www) closed its listening socket on /run/app.sock and is still running"
-        ),
-        "{}",
-        found.summary().to_string()
+    begins(
+        &found,
+        "php-fpm[12] (pool www) closed its listening socket on /run/app.sock and is still running",
     );
     let unseen = found_empty(emptied(vec![app()], vec![])).attempt(socket_refused()).page(502).verdict();
     is(&unseen, Symptom::SocketRefused, Cause::Unknown, Certainty::Unknown);
@@ -113,17 +110,9 @@ fn after_stale_answer(holders_at: u64) -> Verdict {
 fn an_answer_older_than_a_fork_does_not_lose_the_child() {
     let found = after_stale_answer(1_001_000_000);
     is(&found, Symptom::SocketRefused, Cause::Killed, Certainty::Proven);
-    assert!(
-        found.summary().to_string().starts_with("app[77], the last listener"),
-        "{}",
-        found.summary().to_string()
-    );
+    begins(&found, "app[77], the last listener");
     let untold = after_stale_answer(0);
-    assert!(
-        untold.summary().to_string().starts_with("app[77], the last listener"),
-        "{}",
-        untold.summary().to_string()
-    );
+    begins(&untold, "app[77], the last listener");
 }
 
 #[test]
@@ -131,11 +120,7 @@ fn a_child_that_let_go_of_the_socket_is_no_holder_any_more() {
     // The descriptors were read after the fork: the child closed its copy.
     let found = after_stale_answer(1_200_000_000);
     is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
-    assert!(
-        found.summary().to_string().contains("[12], the last listener"),
-        "{}",
-        found.summary().to_string()
-    );
+    says(&found, "[12], the last listener");
 }
 
 #[test]
@@ -155,18 +140,13 @@ fn a_unit_that_failed_before_the_trace_is_in_the_fix_and_proves_nothing() {
     let found = at(Endpoint::Unix("/run/php/fpm.sock".into()), missing);
     is(&found, Symptom::SocketMissing, Cause::NotListening, Certainty::Inferred);
     assert_eq!(
-        found.fix()[0],
+        fixes(&found)[0],
         "systemctl status php8.2-fpm.service (it failed: oom-kill); is that the upstream?"
     );
-    let told: Vec<_> = found.evidence.iter().filter(|fact| fact.event().as_str() == "unit").collect();
-    assert_eq!(told.len(), 1, "cron.service does not look like it: {told:?}");
+    assert_eq!(observed(&found, "unit").len(), 1, "cron.service does not look like it");
     let tcp_found = at(tcp(PEER), refused());
-    assert!(
-        tcp_found.evidence.iter().all(|fact| fact.event().as_str() != "unit"),
-        "{:?}",
-        tcp_found.evidence
-    );
-    assert!(tcp_found.fix()[0].starts_with("systemctl status cron.service"), "{:?}", tcp_found.fix());
+    assert!(observed(&tcp_found, "unit").is_empty(), "{:?}", facts(&tcp_found));
+    assert!(fixes(&tcp_found)[0].starts_with("systemctl status cron.service"), "{:?}", fixes(&tcp_found));
 }
 
 #[test]
@@ -185,7 +165,7 @@ fn a_program_that_came_back_elsewhere_is_in_the_fix() {
     let Body::Endpoint(empty) = listening(tcp(PEER), vec![], true) else { unreachable!() };
     let near = NearListener {
         bound: tcp("127.0.0.1:9001"),
-        netns: 1,
+        netns: NETNS,
         process: process(40, "php-fpm"),
         why: Nearness::SameProgram,
     };
@@ -199,7 +179,7 @@ fn a_program_that_came_back_elsewhere_is_in_the_fix() {
         .verdict();
     is(&found, Symptom::ConnectRefused, Cause::Exited, Certainty::Proven);
     let line = "php-fpm[40] listens on 127.0.0.1:9001 (same program); is that the upstream?";
-    assert!(found.fix().iter().any(|fix| *fix == line), "{:?}", found.fix());
+    assert!(fixes(&found).iter().any(|fix| *fix == line), "{:?}", fixes(&found));
 }
 
 #[test]
@@ -214,19 +194,16 @@ fn an_answer_that_names_the_dead_does_not_revive_them() {
     ];
     let found = emptied(vec![app()], between).attempt(socket_refused()).page(502).verdict();
     is(&found, Symptom::SocketRefused, Cause::Exited, Certainty::Proven);
-    assert!(
-        found.summary().to_string().contains("exited") && found.summary().to_string().contains("with code 3"),
-        "{}",
-        found.summary().to_string()
-    );
+    says(&found, "exited");
+    says(&found, "with code 3");
 }
 
 #[test]
 fn a_socket_bound_to_the_path_that_nginx_does_not_reach_ends_no_listener() {
-    let near = NearListener { bound: unix(), netns: 1, process: app(), why: Nearness::SameDirectory };
+    let near = NearListener { bound: unix(), netns: NETNS, process: app(), why: Nearness::SameDirectory };
     let asked = EndpointInfo {
         endpoint: unix(),
-        netns: 1,
+        netns: NETNS,
         listeners: vec![],
         near: vec![near],
         path: Some(PathKind::Missing),
@@ -237,11 +214,7 @@ fn a_socket_bound_to_the_path_that_nginx_does_not_reach_ends_no_listener() {
     let missing = said(SOCK, "connect() to %V failed", 2, CONNECTING);
     let found = trace.attempt(missing).page(502).verdict();
     is(&found, Symptom::SocketMissing, Cause::Unknown, Certainty::Unknown);
-    assert!(
-        found.summary().to_string().contains("the file was removed or replaced"),
-        "{}",
-        found.summary().to_string()
-    );
+    says(&found, "the file was removed or replaced");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_later_request_on_the_same_connection_is_not_merged_when_the_answer_was_lost
     let paged = Trace::new().attempt(refused()).feed(held(502)).attempt(refused()).answer(200).end();
     assert!(matches!(&paged[..], [Outcome::Verdict(_), Outcome::Rescued(_)]), "{paged:?}");
     let repeated = Trace::new().attempt(refused()).after(1).attempt(refused()).answer(200).rescued();
-    assert_eq!(repeated.evidence.iter().filter(|one| one.event().as_str() == "nginx").count(), 1);
+    assert_eq!(observed(&repeated, "nginx").len(), 1);
 }
 
 #[test]

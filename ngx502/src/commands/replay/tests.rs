@@ -5,36 +5,22 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::*;
-use crate::attribute::finding::{Facts, Finding, NginxWords, Peers};
-use crate::attribute::verdict::{Cause, Certainty, Symptom, Times, UpstreamFacts, Verdict, WorkerFacts};
+use crate::attribute::verdict::{Cause, Symptom, Verdict};
 use crate::capture::{Options, Retention, Writer};
 use crate::event::{Nanos, Request};
+use crate::synthetic::{play, stories};
 
 struct EachRequest(String);
 
 impl Engine for EachRequest {
     fn feed(&mut self, record: Record, outcomes: &mut Vec<Outcome>) {
         let Body::Request(request) = &record.body else { return };
-        let unix = request.status == 504;
-        let address = if unix { "unix:/run/x.sock" } else { "127.0.0.1:9000" };
-        outcomes.push(Outcome::Verdict(Box::new(Verdict {
-            at: record.at,
-            status: request.status,
-            host: self.0.as_str().into(),
-            request: None,
-            worker: WorkerFacts::default(),
-            upstream: Some(UpstreamFacts { address: address.into(), unix, process: None }),
-            symptom: if unix { Symptom::ReadTimedOut } else { Symptom::ConnectRefused },
-            cause: if unix { Cause::UpstreamSlow } else { Cause::Killed },
-            certainty: Certainty::Proven,
-            finding: Finding { facts: Facts::Peers(Peers::NoneSeen), doubts: vec![] },
-            target: "".into(),
-            nginx: NginxWords::default(),
-            evidence: vec![],
-            attempts: vec![],
-            errno: None,
-            latency: Times::default(),
-        })));
+        let model = match request.status {
+            504 => play::verdict(|scene| stories::queue_full(scene, 1)),
+            _ => play::verdict(|scene| stories::killed_at_work(scene, true)),
+        };
+        let verdict = Verdict { host: self.0.as_str().into(), ..play::moved(&model, record.at) };
+        outcomes.push(Outcome::Verdict(Box::new(verdict)));
     }
 
     fn finish(&mut self, outcomes: &mut Vec<Outcome>) {
@@ -98,9 +84,12 @@ fn filters_choose_verdicts() {
     let seconds =
         |filter: Filter| run(&files, &filter).0.into_iter().map(|(_, second)| second).collect::<Vec<_>>();
     let second = |second| Timestamp::from_second(second).ok();
-    assert_eq!(seconds(Filter { causes: vec![Cause::UpstreamSlow], ..Filter::default() }), [22]);
-    assert_eq!(seconds(Filter { symptoms: vec![Symptom::ConnectRefused], ..Filter::default() }), [20, 24]);
-    assert_eq!(seconds(Filter { upstreams: vec!["unix:/run/x.sock".into()], ..Filter::default() }), [22]);
+    assert_eq!(seconds(Filter { causes: vec![Cause::QueueFull], ..Filter::default() }), [22]);
+    assert_eq!(seconds(Filter { symptoms: vec![Symptom::ClosedEarly], ..Filter::default() }), [20, 24]);
+    assert_eq!(
+        seconds(Filter { upstreams: vec!["unix:/run/php/php8.2-fpm.sock".into()], ..Filter::default() }),
+        [22]
+    );
     assert_eq!(seconds(Filter { since: second(22), until: second(24), ..Filter::default() }), [22]);
     assert_eq!(seconds(Filter { hosts: vec!["web-9".into()], ..Filter::default() }), []);
 }

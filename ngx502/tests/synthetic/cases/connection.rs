@@ -18,7 +18,7 @@ fn reused(socket: Socket) -> Socket {
     Socket { requests: 2, connect_at: None, established_at: None, ..socket }
 }
 
-/// Nobody saw who closed; these share the listener.
+/// The closer was not observed; `holders` share the listener.
 fn unseen(s: &mut Scene, holders: Vec<ProcessRef>, deaths: Vec<Body>) {
     s.php_fpm();
     s.feed(s.listening(s.tcp(), holders, false));
@@ -36,7 +36,7 @@ fn read_by(s: &mut Scene, owner: ProcessRef, change: impl FnOnce(&mut Socket)) {
     s.fails(s.closed(socket));
 }
 
-/// An AF_UNIX connection that nobody was seen to read from.
+/// An AF_UNIX connection whose reader was not observed.
 fn unread(s: &mut Scene, holders: Vec<ProcessRef>) {
     s.php_fpm();
     s.feed(s.listening(s.unix(), holders, false));
@@ -85,14 +85,14 @@ pub(super) const CASES: &[Case] = &[
     ("the last that read from it is gone", |s| read_by(s, s.process(877, "cgi"), |_| ())),
     ("by the only process that listens there", |s| unread(s, vec![s.app()])),
     ("by one of two that listen there", |s| unread(s, vec![s.app(), s.second()])),
-    ("nobody saw who closed, and one died", |s| {
+    ("the closer was not observed, and one process died", |s| {
         unseen(s, vec![s.master(), s.app()], vec![s.exit(s.app(), 11)]);
     }),
-    ("nobody saw who closed, and two died", |s| {
+    ("the closer was not observed, and two processes died", |s| {
         let deaths = vec![s.exit(s.app(), 11), s.exit(s.second(), 11)];
         unseen(s, vec![s.master(), s.app(), s.second()], deaths);
     }),
-    ("nobody saw who closed", |s| unseen(s, vec![s.master(), s.app()], vec![])),
+    ("the closer was not observed", |s| unseen(s, vec![s.master(), s.app()], vec![])),
     ("a socket that was not observed", |s| {
         s.fails(s.said(&s.peer(), "upstream prematurely closed connection", 0, READING));
     }),
@@ -100,7 +100,7 @@ pub(super) const CASES: &[Case] = &[
         let closer = s.dying(s.app(), 3 << 8);
         let socket = Socket { closer, fin_at: Some(s.before(300)), ..s.socket() };
         let state = State { connect_ms: Some(0), bytes_received: Some(40), ..no_connection(502, &s.peer()) };
-        s.wordless(false, state, Some(socket));
+        s.unlogged(false, state, Some(socket));
     }),
     ("an idle connection that was being closed", |s| {
         s.php_fpm();
@@ -141,7 +141,7 @@ pub(super) const CASES: &[Case] = &[
         let socket = Socket { reset_at: Some(s.before(300)), errno: Some(104), ..s.socket_to(s.remote()) };
         s.fails(s.on(socket, "recv() failed", 104, READING));
     }),
-    ("another host, and neither was seen", |s| from_remote(s, |_| ())),
+    ("another host, and neither FIN nor RST was observed", |s| from_remote(s, |_| ())),
     ("another host or a container", |s| {
         let bound = Endpoint::Tcp(([0, 0, 0, 0], s.remote().port()).into());
         let Body::Endpoint(info) = s.listening(bound, vec![s.app()], false) else { unreachable!() };

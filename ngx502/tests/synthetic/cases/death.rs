@@ -105,7 +105,7 @@ pub(super) const CASES: &[Case] = &[
         }));
         killed_with(s, 9, s.deploy());
     }),
-    ("by nobody seen", |s| fallen(s, vec![s.exit(s.app(), 9)])),
+    ("the sender was not observed", |s| fallen(s, vec![s.exit(s.app(), 9)])),
     ("by a real-time signal", |s| killed_with(s, 34, s.deploy())),
     ("a namesake that is not the master follows no rule", |s| {
         killed_with(s, 15, s.process(2_000, "php-fpm8.2"))
@@ -117,11 +117,11 @@ pub(super) const CASES: &[Case] = &[
         }));
         fallen_as(s, vec![s.sent(15, s.app(), s.master()), s.exit(s.app(), 15)]);
     }),
-    ("php-fpm's time limit, of a process that nobody has looked at", |s| killed_by(s, 15, "php-fpm8.2")),
+    ("php-fpm's time limit, no process looked up", |s| killed_by(s, 15, "php-fpm8.2")),
     ("php-fpm's reload", |s| killed_by(s, 3, "php-fpm8.2")),
-    ("php-fpm's impatience", |s| killed_by(s, 9, "php-fpm8.2")),
+    ("php-fpm's process_control_timeout", |s| killed_by(s, 9, "php-fpm8.2")),
     ("gunicorn's time limit", |s| killed_by(s, 6, "gunicorn")),
-    ("gunicorn's impatience", |s| killed_by(s, 9, "gunicorn")),
+    ("gunicorn's --graceful-timeout", |s| killed_by(s, 9, "gunicorn")),
     ("gunicorn's reload", |s| killed_by(s, 15, "gunicorn")),
     ("uwsgi's harakiri", |s| killed_by(s, 9, "uwsgi")),
     ("puma's time limit", |s| killed_by(s, 9, "puma")),
@@ -129,7 +129,7 @@ pub(super) const CASES: &[Case] = &[
     ("another parent", |s| killed_by(s, 9, "supervise")),
     ("systemd's stop", |s| stopped_by_systemd(s, 15, Some("php8.2-fpm.service"))),
     ("systemd's watchdog", |s| stopped_by_systemd(s, 6, Some("php8.2-fpm.service"))),
-    ("systemd's impatience", |s| stopped_by_systemd(s, 9, Some("php8.2-fpm.service"))),
+    ("systemd's TimeoutStopSec=", |s| stopped_by_systemd(s, 9, Some("php8.2-fpm.service"))),
     ("systemd, of a process without a unit", |s| stopped_by_systemd(s, 15, None)),
     ("another init system", |s| {
         fallen(s, vec![s.sent(15, s.app(), s.process(1, "busybox")), s.exit(s.app(), 15)]);

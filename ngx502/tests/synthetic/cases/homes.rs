@@ -1,4 +1,4 @@
-//! Where a process runs, and so who restarts it, has its words, and gives it memory.
+//! Where a process runs: that decides how it is restarted, where its log is, and how it gets more memory.
 
 use ngx502::event::*;
 
@@ -25,7 +25,7 @@ fn contained(s: &mut Scene, runtime: Option<Runtime>, name: Option<&str>, pod: O
 }
 
 pub(super) const CASES: &[Case] = &[
-    ("nothing known of its home", |s| in_home(s, |info| (info.unit, info.command) = (None, "".into()))),
+    ("no unit and no container", |s| in_home(s, |info| (info.unit, info.command) = (None, "".into()))),
     ("a unit that systemctl does not restart", |s| {
         in_home(s, |info| info.unit = Some("session-3.scope".into()))
     }),
@@ -47,5 +47,5 @@ pub(super) const CASES: &[Case] = &[
     ("a container of a pod, itself without a name", |s| {
         contained(s, Some(Runtime::Containerd), None, Some("web-7d9f"));
     }),
-    ("a container of nobody known", |s| contained(s, None, None, None)),
+    ("a container of an unknown runtime", |s| contained(s, None, None, None)),
 ];

@@ -1,4 +1,4 @@
-//! Nobody answered at the place that nginx connected to.
+//! No process answered at the address or path that nginx connected to.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::Case;
 use super::death::fallen;
 use crate::synthetic::scene::{CONNECTING, Scene, near};
 
-/// An AF_UNIX listener of these holders; a look-up later finds nobody there.
+/// An AF_UNIX listener of these holders; a later look-up finds no listener.
 fn emptied(s: &mut Scene, holders: Vec<ProcessRef>, between: Vec<Body>, after: Vec<Body>) {
     s.php_fpm();
     s.feed(s.listening(s.unix(), holders, false));
@@ -18,7 +18,7 @@ fn emptied(s: &mut Scene, holders: Vec<ProcessRef>, between: Vec<Body>, after: V
     s.fails(s.unix_failed(111));
 }
 
-/// Nobody was ever there; a look-up found what `near` is, and what is at the path.
+/// There was never a listener; a look-up found these near misses, and this at the path.
 fn never(s: &mut Scene, near: Vec<NearListener>, path: Option<PathKind>, errno: i32) {
     s.feed(s.near(s.unix(), near, path));
     s.fails(s.unix_failed(errno));
@@ -35,7 +35,7 @@ fn unwatched(s: &mut Scene) {
     s.feed(Body::Lost { events: 3, reason: "ring buffer full".into() });
 }
 
-/// A listener of that path ended, and nobody listens at nginx's.
+/// A listener at `path` ended, and there is none at nginx's path.
 fn ended_at(s: &mut Scene, path: &str) {
     let open = Listen {
         open: true,
@@ -82,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
         let between = vec![s.sent(9, s.second(), s.deploy()), s.exit(s.second(), 9)];
         emptied(s, vec![s.app(), s.second()], between, vec![]);
     }),
-    ("it vanished unseen", |s| emptied(s, vec![s.app()], vec![], vec![])),
+    ("a listener that disappeared between two look-ups", |s| emptied(s, vec![s.app()], vec![], vec![])),
     ("it was another namespace's", |s| {
         s.php_fpm();
         let Body::Endpoint(info) = s.listening(s.unix(), vec![s.app()], false) else { unreachable!() };
@@ -126,24 +126,24 @@ pub(super) const CASES: &[Case] = &[
         let socket = s.unconnected(s.remote());
         s.fails(s.on(socket, "connect() failed", 111, CONNECTING));
     }),
-    ("nobody, ever", |s| never_tcp(s, vec![])),
-    ("nobody, as far as was seen", |s| {
+    ("no listener since tracing began", |s| never_tcp(s, vec![])),
+    ("no listener, but records were lost", |s| {
         unwatched(s);
         never_tcp(s, vec![]);
     }),
-    ("nobody, and no look-up", |s| s.fails(s.refused())),
-    ("somebody by now", |s| {
+    ("no look-up was made", |s| s.fails(s.refused())),
+    ("a listener by the time of the look-up", |s| {
         s.feed(s.listening(s.tcp(), vec![s.app()], true));
         let socket = Socket { connect_at: Some(s.before(1_500)), ..s.unconnected(s.address()) };
         s.fails(s.on(socket, "connect() failed", 111, CONNECTING));
     }),
     ("a path that does not exist", |s| never(s, vec![], Some(PathKind::Missing), 2)),
-    ("a path that does not exist, as far as was seen", |s| {
+    ("a path that does not exist, but records were lost", |s| {
         unwatched(s);
         never(s, vec![], Some(PathKind::Missing), 2);
     }),
     ("a socket file without a server", |s| never(s, vec![], Some(PathKind::Socket), 111)),
-    ("a path that is no socket", |s| never(s, vec![], Some(PathKind::Other), 111)),
+    ("a path that is not a socket", |s| never(s, vec![], Some(PathKind::Other), 111)),
     ("a listener ended at another path to the same file name", |s| {
         ended_at(s, "/srv/run/php8.2-fpm.sock");
     }),

@@ -96,7 +96,7 @@ pub(super) const CASES: &[Case] = &[
     ("the resolver's time-out", |s| unresolved(s, Some("app.internal"), 110)),
     ("another code, for a name that could not be read", |s| unresolved(s, None, 9)),
     ("a hostile name", |s| unresolved(s, Some("a;reboot"), 3)),
-    ("a resolver whose words are hidden", |s| {
+    ("a resolver, and nginx's log is hidden", |s| {
         s.request(Request { log_level: Some(3), ..s.error_page(502) });
     }),
     ("the peers that this request tried", |s| {

@@ -8,7 +8,7 @@ mod listener;
 mod local;
 mod protocol;
 mod timeout;
-mod wordless;
+mod unlogged;
 
 use super::scene::Scene;
 
@@ -26,7 +26,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         local::CASES,
         denied::CASES,
         protocol::CASES,
-        wordless::CASES,
+        unlogged::CASES,
     ]
     .into_iter()
     .flatten()

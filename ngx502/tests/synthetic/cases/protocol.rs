@@ -5,15 +5,15 @@ use ngx502::event::*;
 use super::Case;
 use crate::synthetic::scene::{HANDSHAKE, READING, Scene, connected};
 
-/// OpenSSL's words.
+/// The handshake failed, and OpenSSL says why.
 fn openssl(s: &mut Scene, words: &str) {
     s.attempt(Attempt { via: Via::SslError, ..s.said(&s.peer(), "SSL_do_handshake() failed", 0, HANDSHAKE) });
     let words = format!("SSL_do_handshake() failed (SSL: error:0A000000:SSL routines::{words})");
     s.fails(Attempt { detail: Some(words.into()), ..s.said(&s.peer(), "%*s", 0, HANDSHAKE) });
 }
 
-/// OpenSSL's words are hidden; the upstream sent so many bytes.
-fn wordless_handshake(s: &mut Scene, received: u64) {
+/// OpenSSL's reason is hidden; the upstream sent so many bytes.
+fn reasonless_handshake(s: &mut Scene, received: u64) {
     let socket = Socket { bytes_received: Some(received), ..s.socket() };
     let attempt = s.on(socket, "SSL_do_handshake() failed", 0, HANDSHAKE);
     s.fails(Attempt { via: Via::SslError, ..attempt });
@@ -33,7 +33,7 @@ fn own(s: &Scene, status: u16) -> State {
 
 pub(super) const CASES: &[Case] = &[
     ("no TLS", |s| openssl(s, "wrong version number")),
-    ("no TLS, by the size of what came", |s| wordless_handshake(s, 90)),
+    ("no TLS, by the size of what came", |s| reasonless_handshake(s, 90)),
     ("no TLS version in common", |s| openssl(s, "tlsv1 alert protocol version")),
     ("bytes before the handshake", |s| {
         s.fails(s.said(&s.peer(), "upstream prematurely sent response", 0, HANDSHAKE));
@@ -43,20 +43,20 @@ pub(super) const CASES: &[Case] = &[
     ("HTTP/1 as HTTP/2", |s| {
         rejected(s, &s.peer(), "upstream sent too large http2 frame: %uz", Some(0x48_5454));
     }),
-    ("a header that is none, over TCP", |s| rejected(s, &s.peer(), "upstream sent invalid header", None)),
-    ("a header that is none, over a socket file", |s| {
+    ("an invalid header, over TCP", |s| rejected(s, &s.peer(), "upstream sent invalid header", None)),
+    ("an invalid header, over a socket file", |s| {
         rejected(s, &s.sock(), "upstream sent invalid header", None);
     }),
-    ("words in stderr that fastcgi_catch_stderr takes for an error", |s| {
+    ("output on stderr that fastcgi_catch_stderr matches", |s| {
         let sock = s.sock();
         s.attempt(s.said(&sock, "FastCGI sent in stderr: \"%*s\"", 0, READING));
         let states = Some(vec![connected(502, &sock, 96)]);
         s.request(Request { states, peer: Some(sock.as_str().into()), ..s.error_page(502) });
     }),
-    ("a header that is none, and nginx's words are hidden", |s| {
+    ("an invalid header, and nginx's log is hidden", |s| {
         let closer = s.closer(s.app(), CloseKind::Closed);
         let socket = Socket { closer, fin_at: Some(s.before(300)), ..s.socket() };
-        s.wordless(false, connected(502, &s.peer(), 40), Some(socket));
+        s.unlogged(false, connected(502, &s.peer(), 40), Some(socket));
     }),
     ("a header too large", |s| {
         s.attempt(s.said(&s.peer(), "upstream sent too big header", 0, READING));
@@ -65,8 +65,8 @@ pub(super) const CASES: &[Case] = &[
     ("a header too large, its size not known", |s| {
         rejected(s, &s.peer(), "upstream sent too big header", None);
     }),
-    ("a header too large, and nginx's words are hidden", |s| {
-        s.wordless(false, connected(502, &s.peer(), 4_096), Some(s.socket()));
+    ("a header too large, and nginx's log is hidden", |s| {
+        s.unlogged(false, connected(502, &s.peer(), 4_096), Some(s.socket()));
     }),
     ("a certificate", |s| {
         let text = "upstream SSL certificate verify error: (%l:%s)";
@@ -77,7 +77,7 @@ pub(super) const CASES: &[Case] = &[
         });
     }),
     ("another refusal of OpenSSL", |s| openssl(s, "tlsv1 alert unknown ca")),
-    ("an alert of which OpenSSL's words are hidden", |s| wordless_handshake(s, 7)),
+    ("an alert, and OpenSSL's reason is hidden", |s| reasonless_handshake(s, 7)),
     ("a connection that ended in the handshake", |s| {
         s.php_fpm();
         let closer = s.closer(s.app(), CloseKind::Closed);

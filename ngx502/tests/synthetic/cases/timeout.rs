@@ -76,8 +76,8 @@ pub(super) const CASES: &[Case] = &[
         unanswered(s, socket);
     }),
     ("in the queue of busy workers", |s| waits_in_queue(s, "php-fpm8.2", Some(true))),
-    ("in the queue of a worker that was idle", |s| waits_in_queue(s, "gunicorn", Some(false))),
-    ("accepted by nobody, and no look-up", |s| {
+    ("in the queue of an idle worker", |s| waits_in_queue(s, "gunicorn", Some(false))),
+    ("not accepted, and no look-up", |s| {
         s.after(60);
         unanswered(s, Socket { accepted: Some(false), ..s.socket() });
     }),
@@ -118,7 +118,7 @@ pub(super) const CASES: &[Case] = &[
     ("the same, and how long it took is not known", |s| {
         s.feed(s.queued(s.unix(), (0, 511), vec![s.app()], None));
         let state = State { response_ms: None, ..connected(504, &s.sock(), 0) };
-        s.wordless(false, state, None);
+        s.unlogged(false, state, None);
     }),
     ("a socket that was not observed", |s| {
         s.attempt(s.said(&s.peer(), "upstream timed out", 110, READING));

@@ -52,7 +52,7 @@ impl Scene {
         endpoint_info(endpoint, vec![found], true)
     }
 
-    /// Nobody listens there, but some do nearby.
+    /// A look-up found no listener there, but these nearby.
     pub(crate) fn near(&self, endpoint: Endpoint, near: Vec<NearListener>, path: Option<PathKind>) -> Body {
         let Body::Endpoint(info) = endpoint_info(endpoint, Vec::new(), true) else { unreachable!() };
         Body::Endpoint(Box::new(EndpointInfo { near, path, ..*info }))
@@ -69,7 +69,8 @@ fn listener(
     ListenerInfo { bound: bound.clone(), inode: 5, queue, holders, all_busy }
 }
 
-fn endpoint_info(endpoint: Endpoint, listeners: Vec<ListenerInfo>, asked: bool) -> Body {
+/// What is known of a place.
+pub(crate) fn endpoint_info(endpoint: Endpoint, listeners: Vec<ListenerInfo>, asked: bool) -> Body {
     Body::Endpoint(Box::new(EndpointInfo {
         endpoint,
         netns: NETNS,

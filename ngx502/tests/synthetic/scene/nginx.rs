@@ -120,8 +120,8 @@ impl Scene {
         }));
     }
 
-    /// A request of whose attempt nginx said nothing that was read: its log hides it, or the call was `missed`.
-    pub(crate) fn wordless(&mut self, missed: bool, state: State, closed: Option<Socket>) {
+    /// A request whose failed attempt left no log line that was read: the level hides it, or the call was `missed`.
+    pub(crate) fn unlogged(&mut self, missed: bool, state: State, closed: Option<Socket>) {
         let status = state.status;
         let (peer, closed) = (state.peer.clone(), closed.map(Box::new));
         let log_level = Some(if missed { 4 } else { 3 });
