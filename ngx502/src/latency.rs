@@ -1,132 +1,208 @@
-//! Latency of upstream requests: what the kernel counted, added up per upstream.
+//! How long upstream requests took: distributions in bounded memory, and the figures that describe one.
 
-use std::collections::BTreeMap;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-use bstr::BString;
+use crate::attribute::verdict::Times;
+use crate::event::LatencySeries;
 
-use crate::event::{Latency, LatencySeries};
+/// Longer times are recorded as this: an hour.
+const LONGEST_US: u64 = 3_600_000_000;
 
-/// Counts by a bucket's upper bound in microseconds.
-type Buckets = BTreeMap<u64, u64>;
+/// What there is for each phase of an upstream request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phases<T> {
+    /// connect(2) to established.
+    pub connect: T,
+    /// Request sent to first byte.
+    pub first_byte: T,
+    /// Start of the attempt to its last byte, or to its failure.
+    pub total: T,
+}
 
-/// Percentiles of one kind of duration, in microseconds, within 6.25 % above the true ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Percentiles {
+impl<T> Phases<T> {
+    /// The phases with their names, in order.
+    pub fn named(self) -> [(&'static str, T); 3] {
+        [("connect", self.connect), ("first byte", self.first_byte), ("total", self.total)]
+    }
+}
+
+/// The figures of each phase; `None` where nothing was measured.
+pub type Figures = Phases<Option<Quantiles>>;
+
+impl Figures {
+    /// The measured phases with their names, in order.
+    pub fn measured(self) -> impl Iterator<Item = (&'static str, Quantiles)> {
+        self.named().into_iter().filter_map(|(phase, quantiles)| Some((phase, quantiles?)))
+    }
+}
+
+impl From<&Times> for Phases<Option<u64>> {
+    fn from(times: &Times) -> Self {
+        Phases { connect: times.connect_us, first_byte: times.first_byte_us, total: times.total_us }
+    }
+}
+
+/// A distribution of durations in microseconds. What the kernel counted is at most 6.25 % above the true value (its
+/// histogram's buckets), other durations at most 0.8 %; the largest is as it was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
     /// How many durations.
     pub count: u64,
     /// Median.
-    pub p50: u64,
+    pub p50_us: u64,
     /// 90th percentile.
-    pub p90: u64,
+    pub p90_us: u64,
     /// 99th percentile.
-    pub p99: u64,
-    /// Upper bound of the longest.
-    pub max: u64,
+    pub p99_us: u64,
+    /// 99.9th percentile.
+    #[serde(rename = "p99_9_us")]
+    pub p999_us: u64,
+    /// The longest.
+    pub max_us: u64,
 }
 
-/// The durations of one upstream and outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Durations {
-    connect: Buckets,
-    first_byte: Buckets,
-    total: Buckets,
+/// Durations in microseconds: hdrhistogram with two significant digits, made when first used.
+#[derive(Clone, Debug, Default)]
+pub struct Distribution {
+    count: u64,
+    max: u64,
+    counts: Option<Box<Histogram<u32>>>,
 }
 
-impl Durations {
-    /// connect(2) to established.
-    pub fn connect(&self) -> Option<Percentiles> {
-        percentiles(&self.connect)
-    }
-
-    /// Request sent to first byte.
-    pub fn first_byte(&self) -> Option<Percentiles> {
-        percentiles(&self.first_byte)
-    }
-
-    /// Start of the attempt to its last byte.
-    pub fn total(&self) -> Option<Percentiles> {
-        percentiles(&self.total)
-    }
-
-    fn add(&mut self, series: &LatencySeries) {
-        for (sum, part) in [
-            (&mut self.connect, &series.connect),
-            (&mut self.first_byte, &series.first_byte),
-            (&mut self.total, &series.total),
-        ] {
-            for (end, count) in part {
-                *sum.entry(*end).or_default() += count;
-            }
+impl Distribution {
+    /// Adds `count` times of `micros`.
+    pub fn add(&mut self, micros: u64, count: u64) {
+        if count == 0 {
+            return;
         }
-    }
-}
-
-/// Everything counted so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    series: BTreeMap<(BString, bool), Durations>,
-    all: Durations,
-}
-
-impl Totals {
-    /// Adds an interval's counts.
-    pub fn add(&mut self, latency: &Latency) {
-        for series in &latency.series {
-            self.series.entry((series.upstream.clone(), series.ok)).or_default().add(series);
-            self.all.add(series);
-        }
-    }
-
-    /// (upstream, whether nginx was content with it, durations), by upstream.
-    pub fn series(&self) -> impl Iterator<Item = (&BString, bool, &Durations)> {
-        self.series.iter().map(|((upstream, ok), durations)| (upstream, *ok, durations))
-    }
-
-    /// All upstreams and outcomes together.
-    pub fn all(&self) -> &Durations {
-        &self.all
-    }
-
-    /// Whether nothing was counted.
-    pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
-    }
-}
-
-fn percentiles(buckets: &Buckets) -> Option<Percentiles> {
-    let count: u64 = buckets.values().sum();
-    let max = *buckets.keys().next_back()?;
-    let at = |percent: u64| {
-        let rank = (count * percent).div_ceil(100);
-        let mut seen = 0;
-        let reached = buckets.iter().find(|(_, count)| {
-            seen += **count;
-            seen >= rank
+        self.count = self.count.saturating_add(count);
+        self.max = self.max.max(micros);
+        let counts = self.counts.get_or_insert_with(|| {
+            Box::new(Histogram::new(2).expect("two significant digits are within hdrhistogram's 0 to 5"))
         });
-        reached.map_or(max, |(end, _)| *end)
-    };
-    Some(Percentiles { count, p50: at(50), p90: at(90), p99: at(99), max })
+        counts
+            .record_n(micros.min(LONGEST_US), u32::try_from(count).unwrap_or(u32::MAX))
+            .expect("a resizing histogram takes every value up to an hour");
+    }
+
+    /// Adds a histogram of (upper bound, count).
+    pub fn add_buckets(&mut self, buckets: &[(u64, u64)]) {
+        for &(upper, count) in buckets {
+            self.add(upper, count);
+        }
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: Distribution) {
+        let Some(theirs) = other.counts else { return };
+        self.count = self.count.saturating_add(other.count);
+        self.max = self.max.max(other.max);
+        match &mut self.counts {
+            Some(ours) => ours.add(*theirs).expect("both resize and share their precision"),
+            None => self.counts = Some(theirs),
+        }
+    }
+
+    /// How many durations were added.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The figures; `None` without durations.
+    pub fn quantiles(&self) -> Option<Quantiles> {
+        let counts = self.counts.as_ref()?;
+        // The histogram rounds up to its bucket's end, which may lie above the largest time that there was.
+        let at = |quantile| counts.value_at_quantile(quantile).min(self.max);
+        Some(Quantiles {
+            count: self.count,
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: self.max,
+        })
+    }
+
+    /// (end of the bucket in microseconds, count), ascending.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let recorded = self.counts.iter().flat_map(|counts| counts.iter_recorded());
+        recorded.map(|value| (value.value_iterated_to(), value.count_at_value().into()))
+    }
+}
+
+impl Phases<Distribution> {
+    /// Adds one attempt's durations.
+    pub fn add(&mut self, times: Phases<Option<u64>>) {
+        for (distribution, micros) in [
+            (&mut self.connect, times.connect),
+            (&mut self.first_byte, times.first_byte),
+            (&mut self.total, times.total),
+        ] {
+            micros.into_iter().for_each(|micros| distribution.add(micros, 1));
+        }
+    }
+
+    /// Adds what the kernel counted.
+    pub fn add_series(&mut self, series: &LatencySeries) {
+        self.connect.add_buckets(&series.connect);
+        self.first_byte.add_buckets(&series.first_byte);
+        self.total.add_buckets(&series.total);
+    }
+
+    /// The figures.
+    pub fn figures(&self) -> Figures {
+        Phases {
+            connect: self.connect.quantiles(),
+            first_byte: self.first_byte.quantiles(),
+            total: self.total.quantiles(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Nanos;
 
-    fn latency(total: Vec<(u64, u64)>) -> Latency {
-        let upstream = BString::from("127.0.0.1:80");
-        let series = LatencySeries { upstream, ok: true, connect: vec![], first_byte: vec![], total };
-        Latency { since: Nanos(0), series: vec![series] }
+    #[test]
+    fn percentiles_are_those_of_the_samples() {
+        let mut times = Distribution::default();
+        assert_eq!(times.quantiles(), None);
+        for micros in 1..=1_000 {
+            times.add(micros * 1_000, 1);
+        }
+        let quantiles = times.quantiles().unwrap();
+        assert_eq!(quantiles.count, 1_000);
+        for (got, wanted) in [
+            (quantiles.p50_us, 500_000.0),
+            (quantiles.p90_us, 900_000.0),
+            (quantiles.p99_us, 990_000.0),
+            (quantiles.p999_us, 999_000.0),
+        ] {
+            assert!((got as f64 / wanted - 1.0).abs() < 0.01, "{got} is not {wanted}");
+        }
+        assert_eq!(quantiles.max_us, 1_000_000);
     }
 
     #[test]
-    fn intervals_add_up() {
-        let mut totals = Totals::default();
-        totals.add(&latency(vec![(10, 1), (20, 1)]));
-        totals.add(&latency(vec![(20, 97), (500, 1)]));
-        let all = totals.all().total();
-        assert_eq!(all, Some(Percentiles { count: 100, p50: 20, p90: 20, p99: 20, max: 500 }));
-        assert_eq!(totals.all().connect(), None);
-        assert_eq!(totals.series().count(), 1);
+    fn absurd_values_and_counts_are_taken() {
+        let mut times = Distribution::default();
+        times.add(u64::MAX, u64::MAX);
+        times.add(0, u64::MAX);
+        times.merge(Distribution::default());
+        let mut other = Distribution::default();
+        other.add(5, 1);
+        times.merge(other);
+        assert_eq!(times.quantiles().unwrap().count, u64::MAX);
+    }
+
+    #[test]
+    fn the_kernels_buckets_stay_as_they_are() {
+        let mut times = Distribution::default();
+        let ends: Vec<_> = (0..400).map(ngx502_common::latency::upper_bound).collect();
+        times.add_buckets(
+            &ends.iter().filter(|end| **end <= LONGEST_US).map(|end| (*end, 1)).collect::<Vec<_>>(),
+        );
+        assert!(times.buckets().all(|(end, count)| count == 1 && ends.contains(&end)));
     }
 }

@@ -23,6 +23,7 @@ pub mod report;
 pub mod session;
 pub mod sink;
 pub mod source;
+pub mod summary;
 pub mod time;
 pub mod units;
 pub mod wrap;

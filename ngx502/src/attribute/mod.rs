@@ -16,7 +16,6 @@ mod pending;
 mod processes;
 mod requests;
 mod servers;
-mod summary;
 mod symptom;
 #[cfg(test)]
 mod tests;
@@ -25,8 +24,6 @@ mod verdicts;
 mod world;
 
 use std::rc::Rc;
-
-pub use summary::{FailedLatency, Percentiles, Summary};
 
 use self::requests::Requests;
 use self::verdict::Outcome;

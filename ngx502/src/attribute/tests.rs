@@ -3,7 +3,7 @@
 use bstr::BString;
 
 use super::verdict::{Cause, Certainty, Outcome, Symptom, Verdict};
-use super::{Attributor, Options, Summary};
+use super::{Attributor, Options};
 use crate::event::*;
 use crate::session::Session;
 use crate::synthetic::NETNS;

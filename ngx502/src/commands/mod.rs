@@ -9,5 +9,3 @@ pub mod replay;
 pub mod report;
 pub mod trace;
 pub mod view;
-
-mod summary;

@@ -16,7 +16,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::filter::Filter;
 pub use self::show::{Options, run};
-use super::summary::tell_forgotten;
 use crate::attribute::verdict::Outcome;
 use crate::attribute::{self, Attributor};
 use crate::escape;
@@ -201,6 +200,18 @@ impl Replayed {
             // Whoever closed standard error does not want to know.
             let _ = writeln!(io::stderr(), "ngx502: {}", escape::terminal(complaint.as_bytes()));
         }
+    }
+}
+
+/// Says that attribution had too little room to remember everything, if so: the verdicts themselves do not tell.
+pub(super) fn tell_forgotten(evicted: u64) {
+    if evicted > 0 {
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(
+            io::stderr(),
+            "ngx502: {evicted} facts about listeners, processes or look-ups were forgotten for lack of room; causes that \
+             needed them are inferred or unknown"
+        );
     }
 }
 

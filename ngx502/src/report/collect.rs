@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::histogram::{Latencies, Trio};
 use super::model::{Case, Report};
-use super::rows::{self, HostTally, LostTally, ProcessTally, UpstreamTally};
+use super::rows::{self, HostTally, LatencyTally, LostTally, ProcessTally, UpstreamTally};
 use super::table::Table;
 use super::timeline::Buckets;
 use crate::attribute::verdict::{Cause, Certainty, Outcome, Symptom, Times, Verdict};
 use crate::event::{Latency, LatencySeries, Nanos};
+use crate::latency::Phases;
 use crate::session::Session;
 use crate::time::Moment;
 
@@ -39,7 +39,7 @@ pub struct Collector {
     pub(super) buckets: Buckets,
     pub(super) upstreams: Table<UpstreamTally>,
     pub(super) processes: Table<ProcessTally>,
-    pub(super) latency: Latencies,
+    pub(super) latency: LatencyTally,
     /// Failed attempts that only nginx's clock of milliseconds saw, and found to take none.
     pub(super) unmeasured: u64,
     pub(super) first: Vec<Case>,
@@ -75,7 +75,7 @@ impl Default for Collector {
             buckets: Buckets::new(),
             upstreams: Table::new(UPSTREAMS),
             processes: Table::new(PROCESSES),
-            latency: Latencies::default(),
+            latency: LatencyTally::default(),
             unmeasured: 0,
             first: Vec::new(),
             worst: Vec::new(),
@@ -210,35 +210,22 @@ impl Collector {
         self.unmeasured += u64::from(times.total_us == Some(0));
         // The kernel measures no zero; it is nginx's clock, and as microseconds would be the shortest time of all.
         let known = |micros: Option<u64>| micros.filter(|micros| *micros > 0);
-        let (connect, first_byte, total) =
-            (known(times.connect_us), known(times.first_byte_us), known(times.total_us));
-        let add = |trio: &mut Trio| {
-            for (micros, distribution) in
-                [(connect, &mut trio.connect), (first_byte, &mut trio.first_byte), (total, &mut trio.total)]
-            {
-                if let Some(micros) = micros {
-                    distribution.add(micros, 1);
-                }
-            }
-        };
-        add(&mut self.latency.failed_exact);
-        add(&mut self.upstream(session, address, 0).latency.failed_exact);
+        let total = known(times.total_us);
+        let times =
+            Phases { connect: known(times.connect_us), first_byte: known(times.first_byte_us), total };
+        self.latency.failed_exact.add(times);
+        self.upstream(session, address, 0).latency.failed_exact.add(times);
         if let Some(micros) = total {
             self.buckets.at(time).failed_attempts.add(micros, 1);
         }
     }
 
     fn series(&mut self, session: &Session, time: Moment, series: &LatencySeries) {
-        let add = |trio: &mut Trio| {
-            trio.connect.add_buckets(&series.connect);
-            trio.first_byte.add_buckets(&series.first_byte);
-            trio.total.add_buckets(&series.total);
+        let add = |tally: &mut LatencyTally| {
+            if series.ok { &mut tally.answered } else { &mut tally.failed_series }.add_series(series);
         };
-        let choose = |all: &mut Latencies| {
-            add(if series.ok { &mut all.answered } else { &mut all.failed_series });
-        };
-        choose(&mut self.latency);
-        choose(&mut self.upstream(session, &series.upstream, 0).latency);
+        add(&mut self.latency);
+        add(&mut self.upstream(session, &series.upstream, 0).latency);
         if series.ok {
             self.buckets.at(time).answered.add_buckets(&series.total);
         }

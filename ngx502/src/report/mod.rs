@@ -6,7 +6,6 @@
 
 pub mod chart;
 mod collect;
-mod histogram;
 pub mod html;
 pub mod json;
 pub mod model;

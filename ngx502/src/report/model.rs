@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attribute::verdict::{Cause, Certainty, Symptom};
+use crate::latency::{Figures, Quantiles};
 use crate::time::Moment;
 
 /// The version of the JSON schema.
@@ -300,38 +301,9 @@ pub struct Fact {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Upstream requests that were answered.
-    pub answered: Measures,
+    pub answered: Figures,
     /// Attempts that failed.
-    pub failed: Measures,
-}
-
-/// The three times of an attempt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Measures {
-    /// connect(2) to established.
-    pub connect: Option<Quantiles>,
-    /// Request sent to first byte.
-    pub first_byte: Option<Quantiles>,
-    /// To the last byte, or to the failure.
-    pub total: Option<Quantiles>,
-}
-
-/// A distribution; every value is at most 6.25 % above the true one (the kernel's histogram buckets).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quantiles {
-    /// Samples.
-    pub count: u64,
-    /// Median.
-    pub p50_us: u64,
-    /// 90th percentile.
-    pub p90_us: u64,
-    /// 99th percentile.
-    pub p99_us: u64,
-    /// 99.9th percentile.
-    #[serde(rename = "p99_9_us")]
-    pub p999_us: u64,
-    /// Largest.
-    pub max_us: u64,
+    pub failed: Figures,
 }
 
 /// Latency of all upstreams with the distribution of total times.

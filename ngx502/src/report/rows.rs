@@ -1,15 +1,16 @@
 //! The rows of a report: what is kept while collecting, and what becomes of it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::collect::Collector;
-use super::histogram::Latencies;
 use super::model::*;
 use super::narrate;
 use super::table::{Ranking, Table};
 use super::timeline::ByCause;
 use crate::attribute::verdict::{Cause, ProcessFacts, Symptom, Verdict};
 use crate::event::Pid;
+use crate::latency::{Distribution, Phases};
 use crate::session::Session;
 use crate::time::Moment;
 
@@ -67,7 +68,7 @@ pub(super) struct UpstreamTally {
     pub(super) failed: u64,
     pub(super) rescued: u64,
     pub(super) causes: ByCause,
-    pub(super) latency: Latencies,
+    pub(super) latency: LatencyTally,
 }
 
 impl UpstreamTally {
@@ -78,8 +79,49 @@ impl UpstreamTally {
             failed: 0,
             rescued: 0,
             causes: ByCause::default(),
-            latency: Latencies::default(),
+            latency: LatencyTally::default(),
         }
+    }
+}
+
+/// Latency while it is counted: answered requests, and failed attempts from both of their sources.
+///
+/// Failed attempts reach a report exactly, with each verdict, and again in the kernel's histograms. Both describe the same
+/// attempts; the one that saw more of them is shown (records may be lost, or latency not traced).
+#[derive(Debug, Default)]
+pub(super) struct LatencyTally {
+    pub(super) answered: Phases<Distribution>,
+    pub(super) failed_exact: Phases<Distribution>,
+    pub(super) failed_series: Phases<Distribution>,
+}
+
+impl LatencyTally {
+    fn failed(&self) -> &Phases<Distribution> {
+        if self.failed_series.total.count() > self.failed_exact.total.count() {
+            &self.failed_series
+        } else {
+            &self.failed_exact
+        }
+    }
+
+    /// The percentiles.
+    pub(super) fn latency(&self) -> Latency {
+        Latency { answered: self.answered.figures(), failed: self.failed().figures() }
+    }
+
+    /// The distribution of total times.
+    pub(super) fn bins(&self) -> Vec<Bin> {
+        let mut bins: BTreeMap<u32, Bin> = BTreeMap::new();
+        let mut bin = |micros: u64, answered: u64, failed: u64| {
+            // 0 µs joins 1 µs: a logarithmic axis has no place for it.
+            let index = ((micros.max(1) as f64).log10() * 10.0).floor() as u32;
+            let bin = bins.entry(index).or_insert(Bin { index, answered: 0, failed: 0 });
+            bin.answered += answered;
+            bin.failed += failed;
+        };
+        self.answered.total.buckets().for_each(|(micros, count)| bin(micros, count, 0));
+        self.failed().total.buckets().for_each(|(micros, count)| bin(micros, 0, count));
+        bins.into_values().collect()
     }
 }
 
@@ -273,4 +315,20 @@ fn symptoms(counts: &[u64], failed: u64) -> Vec<SymptomRow> {
         seen.map(|(&symptom, &count)| SymptomRow { symptom, count, share: share(count, failed) }).collect();
     rows.sort_by_key(|row| Reverse(row.count));
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_attempts_come_from_the_source_that_saw_more() {
+        let mut tally = LatencyTally::default();
+        tally.failed_exact.total.add(10, 3);
+        tally.failed_series.total.add(99, 2);
+        assert_eq!(tally.latency().failed.total.unwrap().max_us, 10);
+        tally.failed_series.total.add(99, 2);
+        assert_eq!(tally.latency().failed.total.unwrap().max_us, 99);
+        assert_eq!(tally.bins(), [Bin { index: 19, answered: 0, failed: 4 }]);
+    }
 }

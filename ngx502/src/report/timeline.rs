@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use super::histogram::Distribution;
 use super::model::{self, CauseCount, Episode};
 use crate::attribute::verdict::Cause;
+use crate::latency::Distribution;
 use crate::time::Moment;
 
 /// Buckets between the first and the last; with more, all double in width.

@@ -5,8 +5,9 @@
 use std::fmt::Write as _;
 
 use super::Report;
-use super::model::{Case, CauseCount, Measures, Quantiles, UpstreamRow};
+use super::model::{Case, CauseCount, UpstreamRow};
 use super::narrate;
+use crate::latency::{Figures, Quantiles};
 use crate::units::Count;
 
 /// The address of an upstream, with its host where there are several.
@@ -42,13 +43,10 @@ pub(super) fn request(case: &Case) -> String {
     text + ", " + &narrate::waited(case.total_us)
 }
 
-/// The measures there are, labelled.
-pub(super) fn latency_rows(answered: &Measures, failed: &Measures) -> Vec<(String, Quantiles)> {
-    let named = |who: &'static str, measures: &Measures| {
-        [("connect", measures.connect), ("first byte", measures.first_byte), ("total", measures.total)]
-            .into_iter()
-            .filter_map(move |(what, quantiles)| Some((format!("{who}, {what}"), quantiles?)))
-            .collect::<Vec<_>>()
-    };
-    [named("answered", answered), named("failed", failed)].concat()
+/// The figures there are, labelled.
+pub(super) fn latency_rows(answered: &Figures, failed: &Figures) -> Vec<(String, Quantiles)> {
+    let labelled = [("answered", answered), ("failed", failed)].into_iter().flat_map(|(who, figures)| {
+        figures.measured().map(move |(what, quantiles)| (format!("{who}, {what}"), quantiles))
+    });
+    labelled.collect()
 }

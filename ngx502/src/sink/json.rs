@@ -20,7 +20,8 @@ use serde_json::ser::Formatter;
 use crate::attribute::verdict::Outcome;
 use crate::escape::is_deceptive;
 use crate::session::Session;
-use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
+use crate::sink::Sink;
+use crate::summary::{self, UpstreamLatency};
 
 use self::line::line;
 use self::schema::{Latency, Lost, Notice, Ready, Summary};
@@ -78,7 +79,7 @@ impl<W: io::Write> Sink for JsonSink<W> {
         self.line(&Latency::new(session, wall_ns, upstreams))
     }
 
-    fn summary(&mut self, _session: &Session, summary: &SummaryFacts) -> io::Result<()> {
+    fn summary(&mut self, _session: &Session, summary: &summary::Summary) -> io::Result<()> {
         self.line(&Summary::new(summary))
     }
 

@@ -6,10 +6,9 @@
 
 use std::io;
 
-use serde::Serialize;
-
-use crate::attribute::verdict::{Cause, Outcome, Symptom};
+use crate::attribute::verdict::Outcome;
 use crate::session::Session;
+use crate::summary::{Summary, UpstreamLatency};
 
 pub mod json;
 pub mod terminal;
@@ -35,7 +34,7 @@ pub trait Sink {
     fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()>;
 
     /// The last thing shown.
-    fn summary(&mut self, session: &Session, summary: &SummaryFacts) -> io::Result<()>;
+    fn summary(&mut self, session: &Session, summary: &Summary) -> io::Result<()>;
 
     /// Hands everything shown so far to the reader.
     fn flush(&mut self) -> io::Result<()>;
@@ -44,65 +43,4 @@ pub trait Sink {
 /// Whether an error only means that the reader (`head`, a closed pager) has gone, which is no failure.
 pub fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
-}
-
-/// What a whole trace amounts to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SummaryFacts {
-    /// Client requests that failed.
-    pub verdicts: u64,
-    /// Requests with a failed attempt that were answered nevertheless.
-    pub rescued: u64,
-    /// Verdicts by cause, most frequent first.
-    pub by_cause: Vec<(Cause, u64)>,
-    /// Verdicts by symptom, most frequent first.
-    pub by_symptom: Vec<(Symptom, u64)>,
-    /// Statuses ≥ 500 that nginx gave without an upstream, most frequent first.
-    pub not_upstream: Vec<(u16, u64)>,
-    /// Records that were lost.
-    pub lost_events: u64,
-    /// Latency of upstream requests.
-    pub latency: LatencyFacts,
-    /// The same per upstream and outcome; empty where the kernel did not count.
-    pub upstreams: Vec<UpstreamLatency>,
-}
-
-/// Latency of the requests to one upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamLatency {
-    /// As nginx names it: `127.0.0.1:9000`, `unix:/run/x.sock`.
-    pub upstream: bstr::BString,
-    /// True for answered requests, false for attempts that nginx called failed.
-    pub ok: bool,
-    /// The durations.
-    pub latency: LatencyFacts,
-}
-
-/// Latency of upstream requests by phase; `None` where nothing was measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LatencyFacts {
-    /// connect(2) to established.
-    #[serde(rename = "connect_us")]
-    pub connect: Option<Quantiles>,
-    /// Request sent to first response byte.
-    #[serde(rename = "first_byte_us")]
-    pub first_byte: Option<Quantiles>,
-    /// Start of the attempt to its end.
-    #[serde(rename = "total_us")]
-    pub total: Option<Quantiles>,
-}
-
-/// A distribution of durations in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Quantiles {
-    /// How many durations.
-    pub count: u64,
-    /// Median.
-    pub p50: u64,
-    /// 90th percentile.
-    pub p90: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// The longest.
-    pub max: u64,
 }

@@ -2,8 +2,9 @@
 
 use crate::attribute::verdict::{Cause, Outcome, Symptom, Verdict};
 use crate::event::Nanos;
+use crate::latency::{Phases, Quantiles};
 use crate::session::Session;
-use crate::sink::{LatencyFacts, Quantiles, SummaryFacts, UpstreamLatency};
+use crate::summary::{Summary, UpstreamLatency};
 use crate::synthetic::{self, play, stories};
 
 /// When [`oom_killed`] failed: 2026-11-21T02:16:52.012Z.
@@ -45,23 +46,31 @@ pub(super) fn hostile_names(names: &[u8]) -> Verdict {
     play::verdict(|scene| stories::hostile(scene, names, FORGERY))
 }
 
-pub(super) fn summary() -> SummaryFacts {
-    SummaryFacts {
+pub(super) fn summary() -> Summary {
+    Summary {
         verdicts: 12_345,
         rescued: 12,
         by_cause: vec![(Cause::OomKilled, 12_000), (Cause::NotListening, 345)],
         by_symptom: vec![(Symptom::ConnectRefused, 12_345)],
         not_upstream: vec![(503, 7)],
         lost_events: 0,
-        latency: LatencyFacts {
-            connect: Some(Quantiles { count: 52_000, p50: 85, p90: 120, p99: 1_250, max: 9_800 }),
+        latency: Phases {
+            connect: Some(Quantiles {
+                count: 52_000,
+                p50_us: 85,
+                p90_us: 120,
+                p99_us: 1_250,
+                p999_us: 9_800,
+                max_us: 9_800,
+            }),
             first_byte: None,
             total: Some(Quantiles {
                 count: 52_000,
-                p50: 12_000,
-                p90: 85_000,
-                p99: 1_250_000,
-                max: 60_000_000,
+                p50_us: 12_000,
+                p90_us: 85_000,
+                p99_us: 1_250_000,
+                p999_us: 60_000_000,
+                max_us: 60_000_000,
             }),
         },
         upstreams: upstreams(),
@@ -70,12 +79,18 @@ pub(super) fn summary() -> SummaryFacts {
 
 /// One upstream with answered and failed requests.
 pub(super) fn upstreams() -> Vec<UpstreamLatency> {
-    let quantiles =
-        Some(Quantiles { count: 52_000, p50: 12_287, p90: 86_015, p99: 1_245_183, max: 60_817_407 });
+    let quantiles = Some(Quantiles {
+        count: 52_000,
+        p50_us: 12_287,
+        p90_us: 86_015,
+        p99_us: 1_245_183,
+        p999_us: 60_817_407,
+        max_us: 60_817_407,
+    });
     let series = |ok, total| UpstreamLatency {
         upstream: "unix:/run/php/\u{1b}[31mphp.sock".into(),
         ok,
-        latency: LatencyFacts { connect: None, first_byte: None, total },
+        latency: Phases { connect: None, first_byte: None, total },
     };
     vec![series(true, quantiles), series(false, quantiles.map(|all| Quantiles { count: 7, ..all }))]
 }

@@ -7,7 +7,8 @@ use std::io;
 
 use crate::attribute::verdict::{Outcome, Verdict};
 use crate::session::Session;
-use crate::sink::{Sink, SummaryFacts, UpstreamLatency};
+use crate::sink::Sink;
+use crate::summary::{Summary, UpstreamLatency};
 use crate::time::Moment;
 use crate::units::Count;
 
@@ -172,7 +173,7 @@ impl<W: io::Write> Sink for TerminalSink<W> {
         self.drain()
     }
 
-    fn summary(&mut self, _session: &Session, summary: &SummaryFacts) -> io::Result<()> {
+    fn summary(&mut self, _session: &Session, summary: &Summary) -> io::Result<()> {
         let pending = self.fold.drain();
         self.folded(pending);
         if self.lost.events > 0 {

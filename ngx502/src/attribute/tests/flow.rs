@@ -1,6 +1,7 @@
 //! From attempts, error pages and answers to one outcome a request.
 
 use super::*;
+use crate::summary::Tally;
 
 #[test]
 fn a_retry_that_answers_rescues_the_client() {
@@ -154,12 +155,13 @@ fn a_summary_counts_outcomes() {
     let lost = Body::Lost { events: 3, reason: "ring buffer full".into() };
     let timed = Attempt { socket: Some(Box::new(socket(PEER))), ..said(PEER, "recv() failed", 104, READING) };
     let out = Trace::new().feed(lost).attempt(timed).page(502).attempt(refused()).answer(200).page(503).end();
-    let mut summary = Summary::new();
-    out.iter().for_each(|outcome| summary.add(outcome));
+    let mut tally = Tally::default();
+    out.iter().for_each(|outcome| tally.outcome(outcome));
+    let summary = tally.summary();
     assert_eq!((summary.verdicts, summary.rescued, summary.lost_events), (1, 1, 3));
-    assert_eq!(summary.by_symptom.get(&Symptom::Reset), Some(&1));
-    assert_eq!(summary.not_upstream.get(&503), Some(&1));
-    let total = summary.latency().total.expect("one attempt had a socket");
+    assert_eq!(summary.by_symptom, [(Symptom::Reset, 1)]);
+    assert_eq!(summary.not_upstream, [(503, 1)]);
+    let total = summary.latency.total.expect("one attempt had a socket");
     assert_eq!(total.count, 1);
 }
 

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 
 use super::{Captures, Replay, Watcher, attributor};
 use crate::attribute::verdict::Outcome;
-use crate::commands::summary::Tally;
 use crate::commands::view::View;
 use crate::event::{Body, Record};
 use crate::session::Session;
 use crate::sink::Sink;
+use crate::summary::Tally;
 
 /// What to replay and how to show it.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut shown = Shown { sink: view.sink(out, show_host), tally: Tally::default() };
     let replayed = replay.run(attributor, &mut shown)?;
     let Shown { mut sink, tally } = shown;
-    sink.summary(&first, &tally.facts()).and_then(|()| sink.flush()).context(FAILED)?;
+    sink.summary(&first, &tally.summary()).and_then(|()| sink.flush()).context(FAILED)?;
     replayed.complain();
     Ok(())
 }

@@ -4,10 +4,7 @@ use std::io::{self, BufWriter, Write as _};
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    super::summary::{Tally, tell_forgotten},
-    Options,
-};
+use super::{super::replay::tell_forgotten, Options};
 use crate::{
     attribute::{self, Attributor, verdict::Outcome},
     capture::{Stopped, Writer},
@@ -15,6 +12,7 @@ use crate::{
     query,
     session::Session,
     sink::Sink,
+    summary::Tally,
 };
 
 /// Attribution, the sinks behind it, and the capture of what it is fed.
@@ -104,7 +102,7 @@ impl Pipeline {
         self.attributor.finish(&mut self.outcomes);
         self.show()?;
         tell_forgotten(self.attributor.evicted());
-        let facts = self.tally.facts();
+        let facts = self.tally.summary();
         for sink in &mut self.sinks {
             sink.summary(&self.session, &facts)
                 .and_then(|()| sink.flush())

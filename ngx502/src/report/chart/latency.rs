@@ -6,8 +6,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::ChartError;
 use super::axes::{Chart, Scale};
 use super::frame::{ANSWERED, Area, Backend, FAILED, Pen};
+use crate::latency::Quantiles;
 use crate::report::Report;
-use crate::report::model::{Bin, Quantiles};
+use crate::report::model::Bin;
 use crate::units::{Count, Micros};
 
 /// One of the two distributions.

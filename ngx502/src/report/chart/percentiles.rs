@@ -5,8 +5,9 @@ use plotters::prelude::*;
 use super::ChartError;
 use super::axes::Scale;
 use super::frame::{Area, Backend, PALETTE, Pen};
+use crate::latency::Quantiles;
 use crate::report::Report;
-use crate::report::model::{Bucket, Quantiles};
+use crate::report::model::Bucket;
 use crate::units::Micros;
 
 type Percentile = (&'static str, RGBColor, fn(&Quantiles) -> u64);

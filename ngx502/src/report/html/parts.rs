@@ -2,9 +2,10 @@
 
 use maud::{Markup, PreEscaped, html};
 
+use crate::latency::Figures;
 use crate::report::Report;
 use crate::report::chart::{self, Kind, Size};
-use crate::report::model::{Measures, Other};
+use crate::report::model::Other;
 use crate::report::view::latency_rows;
 use crate::units::{Count, Micros};
 
@@ -96,7 +97,7 @@ pub(super) fn left_out(listed: usize, hidden: u64, other: &Other) -> Markup {
 }
 
 /// Percentiles of one upstream, or of all; nothing where nothing was measured.
-pub(super) fn latency_table(caption: &str, answered: &Measures, failed: &Measures) -> Markup {
+pub(super) fn latency_table(caption: &str, answered: &Figures, failed: &Figures) -> Markup {
     let rows = latency_rows(answered, failed);
     if rows.is_empty() {
         return Markup::default();

@@ -6,9 +6,10 @@ use serde::ser::{SerializeMap, Serializer};
 
 use crate::attribute::verdict::{Cause, Symptom};
 use crate::event::Nanos;
+use crate::latency::{Figures, Quantiles};
 use crate::session::Session;
 use crate::sink::json::SCHEMA;
-use crate::sink::{LatencyFacts, SummaryFacts, UpstreamLatency};
+use crate::summary::{self, UpstreamLatency};
 use crate::time::Moment;
 
 /// The `ready` line.
@@ -97,7 +98,8 @@ pub(super) struct Summary<'a> {
     #[serde(serialize_with = "counts")]
     not_upstream: &'a [(u16, u64)],
     lost_events: u64,
-    latency: LatencyFacts,
+    #[serde(serialize_with = "figures")]
+    latency: Figures,
     /// Latency per upstream and outcome; empty where the kernel did not count.
     upstreams: Vec<Series<'a>>,
 }
@@ -124,8 +126,8 @@ impl<'a> Latency<'a> {
 struct Series<'a> {
     address: std::borrow::Cow<'a, str>,
     ok: bool,
-    #[serde(flatten)]
-    latency: LatencyFacts,
+    #[serde(flatten, serialize_with = "figures")]
+    latency: Figures,
 }
 
 impl<'a> Series<'a> {
@@ -135,7 +137,7 @@ impl<'a> Series<'a> {
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn new(facts: &'a SummaryFacts) -> Summary<'a> {
+    pub(super) fn new(facts: &'a summary::Summary) -> Summary<'a> {
         Summary {
             kind: "summary",
             verdicts: facts.verdicts,
@@ -148,6 +150,26 @@ impl<'a> Summary<'a> {
             upstreams: facts.upstreams.iter().map(Series::new).collect(),
         }
     }
+}
+
+/// The figures of a phase, in this schema's words.
+#[derive(Serialize)]
+struct Percentiles {
+    count: u64,
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    max: u64,
+}
+
+fn figures<S: Serializer>(figures: &Figures, serializer: S) -> Result<S::Ok, S::Error> {
+    let percentiles = |quantiles: Quantiles| {
+        let Quantiles { count, p50_us, p90_us, p99_us, p999_us: _, max_us } = quantiles;
+        Percentiles { count, p50: p50_us, p90: p90_us, p99: p99_us, max: max_us }
+    };
+    let phases =
+        [("connect_us", figures.connect), ("first_byte_us", figures.first_byte), ("total_us", figures.total)];
+    serializer.collect_map(phases.map(|(name, quantiles)| (name, quantiles.map(percentiles))))
 }
 
 fn symptoms<S: Serializer>(counts: &&[(Symptom, u64)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use crate::escape;
+use crate::latency::{Figures, Quantiles};
 use crate::session::{NO_PROVIDER, Session};
 use crate::sink::terminal::TerminalOptions;
 use crate::sink::terminal::paint::{Paint, Tone};
-use crate::sink::{LatencyFacts, Quantiles, SummaryFacts, UpstreamLatency};
+use crate::summary::{Summary, UpstreamLatency};
 use crate::time::Moment;
 use crate::units::{Count, Micros, Share, counted};
 use crate::wrap::wrap;
@@ -40,7 +41,7 @@ pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Sessi
 }
 
 /// Appends the summary.
-pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &SummaryFacts) {
+pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &Summary) {
     let strong = |text: &str| Paint::new(options.color, Tone::Strong, text).to_string();
     let title = format!("{}, {} rescued", counted(facts.verdicts, "failed request"), Count(facts.rescued));
     let _ = writeln!(out, "{}", strong(&title));
@@ -50,7 +51,7 @@ pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &Summa
         facts.by_symptom.iter().map(|&(symptom, count)| (symptom.as_str(), count)).collect();
     counts(out, "symptom", &symptoms);
     if facts.upstreams.is_empty() {
-        if phases(facts.latency).next().is_some() {
+        if facts.latency.measured().next().is_some() {
             latency_head(out);
         }
         latency(out, facts.latency);
@@ -97,7 +98,7 @@ pub(super) fn upstreams(
 /// One table: a name and its rows for each upstream, for the busiest ones if there are many.
 fn latency_of_each(out: &mut String, upstreams: &[UpstreamLatency]) {
     let requests = |upstream: &UpstreamLatency| {
-        phases(upstream.latency).map(|(_, quantiles)| quantiles.count).max().unwrap_or(0)
+        upstream.latency.measured().map(|(_, quantiles)| quantiles.count).max().unwrap_or(0)
     };
     let mut measured: Vec<_> = upstreams.iter().filter(|upstream| requests(upstream) > 0).collect();
     if measured.is_empty() {
@@ -130,19 +131,14 @@ fn latency_head(out: &mut String) {
 }
 
 /// A row for each phase that was measured.
-fn latency(out: &mut String, latency: LatencyFacts) {
-    for (phase, Quantiles { count, p50, p90, p99, max }) in phases(latency) {
+fn latency(out: &mut String, latency: Figures) {
+    for (phase, Quantiles { count, p50_us, p90_us, p99_us, max_us, .. }) in latency.measured() {
         let _ = write!(out, "    {phase:<18}{:>12}", Count(count));
-        for value in [p50, p90, p99, max] {
+        for value in [p50_us, p90_us, p99_us, max_us] {
             let _ = write!(out, "{:>11}", Micros(value).to_string());
         }
         out.push('\n');
     }
-}
-
-fn phases(latency: LatencyFacts) -> impl Iterator<Item = (&'static str, Quantiles)> {
-    let all = [("connect", latency.connect), ("first byte", latency.first_byte), ("total", latency.total)];
-    all.into_iter().filter_map(|(phase, quantiles)| Some((phase, quantiles?)))
 }
 
 fn safe(text: &str) -> String {

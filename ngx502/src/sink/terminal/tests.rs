@@ -1,7 +1,8 @@
 use super::*;
 use crate::escape::is_deceptive;
 use crate::event::{Nanos, Pid};
-use crate::sink::{LatencyFacts, Quantiles, sample};
+use crate::latency::{Phases, Quantiles};
+use crate::sink::sample;
 use crate::synthetic::{play, stories};
 use crate::wrap::columns;
 
@@ -294,8 +295,7 @@ fn first_and_last_lines() {
 fn an_empty_trace_has_a_summary_without_tables() {
     let mut out = Vec::new();
     let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
-    sink.summary(&sample::session(), &SummaryFacts { lost_events: 1, ..SummaryFacts::default() })
-        .expect("memory");
+    sink.summary(&sample::session(), &Summary { lost_events: 1, ..Summary::default() }).expect("memory");
     insta::assert_snapshot!(String::from_utf8(out).expect("UTF-8"), @r"
     0 failed requests, 0 rescued
       1 event lost: the counts above are too low
@@ -307,15 +307,15 @@ fn latencies_are_one_table_of_the_busiest_upstreams() {
     let upstream = |number: u64, ok: bool| UpstreamLatency {
         upstream: format!("127.0.0.1:{number}").into(),
         ok,
-        latency: LatencyFacts {
-            total: Some(Quantiles { count: number, p50: 1, p90: 2, p99: 3, max: 4 }),
-            ..LatencyFacts::default()
+        latency: Phases {
+            total: Some(Quantiles { count: number, p50_us: 1, p90_us: 2, p99_us: 3, p999_us: 4, max_us: 4 }),
+            ..Phases::default()
         },
     };
     let upstreams = (1..=14).map(|number| upstream(number, number != 13)).collect();
     let mut out = Vec::new();
     let mut sink = TerminalSink::new(&mut out, TerminalOptions::default());
-    let facts = SummaryFacts { upstreams, ..SummaryFacts::default() };
+    let facts = Summary { upstreams, ..Summary::default() };
     sink.summary(&sample::session(), &facts).expect("memory");
     let text = String::from_utf8(out).expect("UTF-8");
     insta::assert_snapshot!(text.lines().take(6).collect::<Vec<_>>().join("\n"), @r"
