@@ -7,14 +7,15 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use ngx502::attribute::verdict::{Cause, Symptom};
 use ngx502::commands::{export, report};
 use ngx502::report::chart::Kind;
+use ngx502::sink::options::Format;
 
-pub(crate) use self::meaning::{is_json, use_color};
+pub(crate) use self::meaning::{format_or_default, use_color};
 pub(crate) use self::pages::{completions, man};
 
 /// Explains every 502 and 504 of a live nginx: names the process that failed, how it failed, and what caused it.
@@ -48,14 +49,6 @@ pub(crate) enum Command {
     Man(ManArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// Text for people.
-    Human,
-    /// One JSON object per line.
-    Json,
 }
 
 #[derive(Debug, Args)]
@@ -167,8 +160,8 @@ pub(crate) struct OutputArgs {
 pub(crate) struct ReportArgs {
     #[command(flatten)]
     pub(crate) captures: CapturesArgs,
-    /// Output format: text, json or html. Default: by the output's extension, else text.
-    #[arg(long)]
+    /// Output format. Default: by the output's extension, else text.
+    #[arg(long, value_enum)]
     pub(crate) format: Option<report::Format>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -178,8 +171,8 @@ pub(crate) struct ReportArgs {
 pub(crate) struct ChartArgs {
     #[command(flatten)]
     pub(crate) captures: CapturesArgs,
-    /// What to draw: all, causes, upstreams, latency or percentiles.
-    #[arg(long, default_value = "all")]
+    /// What to draw.
+    #[arg(long, value_enum, default_value = "all")]
     pub(crate) kind: Kind,
     /// Write the chart to this file; the extension is .svg or .png.
     #[arg(short, long, value_name = "FILE")]
@@ -193,8 +186,8 @@ pub(crate) struct ChartArgs {
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     pub(crate) captures: CapturesArgs,
-    /// Output format: jsonl, csv or parquet. Default: by the output's extension, else jsonl.
-    #[arg(long)]
+    /// Output format. Default: by the output's extension, else jsonl.
+    #[arg(long, value_enum)]
     pub(crate) format: Option<export::Format>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,

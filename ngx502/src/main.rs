@@ -18,7 +18,9 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args.options()),
         Command::Chart(args) => chart::run(&args.options()),
         Command::Export(args) => export::run(&args.options()),
-        Command::Doctor(args) => doctor::run(cli::is_json(args.format), args.cost, &mut io::stdout().lock()),
+        Command::Doctor(args) => {
+            doctor::run(cli::format_or_default(args.format), args.cost, &mut io::stdout().lock())
+        }
         Command::Explain(args) => {
             explain::run(args.name.as_deref(), &mut io::stdout().lock(), cli::use_color())
         }

@@ -4,20 +4,21 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use ngx502::capture::{self, Retention};
-use ngx502::commands::output::Destination;
-use ngx502::commands::replay::{self, Captures, Filter};
-use ngx502::commands::view::View;
+use ngx502::commands::replay::{self, Captures};
 use ngx502::commands::{chart, export, report, trace};
+use ngx502::filter::Filter;
+use ngx502::output::Destination;
 use ngx502::report::chart::WIDE;
+use ngx502::sink::options::{Format, OutputOptions};
 use ngx502::sink::terminal::Detail;
 
 use super::{
-    CaptureArgs, CapturesArgs, ChartArgs, ExportArgs, Format, OutputArgs, ReplayArgs, ReportArgs, TraceArgs,
+    CaptureArgs, CapturesArgs, ChartArgs, ExportArgs, OutputArgs, ReplayArgs, ReportArgs, TraceArgs,
 };
 
-/// Whether JSON is asked for, or nobody is there to read text.
-pub(crate) fn is_json(format: Option<Format>) -> bool {
-    format.map_or(!io::stdout().is_terminal(), |format| format == Format::Json)
+/// The format asked for; else text for a terminal and JSON for anything else.
+pub(crate) fn format_or_default(format: Option<Format>) -> Format {
+    format.unwrap_or(if io::stdout().is_terminal() { Format::Human } else { Format::Json })
 }
 
 /// Whether text may have colours.
@@ -25,20 +26,20 @@ pub(crate) fn use_color() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn view(format: Option<Format>, quiet: bool, verbose: u8) -> View {
+fn output(format: Option<Format>, quiet: bool, verbose: u8) -> OutputOptions {
     let detail = match (quiet, verbose) {
         (true, _) => Detail::Quiet,
         (false, 0) => Detail::Normal,
         (false, _) => Detail::Verbose,
     };
-    View { json: is_json(format), color: use_color(), detail }
+    OutputOptions { format: format_or_default(format), color: use_color(), detail }
 }
 
 impl TraceArgs {
     /// The trace that is meant.
     pub(crate) fn options(self, verbose: u8) -> trace::Options {
         trace::Options {
-            view: view(self.format, self.quiet, verbose),
+            output: output(self.format, self.quiet, verbose),
             pids: self.pids,
             statuses: (!self.status.is_empty()).then_some(self.status),
             passthrough: self.passthrough,
@@ -83,8 +84,8 @@ fn destination(path: PathBuf, force: bool) -> Destination {
 impl ReplayArgs {
     /// The replay that is meant.
     pub(crate) fn options(self, verbose: u8) -> replay::Options {
-        let view = view(self.format, self.quiet, verbose);
-        replay::Options { captures: self.captures.captures(), view }
+        let output = output(self.format, self.quiet, verbose);
+        replay::Options { captures: self.captures.captures(), output }
     }
 }
 

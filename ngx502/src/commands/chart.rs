@@ -1,26 +1,13 @@
 //! `ngx502 chart`: draws captures into an SVG or PNG file.
 
-use std::str::FromStr;
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 
-use anyhow::{Result, bail};
-
-use super::output::Destination;
 use super::replay::Captures;
 use super::report;
+use crate::output::Destination;
 use crate::report::Report;
 use crate::report::chart::{self, Kind, Size};
-
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all = || Kind::SINGLE.into_iter().chain([Kind::All]);
-        all().find(|kind| kind.as_str() == text).ok_or_else(|| {
-            let names: Vec<_> = all().map(Kind::as_str).collect();
-            format!("unknown chart `{text}`: expected one of {}", names.join(", "))
-        })
-    }
-}
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -46,7 +33,7 @@ pub fn run(options: &Options) -> Result<()> {
     draw(options, encoding, &report::collect(&options.captures)?)
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Encoding {
     Svg,
     Png,
@@ -54,15 +41,10 @@ enum Encoding {
 
 impl Encoding {
     fn of(to: &Destination) -> Result<Self> {
-        let extension = to.path.extension().unwrap_or_default().to_ascii_lowercase();
-        match extension.to_str() {
-            Some("svg") => Ok(Encoding::Svg),
-            Some("png") => Ok(Encoding::Png),
-            _ => {
-                let path = to.path.display();
-                bail!("unsupported extension in `{path}`: use .svg or .png")
-            }
-        }
+        to.format().with_context(|| {
+            let path = to.path.display();
+            format!("unsupported extension in `{path}`: use .svg or .png")
+        })
     }
 }
 
@@ -99,8 +81,7 @@ mod tests {
     #[test]
     fn every_chart_is_found_by_its_name() {
         for kind in Kind::SINGLE {
-            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(Kind::from_str(kind.as_str(), false), Ok(kind));
         }
-        assert!("pie".parse::<Kind>().unwrap_err().contains("latency"));
     }
 }

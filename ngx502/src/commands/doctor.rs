@@ -19,6 +19,7 @@ use crate::{
         providers::{self, Uprobe},
     },
     nginx::{LOG_LIMIT, binary::Binary, discover, is_debug, layout, load_bias, log_level},
+    sink::options::Format,
 };
 
 /// One line of the diagnosis; as JSON, `type` comes first.
@@ -98,7 +99,7 @@ struct Refused {
 ///
 /// # Errors
 /// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
-pub fn run(json: bool, cost: Option<Duration>, out: &mut impl Write) -> Result<()> {
+pub fn run(format: Format, cost: Option<Duration>, out: &mut impl Write) -> Result<()> {
     let mut kernel = Kernel::load(preflight::check()?, false)?;
     kernel.load_every_uprobe()?;
     kernel.attach(&[]);
@@ -113,7 +114,7 @@ pub fn run(json: bool, cost: Option<Duration>, out: &mut impl Write) -> Result<(
         None => Vec::new(),
     };
     let findings = observations.iter().chain(&nginx).chain(&costs).chain([&result]);
-    if json {
+    if format == Format::Json {
         for finding in findings {
             serde_json::to_writer(&mut *out, finding)?;
             writeln!(out)?;

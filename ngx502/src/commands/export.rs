@@ -1,26 +1,26 @@
 //! `ngx502 export`: the verdicts of captures as lines or tables for other engines.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 
-use super::output::Destination;
-use super::replay::{Captures, Replay, Replayed, attributor};
+use super::driver::Watcher;
+use super::replay::{Captures, Replay, complain};
 use crate::attribute::verdict::Outcome;
-use crate::export::{CsvWriter, ParquetWriter, Row};
+use crate::export::{CsvSink, ParquetSink};
+use crate::output::Destination;
 use crate::session::Session;
-use crate::sink::json::write_outcome;
-
-/// Lines are written when this many bytes are together.
-const LINES: usize = 1 << 16;
+use crate::sink::Sink;
+use crate::sink::json::JsonSink;
+use crate::source::file::FileReport;
 
 /// What to write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// The JSON lines of `trace` and `replay`, without `ready` and `summary`.
     #[default]
+    #[value(name = "jsonl")]
     JsonLines,
     /// RFC 4180.
     Csv,
@@ -28,15 +28,25 @@ pub enum Format {
     Parquet,
 }
 
-impl FromStr for Format {
-    type Err = String;
+impl Format {
+    fn sink(self, output: impl Write + Send + 'static) -> io::Result<Box<dyn Sink>> {
+        Ok(match self {
+            Format::JsonLines => Box::new(JsonSink::new(output)),
+            Format::Csv => Box::new(CsvSink::new(output)?),
+            Format::Parquet => Box::new(ParquetSink::new(output)?),
+        })
+    }
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "jsonl" => Ok(Format::JsonLines),
-            "csv" => Ok(Format::Csv),
-            "parquet" => Ok(Format::Parquet),
-            _ => Err(format!("unknown export format `{text}`: expected jsonl, csv or parquet")),
+    /// What it means when writing fails.
+    fn failed(self) -> &'static str {
+        match self {
+            Format::JsonLines => "cannot write the lines: free disk space or choose another path",
+            Format::Csv => {
+                "cannot write the CSV, which is now incomplete: free disk space or choose another path"
+            }
+            Format::Parquet => {
+                "cannot write the Parquet file, which is now incomplete: free disk space or choose another path"
+            }
         }
     }
 }
@@ -55,8 +65,7 @@ pub struct Options {
 impl Options {
     /// The format asked for, or the one that the output's name suggests.
     pub fn format(&self) -> Format {
-        let named = || self.output.as_ref()?.path.extension()?.to_str()?.to_ascii_lowercase().parse().ok();
-        self.format.or_else(named).unwrap_or_default()
+        self.format.or_else(|| self.output.as_ref()?.format()).unwrap_or_default()
     }
 }
 
@@ -67,60 +76,39 @@ impl Options {
 /// would only confuse.
 pub fn run(options: &Options) -> Result<()> {
     let (captures, format) = (&options.captures, options.format());
-    let replayed = match &options.output {
+    let files = match &options.output {
         Some(to) => {
             to.check()?;
-            to.write(|file: File| export(captures, format, BufWriter::new(file)))?
+            to.write(|file| export(captures, format, BufWriter::new(file)))?
         }
         None if format == Format::Parquet && io::stdout().is_terminal() => {
             bail!("refusing to write Parquet to a terminal: use -o FILE")
         }
         None => export(captures, format, BufWriter::new(io::stdout()))?,
     };
-    replayed.complain();
+    complain(&files);
     Ok(())
 }
 
-/// Writes the verdicts of the captures to `output`.
-///
-/// # Errors
-/// When a file is no capture or cannot be read at all, or `output` fails.
-pub fn export<W: Write + Send>(captures: &Captures, format: Format, mut output: W) -> Result<Replayed> {
-    match format {
-        Format::JsonLines => {
-            let mut lines = Vec::with_capacity(2 * LINES);
-            let mut watch = |session: &Session, outcome: &Outcome| {
-                write_outcome(&mut lines, session, outcome)?;
-                if lines.len() >= LINES { drain(&mut lines, &mut output) } else { Ok(()) }
-            };
-            let replayed = Replay::open(captures)?.run(attributor, &mut watch)?;
-            drain(&mut lines, &mut output)?;
-            output.flush().context(FAILED)?;
-            Ok(replayed)
-        }
-        Format::Csv => {
-            let mut writer = CsvWriter::new(output)?;
-            let mut watch = |session: &Session, outcome: &Outcome| {
-                Row::new(session, outcome).map_or(Ok(()), |row| writer.write(&row))
-            };
-            let replayed = Replay::open(captures)?.run(attributor, &mut watch)?;
-            writer.finish().map(|()| replayed)
-        }
-        Format::Parquet => {
-            let mut writer = ParquetWriter::new(output)?;
-            let mut watch = |session: &Session, outcome: &Outcome| {
-                Row::new(session, outcome).map_or(Ok(()), |row| writer.write(&row))
-            };
-            let replayed = Replay::open(captures)?.run(attributor, &mut watch)?;
-            writer.finish().map(|()| replayed)
-        }
+fn export(
+    captures: &Captures,
+    format: Format,
+    output: impl Write + Send + 'static,
+) -> Result<Vec<FileReport>> {
+    let sink = format.sink(output).context(format.failed())?;
+    let mut exporting = Exporting { sink, format };
+    let files = Replay::open(captures)?.run(&mut exporting)?;
+    exporting.sink.finish().context(format.failed())?;
+    Ok(files)
+}
+
+struct Exporting {
+    sink: Box<dyn Sink>,
+    format: Format,
+}
+
+impl Watcher for Exporting {
+    fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()> {
+        self.sink.outcome(session, outcome).context(self.format.failed())
     }
-}
-
-const FAILED: &str = "cannot write the lines: free space or choose another place";
-
-fn drain(lines: &mut Vec<u8>, output: &mut impl Write) -> Result<()> {
-    output.write_all(lines).context(FAILED)?;
-    lines.clear();
-    Ok(())
 }

@@ -2,10 +2,9 @@
 
 pub mod chart;
 pub mod doctor;
+pub mod driver;
 pub mod explain;
 pub mod export;
-pub mod output;
 pub mod replay;
 pub mod report;
 pub mod trace;
-pub mod view;

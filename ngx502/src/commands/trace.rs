@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::view::View;
 use crate::{
     capture,
     decode::{self, Decoded},
@@ -23,6 +22,7 @@ use crate::{
     nginx::{self, Tracked},
     proc::{clock, sockets_of},
     session::{NO_PROVIDER, Session, observation},
+    sink::options::OutputOptions,
     source::ring::RingSource,
 };
 use pipeline::Pipeline;
@@ -41,7 +41,7 @@ const BATCH: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How to show it.
-    pub view: View,
+    pub output: OutputOptions,
     /// nginx masters or workers; empty for all.
     pub pids: Vec<u32>,
     /// Statuses to report; `None` for all failed upstream requests.
@@ -261,7 +261,7 @@ impl Tracer {
             self.shown_at = Instant::now();
             self.latency()?;
         }
-        self.pipeline.tick(now)
+        self.pipeline.flush()
     }
 
     /// Reports events that no program saw.

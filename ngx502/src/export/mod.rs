@@ -1,4 +1,4 @@
-//! Verdicts for other engines: CSV and Parquet, from one table of columns. JSON lines are the JSON sink's.
+//! Verdicts for other engines: sinks that write CSV and Parquet, from one table of columns.
 
 pub mod csv;
 pub mod parquet;
@@ -6,6 +6,6 @@ pub mod row;
 #[cfg(test)]
 mod tests;
 
-pub use csv::CsvWriter;
-pub use parquet::ParquetWriter;
+pub use csv::CsvSink;
+pub use parquet::ParquetSink;
 pub use row::{COLUMNS, Cell, Column, Row, Type};

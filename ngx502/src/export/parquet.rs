@@ -1,18 +1,21 @@
 //! Parquet for engines: typed columns, dictionary and zstd compression, bounded row groups.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use super::row::{COLUMNS, Cell, Row, Type};
+use crate::attribute::verdict::Outcome;
+use crate::session::Session;
+use crate::sink::Sink;
 
 /// Rows of a full group.
 const GROUP_ROWS: usize = 65_536;
@@ -20,7 +23,7 @@ const GROUP_ROWS: usize = 65_536;
 const GROUP_TEXT: usize = 24 << 20;
 
 /// Writes rows in groups.
-pub struct ParquetWriter<W: Write + Send> {
+pub struct ParquetSink<W: Write + Send> {
     output: SerializedFileWriter<W>,
     columns: Vec<Buffer>,
     rows: usize,
@@ -35,24 +38,56 @@ struct Buffer {
     texts: Vec<ByteArray>,
 }
 
-impl<W: Write + Send> ParquetWriter<W> {
+impl<W: Write + Send> ParquetSink<W> {
     /// Begins a file.
-    pub fn new(output: W) -> Result<Self> {
-        let schema = Arc::new(parse_message_type(&schema()).context("cannot build the Parquet schema")?);
+    ///
+    /// # Errors
+    /// Those of `output`; so in the methods of [`Sink`].
+    pub fn new(output: W) -> io::Result<Self> {
+        let schema = Arc::new(parse_message_type(&schema()).map_err(system)?);
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_dictionary_enabled(true)
             .set_created_by(concat!("ngx502 ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
-        let output = SerializedFileWriter::new(output, schema, Arc::new(properties)).context(FAILED)?;
+        let output = SerializedFileWriter::new(output, schema, Arc::new(properties)).map_err(system)?;
         let columns = COLUMNS.iter().map(|_| Buffer::default()).collect();
-        Ok(ParquetWriter { output, columns, rows: 0, text: 0 })
+        Ok(ParquetSink { output, columns, rows: 0, text: 0 })
     }
 
-    /// Adds a row; writes a group when it is full.
-    pub fn write(&mut self, row: &Row<'_>) -> Result<()> {
+    fn write_group(&mut self) -> io::Result<()> {
+        let mut group = self.output.next_row_group().map_err(system)?;
         for (column, buffer) in COLUMNS.iter().zip(&mut self.columns) {
-            let cell = (column.value)(row);
+            let Buffer { levels, numbers, texts } = std::mem::take(buffer);
+            let levels = column.optional.then_some(&levels[..]);
+            let next = group.next_column().map_err(system)?;
+            let mut writer =
+                next.ok_or_else(|| io::Error::other("the Parquet schema has too few columns"))?;
+            match writer.untyped() {
+                ColumnWriter::Int32ColumnWriter(typed) => {
+                    let numbers: Vec<i32> =
+                        numbers.iter().map(|n| i32::try_from(*n).unwrap_or(i32::MAX)).collect();
+                    typed.write_batch(&numbers, levels, None)
+                }
+                ColumnWriter::Int64ColumnWriter(typed) => typed.write_batch(&numbers, levels, None),
+                ColumnWriter::ByteArrayColumnWriter(typed) => typed.write_batch(&texts, levels, None),
+                _ => Err(ParquetError::General("the schema has a type that no column has".to_owned())),
+            }
+            .map_err(system)?;
+            writer.close().map_err(system)?;
+        }
+        group.close().map_err(system)?;
+        (self.rows, self.text) = (0, 0);
+        Ok(())
+    }
+}
+
+impl<W: Write + Send> Sink for ParquetSink<W> {
+    /// Adds a row; writes a group when it is full.
+    fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
+        let Some(row) = Row::new(session, outcome) else { return Ok(()) };
+        for (column, buffer) in COLUMNS.iter().zip(&mut self.columns) {
+            let cell = (column.value)(&row);
             buffer.levels.push(i16::from(cell != Cell::Null));
             match cell {
                 Cell::Null => {}
@@ -67,43 +102,30 @@ impl<W: Write + Send> ParquetWriter<W> {
         if self.rows >= GROUP_ROWS || self.text >= GROUP_TEXT { self.write_group() } else { Ok(()) }
     }
 
+    /// Nothing: rows become readable with the footer.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Writes what is buffered and the footer.
-    pub fn finish(mut self) -> Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         if self.rows > 0 {
             self.write_group()?;
         }
-        self.output.close().context(FAILED)?;
-        Ok(())
-    }
-
-    fn write_group(&mut self) -> Result<()> {
-        let mut group = self.output.next_row_group().context(FAILED)?;
-        for (column, buffer) in COLUMNS.iter().zip(&mut self.columns) {
-            let Buffer { levels, numbers, texts } = std::mem::take(buffer);
-            let levels = column.optional.then_some(&levels[..]);
-            let mut writer =
-                group.next_column().context(FAILED)?.context("the Parquet schema has too few columns")?;
-            match writer.untyped() {
-                ColumnWriter::Int32ColumnWriter(typed) => {
-                    let numbers: Vec<i32> =
-                        numbers.iter().map(|n| i32::try_from(*n).unwrap_or(i32::MAX)).collect();
-                    typed.write_batch(&numbers, levels, None)
-                }
-                ColumnWriter::Int64ColumnWriter(typed) => typed.write_batch(&numbers, levels, None),
-                ColumnWriter::ByteArrayColumnWriter(typed) => typed.write_batch(&texts, levels, None),
-                _ => anyhow::bail!("the Parquet schema has a type that no column has"),
-            }
-            .context(FAILED)?;
-            writer.close().context(FAILED)?;
-        }
-        group.close().context(FAILED)?;
-        (self.rows, self.text) = (0, 0);
-        Ok(())
+        self.output.finish().map(drop).map_err(system)
     }
 }
 
-const FAILED: &str =
-    "cannot write the Parquet file, which is now incomplete: free disk space or choose another path";
+/// The system's own error, which tells a closed pipe from a full disk; Parquet's wraps it.
+fn system(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(error) => match error.downcast() {
+            Ok(error) => *error,
+            Err(error) => io::Error::other(error),
+        },
+        other => io::Error::other(other),
+    }
+}
 
 fn schema() -> String {
     let mut text = String::from("message ngx502 {");

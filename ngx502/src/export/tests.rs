@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::{CloseKind, Socket};
+use crate::sink::Sink as _;
 use crate::synthetic::scene::Scene;
 use crate::synthetic::{play, session};
 
@@ -19,9 +20,10 @@ fn csv_reads_back_with_harmless_cells() {
     let session = session("web-1");
     let outcome = play::outcome(&session, 0, formula);
     let mut bytes = Vec::new();
-    let mut writer = CsvWriter::new(&mut bytes).expect("memory");
-    writer.write(&Row::new(&session, &outcome).expect("a verdict")).expect("memory");
-    writer.finish().expect("memory");
+    let mut sink = CsvSink::new(&mut bytes).expect("memory");
+    sink.outcome(&session, &outcome).expect("memory");
+    sink.finish().expect("memory");
+    drop(sink);
     assert!(bytes.ends_with(b"\r\n"));
     let mut reader = ::csv::Reader::from_reader(&bytes[..]);
     let header = reader.headers().expect("a header").clone();

@@ -71,10 +71,6 @@ impl<W: io::Write> Sink for JsonSink<W> {
         if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
     }
 
-    fn tick(&mut self, _wall_ns: i128) -> io::Result<()> {
-        Ok(())
-    }
-
     fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()> {
         self.line(&Latency::new(session, wall_ns, upstreams))
     }
@@ -93,7 +89,7 @@ impl<W: io::Write> Sink for JsonSink<W> {
 ///
 /// # Errors
 /// None in practice: memory takes every byte, and every value here can be serialised.
-pub fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> io::Result<()> {
+fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> io::Result<()> {
     match outcome {
         Outcome::Verdict(verdict) => write_line(buffer, &line("verdict", session, verdict)),
         Outcome::Rescued(verdict) => write_line(buffer, &line("rescued", session, verdict)),

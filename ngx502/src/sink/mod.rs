@@ -1,7 +1,7 @@
 //! Where outcomes go.
 //!
 //! A sink is given every [`Outcome`] in order and shows it: [`json`] as one line each for machines, [`terminal`] for a
-//! person. Sinks buffer; whoever drives them calls [`Sink::flush`] after each batch, so that a lone 502 is seen at
+//! person, [`crate::export`] as tables for other engines. Sinks buffer; whoever drives them calls [`Sink::flush`] after each batch, so that a lone 502 is seen at
 //! once and a storm costs one write a batch.
 
 use std::io;
@@ -11,6 +11,7 @@ use crate::session::Session;
 use crate::summary::{Summary, UpstreamLatency};
 
 pub mod json;
+pub mod options;
 pub mod terminal;
 
 #[cfg(test)]
@@ -22,22 +23,39 @@ mod sample;
 /// reader has gone.
 pub trait Sink {
     /// Everything is attached: from here on nothing is missed.
-    fn ready(&mut self, session: &Session) -> io::Result<()>;
+    fn ready(&mut self, session: &Session) -> io::Result<()> {
+        let _ = session;
+        Ok(())
+    }
 
     /// One outcome. `session` is the one of the host that it comes from.
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()>;
 
     /// The time is now `wall_ns` (nanoseconds since the Unix epoch); what a sink holds back by time becomes due.
-    fn tick(&mut self, wall_ns: i128) -> io::Result<()>;
+    fn tick(&mut self, wall_ns: i128) -> io::Result<()> {
+        let _ = wall_ns;
+        Ok(())
+    }
 
     /// Latency of all upstream requests up to `wall_ns`, on demand and at intervals.
-    fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()>;
+    fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()> {
+        let _ = (session, wall_ns, upstreams);
+        Ok(())
+    }
 
-    /// The last thing shown.
-    fn summary(&mut self, session: &Session, summary: &Summary) -> io::Result<()>;
+    /// What all of it amounts to.
+    fn summary(&mut self, session: &Session, summary: &Summary) -> io::Result<()> {
+        let _ = (session, summary);
+        Ok(())
+    }
 
     /// Hands everything shown so far to the reader.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Nothing more is coming.
+    fn finish(&mut self) -> io::Result<()> {
+        self.flush()
+    }
 }
 
 /// Whether an error only means that the reader (`head`, a closed pager) has gone, which is no failure.

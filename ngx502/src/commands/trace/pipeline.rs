@@ -1,28 +1,27 @@
-//! From records to what is shown and captured: the one place where the live order is fixed.
+//! What a live trace does with its records: capture them, attribute, show.
 
 use std::io::{self, BufWriter, Write as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{super::replay::tell_forgotten, Options};
-use crate::{
-    attribute::{self, Attributor, verdict::Outcome},
-    capture::{Stopped, Writer},
-    event::{Latency, Nanos, Record},
-    query,
-    session::Session,
-    sink::Sink,
-    summary::Tally,
-};
+use super::super::driver::{Driver, Shown, Watcher, tell_forgotten};
+use super::Options;
+use crate::attribute::verdict::Outcome;
+use crate::capture::{Stopped, Writer};
+use crate::event::{Latency, Nanos, Record};
+use crate::filter::Filter;
+use crate::session::Session;
 
-/// Attribution, the sinks behind it, and the capture of what it is fed.
+/// Attribution, and what its outcomes and records go to.
 pub(super) struct Pipeline {
-    session: Session,
-    attributor: Attributor,
+    driver: Driver,
+    rim: Rim,
+}
+
+/// Where a live trace ends: the capture of what attribution is fed, and the sink.
+struct Rim {
     capture: Option<Writer>,
-    tally: Tally,
-    sinks: Vec<Box<dyn Sink>>,
-    outcomes: Vec<Outcome>,
+    shown: Shown,
 }
 
 impl Pipeline {
@@ -32,35 +31,44 @@ impl Pipeline {
     /// When its file cannot be created.
     pub(super) fn new(session: Session, options: &Options) -> Result<Self> {
         let out = BufWriter::with_capacity(1 << 16, io::stdout());
-        let attributor = Attributor::new(&session, attribute::Options::of(&session));
         let capture = match &options.capture {
             Some(capture) => Some(Writer::create(&capture.path, &session, capture.options)?),
             None => None,
         };
-        let sinks = vec![options.view.sink(out, false)];
-        Ok(Self { session, attributor, capture, tally: Tally::default(), sinks, outcomes: Vec::new() })
+        let shown = Shown::new(options.output.sink(out, false));
+        Ok(Self { driver: Driver::new(session, Filter::default()), rim: Rim { capture, shown } })
     }
 
     /// Says that everything is attached.
     pub(super) fn ready(&mut self) -> Result<()> {
-        for sink in &mut self.sinks {
-            sink.ready(&self.session)
-                .and_then(|()| sink.flush())
-                .context("cannot write to standard output")?;
-        }
-        Ok(())
+        self.rim.shown.ready(self.driver.session())
     }
 
-    /// Takes the next record in live order. Query strings go first: what attribution does not see here a replay of the
-    /// capture need not have, and both decide alike.
-    pub(super) fn push(&mut self, mut record: Record) -> Result<()> {
-        query::cut(&self.session, &mut record);
-        self.capture(|capture| capture.record(&record));
-        self.tally.record(&record);
-        self.attributor.feed(record, &mut self.outcomes);
-        self.show()
+    /// Takes the next record in live order.
+    pub(super) fn push(&mut self, record: Record) -> Result<()> {
+        self.driver.push(record, &mut self.rim)
     }
 
+    /// Hands on what was shown so far.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.rim.shown.flush()
+    }
+
+    /// Shows the latency of all upstream requests so far; `uncounted` is what the records will tell later.
+    pub(super) fn latency(&mut self, now: Nanos, uncounted: Option<&Latency>) -> Result<()> {
+        self.rim.shown.latency(self.driver.session(), now, uncounted)
+    }
+
+    /// Closes the capture, shows what is left and the summary.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.rim.close();
+        self.driver.finish(&mut self.rim)?;
+        tell_forgotten([&self.driver]);
+        self.rim.shown.finish(self.driver.session())
+    }
+}
+
+impl Rim {
     /// Does something with the capture; when that fails it is told, and the trace goes on without.
     fn capture(&mut self, work: impl FnOnce(&mut Writer) -> Result<(), Stopped>) {
         if let Some(Err(stopped)) = self.capture.as_mut().map(work) {
@@ -69,66 +77,30 @@ impl Pipeline {
         }
     }
 
-    /// Hands on what was shown so far.
-    pub(super) fn flush(&mut self) -> Result<()> {
-        self.sinks.iter_mut().try_for_each(|sink| sink.flush()).context("cannot write to standard output")
-    }
-
-    /// Lets sinks show what they held back.
-    pub(super) fn tick(&mut self, now: Nanos) -> Result<()> {
-        self.capture(|capture| capture.tick(now));
-        let wall = self.session.wall(now);
-        for sink in &mut self.sinks {
-            sink.tick(wall).and_then(|()| sink.flush()).context("cannot write to standard output")?;
-        }
-        Ok(())
-    }
-
-    /// Shows the latency of all upstream requests so far; `uncounted` is what the records will tell later.
-    pub(super) fn latency(&mut self, now: Nanos, uncounted: Option<&Latency>) -> Result<()> {
-        let upstreams = self.tally.upstreams(uncounted);
-        let wall = self.session.wall(now);
-        for sink in &mut self.sinks {
-            sink.latency(&self.session, wall, &upstreams)
-                .and_then(|()| sink.flush())
-                .context("cannot write to standard output")?;
-        }
-        Ok(())
-    }
-
-    /// Closes the capture, shows what is left and the summary.
-    pub(super) fn finish(mut self) -> Result<()> {
-        self.close();
-        self.attributor.finish(&mut self.outcomes);
-        self.show()?;
-        tell_forgotten(self.attributor.evicted());
-        let facts = self.tally.summary();
-        for sink in &mut self.sinks {
-            sink.summary(&self.session, &facts)
-                .and_then(|()| sink.flush())
-                .context("cannot write to standard output")?;
-        }
-        Ok(())
-    }
-
     fn close(&mut self) {
         if let Some(Err(stopped)) = self.capture.take().map(Writer::finish) {
             tell(&stopped);
         }
     }
+}
 
-    fn show(&mut self) -> Result<()> {
-        for outcome in self.outcomes.drain(..) {
-            self.tally.outcome(&outcome);
-            for sink in &mut self.sinks {
-                sink.outcome(&self.session, &outcome).context("cannot write to standard output")?;
-            }
-        }
-        Ok(())
+impl Watcher for Rim {
+    fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
+        self.capture(|capture| capture.record(record));
+        self.shown.record(session, record)
+    }
+
+    fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()> {
+        self.shown.outcome(session, outcome)
+    }
+
+    fn tick(&mut self, session: &Session, at: Nanos) -> Result<()> {
+        self.capture(|capture| capture.tick(at));
+        self.shown.tick(session, at)
     }
 }
 
-impl Drop for Pipeline {
+impl Drop for Rim {
     /// Also a trace that ends since nobody reads its output leaves a whole capture.
     fn drop(&mut self) {
         self.close();

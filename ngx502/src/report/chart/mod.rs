@@ -12,6 +12,7 @@ mod upstreams;
 
 use std::error::Error;
 
+use clap::ValueEnum;
 use maud::{PreEscaped, html};
 use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::drawing::{DrawingAreaErrorKind, IntoDrawingArea};
@@ -22,7 +23,7 @@ use super::Report;
 use crate::escape;
 
 /// What to draw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Kind {
     /// All of the others that have data, one below the other.
     #[default]

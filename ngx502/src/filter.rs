@@ -1,4 +1,4 @@
-//! Which verdicts of a replay are of interest.
+//! Which verdicts are of interest.
 
 use std::borrow::Cow;
 

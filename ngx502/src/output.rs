@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 
 /// Where to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,11 @@ impl Destination {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot stat `{path}`")),
         }
+    }
+
+    /// The format that the file's name ends in, if it is one of `F`'s.
+    pub fn format<F: ValueEnum>(&self) -> Option<F> {
+        F::from_str(self.path.extension()?.to_str()?, true).ok()
     }
 
     /// Lets `work` write the file under a name of its own, then gives it the name that was asked for.

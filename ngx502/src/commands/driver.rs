@@ -1,0 +1,163 @@
+//! From records to what is shown: the one order that a live trace and a replay share.
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
+
+use crate::attribute::verdict::Outcome;
+use crate::attribute::{Attributor, Options};
+use crate::event::{Body, Latency, Nanos, Record};
+use crate::filter::Filter;
+use crate::query;
+use crate::session::Session;
+use crate::sink::Sink;
+use crate::summary::Tally;
+
+/// Who is given what a [`Driver`] makes of records.
+pub trait Watcher {
+    /// A record, its query string cut, before it is decided upon.
+    ///
+    /// # Errors
+    /// Ends the trace or replay; so in the other methods.
+    fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
+        let _ = (session, record);
+        Ok(())
+    }
+
+    /// An outcome.
+    fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()>;
+
+    /// The session's clock has reached `at`; what was decided until then has been shown.
+    fn tick(&mut self, session: &Session, at: Nanos) -> Result<()> {
+        let _ = (session, at);
+        Ok(())
+    }
+}
+
+/// Attribution of one session's records. A watcher sees what the filter lets through.
+pub struct Driver {
+    session: Session,
+    filter: Filter,
+    attributor: Attributor,
+    outcomes: Vec<Outcome>,
+}
+
+impl Driver {
+    /// A driver that has seen no record.
+    pub fn new(session: Session, filter: Filter) -> Driver {
+        let attributor = Attributor::new(&session, Options::of(&session));
+        Driver { session, filter, attributor, outcomes: Vec::new() }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Takes the next record in live order. Query strings go first: what attribution does not see live a replay of the
+    /// capture need not have, and both decide alike.
+    ///
+    /// # Errors
+    /// When the watcher fails.
+    pub fn push(&mut self, mut record: Record, watcher: &mut impl Watcher) -> Result<()> {
+        query::cut(&self.session, &mut record);
+        let (at, is_tick) = (record.at, matches!(record.body, Body::Tick));
+        let wanted = self.filter.accepts_moment(&self.session, at);
+        if wanted {
+            watcher.record(&self.session, &record)?;
+        }
+        self.attributor.feed(record, &mut self.outcomes);
+        self.show(watcher)?;
+        if wanted && is_tick { watcher.tick(&self.session, at) } else { Ok(()) }
+    }
+
+    /// There are no more records: decides what was undecided.
+    ///
+    /// # Errors
+    /// When the watcher fails.
+    pub fn finish(&mut self, watcher: &mut impl Watcher) -> Result<()> {
+        self.attributor.finish(&mut self.outcomes);
+        self.show(watcher)
+    }
+
+    fn show(&mut self, watcher: &mut impl Watcher) -> Result<()> {
+        for outcome in self.outcomes.drain(..) {
+            if self.filter.accepts(&self.session, &outcome) {
+                watcher.outcome(&self.session, &outcome)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says that attribution had too little room to remember everything, if so: the verdicts themselves do not tell.
+pub(super) fn tell_forgotten<'a>(drivers: impl IntoIterator<Item = &'a Driver>) {
+    let evicted: u64 = drivers.into_iter().map(|driver| driver.attributor.evicted()).sum();
+    if evicted > 0 {
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(
+            io::stderr(),
+            "ngx502: {evicted} facts about listeners, processes or look-ups were forgotten for lack of room; causes that \
+             needed them are inferred or unknown"
+        );
+    }
+}
+
+/// A sink on standard output, and the tally that its summary shows.
+pub(super) struct Shown {
+    sink: Box<dyn Sink>,
+    tally: Tally,
+}
+
+const FAILED: &str = "cannot write to standard output";
+
+impl Shown {
+    pub(super) fn new(sink: Box<dyn Sink>) -> Shown {
+        Shown { sink, tally: Tally::default() }
+    }
+
+    /// Says that everything is attached.
+    pub(super) fn ready(&mut self, session: &Session) -> Result<()> {
+        self.sink.ready(session).context(FAILED)?;
+        self.flush()
+    }
+
+    /// Hands on what was shown so far.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.sink.flush().context(FAILED)
+    }
+
+    /// Shows the latency of all upstream requests so far; `uncounted` is what the records will tell later.
+    pub(super) fn latency(
+        &mut self,
+        session: &Session,
+        now: Nanos,
+        uncounted: Option<&Latency>,
+    ) -> Result<()> {
+        let upstreams = self.tally.upstreams(uncounted);
+        self.sink.latency(session, session.wall(now), &upstreams).context(FAILED)?;
+        self.flush()
+    }
+
+    /// Shows the summary.
+    pub(super) fn finish(&mut self, session: &Session) -> Result<()> {
+        self.sink.summary(session, &self.tally.summary()).context(FAILED)?;
+        self.sink.finish().context(FAILED)
+    }
+}
+
+impl Watcher for Shown {
+    fn record(&mut self, _session: &Session, record: &Record) -> Result<()> {
+        self.tally.record(record);
+        Ok(())
+    }
+
+    fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()> {
+        self.tally.outcome(outcome);
+        self.sink.outcome(session, outcome).context(FAILED)
+    }
+
+    fn tick(&mut self, session: &Session, at: Nanos) -> Result<()> {
+        self.sink.tick(session.wall(at)).context(FAILED)
+    }
+}
