@@ -1,16 +1,19 @@
 //! From a stream of outcomes to the figures of a report, in memory that does not grow with the stream.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::model::{Case, Report};
-use super::rows::{self, HostTally, LatencyTally, LostTally, ProcessTally, UpstreamTally};
-use super::table::Table;
+use super::model::*;
+use super::narrate;
+use super::table::{Ranking, Table};
+use super::tally::{self, LatencyTally, ProcessTally, UpstreamTally};
 use super::timeline::Buckets;
-use crate::attribute::verdict::{Cause, Certainty, Outcome, Symptom, Times, Verdict};
-use crate::event::{Latency, LatencySeries, Nanos};
+use crate::attribute::verdict::{Cause, Outcome, Symptom, Times, Verdict};
+use crate::event::{self, LatencySeries, Nanos};
 use crate::latency::Phases;
 use crate::session::Session;
 use crate::time::Moment;
+use crate::units::Share;
 
 /// Rows of the bounded tables.
 const HOSTS: usize = 100;
@@ -25,39 +28,28 @@ const DAMAGE: usize = 100;
 /// Aggregates outcomes and latency records as they pass. Several hosts' streams may be mixed.
 #[derive(Debug)]
 pub struct Collector {
-    pub(super) window: Option<(Moment, Moment)>,
-    pub(super) hosts: Table<HostTally>,
-    pub(super) failed: u64,
-    pub(super) rescued: u64,
-    pub(super) not_upstream: u64,
-    pub(super) lost_events: u64,
-    pub(super) by_status: BTreeMap<u16, u64>,
+    window: Option<(Moment, Moment)>,
+    hosts: Table<HostRow>,
+    failed: u64,
+    rescued: u64,
+    not_upstream: u64,
+    lost_events: u64,
+    by_status: BTreeMap<u16, u64>,
     /// Indexed by `Cause as usize`.
-    pub(super) causes: Vec<Option<CauseTally>>,
+    causes: Vec<Option<CauseRow>>,
     /// Indexed by `Symptom as usize`.
-    pub(super) symptoms: Vec<u64>,
-    pub(super) buckets: Buckets,
-    pub(super) upstreams: Table<UpstreamTally>,
-    pub(super) processes: Table<ProcessTally>,
-    pub(super) latency: LatencyTally,
+    symptoms: Vec<u64>,
+    buckets: Buckets,
+    upstreams: Table<UpstreamTally>,
+    processes: Table<ProcessTally>,
+    latency: LatencyTally,
     /// Failed attempts that only nginx's clock of milliseconds saw, and found to take none.
-    pub(super) unmeasured: u64,
-    pub(super) first: Vec<Case>,
-    pub(super) worst: Vec<Case>,
-    pub(super) lost: Table<LostTally>,
-    pub(super) damage: Vec<String>,
-    pub(super) damage_left_out: u64,
-}
-
-/// What is known of one cause.
-#[derive(Debug)]
-pub(super) struct CauseTally {
-    pub(super) count: u64,
-    pub(super) proven: u64,
-    pub(super) inferred: u64,
-    pub(super) since: Moment,
-    pub(super) until: Moment,
-    pub(super) example: Case,
+    unmeasured: u64,
+    first: Vec<Case>,
+    worst: Vec<Case>,
+    lost: Table<LostRow>,
+    damage: Vec<String>,
+    damage_left_out: u64,
 }
 
 impl Default for Collector {
@@ -100,7 +92,7 @@ impl Collector {
             Outcome::Lost { events, reason } => {
                 self.lost_events = self.lost_events.saturating_add(*events);
                 let parts = [session.host.as_bytes(), reason.as_bytes()];
-                self.lost.add(&parts, *events, || LostTally::new(session, reason));
+                self.lost.add(&parts, *events, || tally::lost(session, reason)).events += events;
             }
             // Each verdict says itself what was only inferred.
             Outcome::Notice { .. } => {}
@@ -109,7 +101,7 @@ impl Collector {
     }
 
     /// Takes one latency record, observed at `at`.
-    pub fn latency(&mut self, session: &Session, at: Nanos, latency: &Latency) {
+    pub fn latency(&mut self, session: &Session, at: Nanos, latency: &event::Latency) {
         let since = if latency.since == Nanos(0) { at } else { latency.since };
         let time = Moment::of(session, since);
         self.see(session, time);
@@ -123,15 +115,51 @@ impl Collector {
     /// Takes a sentence about what could not be read of a capture.
     pub fn damage(&mut self, text: String) {
         if self.damage.len() < DAMAGE {
-            self.damage.push(rows::clip(text.as_bytes()));
+            self.damage.push(tally::clip(text.as_bytes()));
         } else {
             self.damage_left_out += 1;
         }
     }
 
     /// Draws up the report.
-    pub fn finish(self) -> Report {
-        rows::report(self)
+    pub fn finish(mut self) -> Report {
+        if self.damage_left_out > 0 {
+            self.damage.push(format!("{} more of these are not listed", self.damage_left_out));
+        }
+        let failed = self.failed;
+        let all = self.latency.latency();
+        let (upstreams, upstreams_other) = ranked(self.upstreams, |tally| tally.row(failed));
+        let (processes, processes_other) = ranked(self.processes, |tally| tally.row(failed));
+        let by_status = self.by_status.iter().map(|(&status, &count)| StatusRow { status, count });
+        let mut report = Report {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: String::new(),
+            window: self.window.map(|(since, until)| Window { since, until }),
+            hosts: ranked(self.hosts, |row| row).0,
+            totals: Totals {
+                failed,
+                rescued: self.rescued,
+                answered: all.answered.total.map(|total| total.count),
+                not_upstream: self.not_upstream,
+                lost_events: self.lost_events,
+                by_status: by_status.collect(),
+            },
+            causes: causes(self.causes, failed),
+            symptoms: symptoms(&self.symptoms, failed),
+            timeline: self.buckets.finish(),
+            upstreams,
+            upstreams_other,
+            processes,
+            processes_other,
+            first: self.first,
+            worst: self.worst,
+            latency: LatencySummary { bins: self.latency.bins(), all, unmeasured: self.unmeasured },
+            lost: ranked(self.lost, |row| row).0,
+            damage: self.damage,
+        };
+        report.summary = narrate::paragraph(&report);
+        report
     }
 
     fn failure(&mut self, session: &Session, verdict: &Verdict) {
@@ -142,9 +170,11 @@ impl Collector {
         *self.by_status.entry(verdict.status).or_default() += 1;
         self.symptoms[verdict.symptom as usize] += 1;
         self.buckets.at(time).fail(time, verdict.cause);
-        self.cause(session, verdict, time);
+        self.causes[verdict.cause as usize]
+            .get_or_insert_with(|| tally::cause(session, verdict, time))
+            .add(session, verdict, time);
         self.culprit(session, verdict);
-        let upstream = self.upstream(session, rows::address(verdict), 1);
+        let upstream = self.upstream(session, tally::address(verdict), 1);
         upstream.failed += 1;
         upstream.causes.add(verdict.cause);
         self.attempts(session, verdict, time);
@@ -157,31 +187,8 @@ impl Collector {
         self.rescued += 1;
         self.host(session, 0).rescued += 1;
         self.buckets.at(time).rescued += 1;
-        self.upstream(session, rows::address(verdict), 0).rescued += 1;
+        self.upstream(session, tally::address(verdict), 0).rescued += 1;
         self.attempts(session, verdict, time);
-    }
-
-    fn cause(&mut self, session: &Session, verdict: &Verdict, time: Moment) {
-        let tally = self.causes[verdict.cause as usize].get_or_insert_with(|| CauseTally {
-            count: 0,
-            proven: 0,
-            inferred: 0,
-            since: time,
-            until: time,
-            example: rows::case(session, verdict),
-        });
-        tally.count += 1;
-        tally.since = tally.since.min(time);
-        tally.until = tally.until.max(time);
-        match verdict.certainty {
-            Certainty::Proven => tally.proven += 1,
-            Certainty::Inferred => tally.inferred += 1,
-            Certainty::Unknown => {}
-        }
-        // `Certainty` orders from proven to unknown.
-        if (verdict.certainty, time) < (tally.example.certainty, tally.example.time) {
-            tally.example = rows::case(session, verdict);
-        }
     }
 
     fn culprit(&mut self, session: &Session, verdict: &Verdict) {
@@ -198,10 +205,10 @@ impl Collector {
     /// Times of the failed attempts; of the deciding one where nginx's list of them is not known.
     fn attempts(&mut self, session: &Session, verdict: &Verdict, time: Moment) {
         if verdict.attempts.is_empty() {
-            self.attempt(session, rows::address(verdict), time, &verdict.latency);
+            self.attempt(session, tally::address(verdict), time, &verdict.latency);
         }
         for attempt in verdict.attempts.iter().filter(|attempt| attempt.symptom.is_some()) {
-            let address = attempt.upstream.as_ref().map_or(rows::address(verdict), |name| name);
+            let address = attempt.upstream.as_ref().map_or(tally::address(verdict), |name| name);
             self.attempt(session, address, time, &attempt.times);
         }
     }
@@ -235,19 +242,19 @@ impl Collector {
         // Cases are costly to copy, so only those that stay are made.
         if self.first.len() < CASES || self.first.last().is_some_and(|last| time < last.time) {
             let at = self.first.partition_point(|case| case.time <= time);
-            self.first.insert(at, rows::case(session, verdict));
+            self.first.insert(at, tally::case(session, verdict));
             self.first.truncate(CASES);
         }
         let Some(total) = verdict.latency.total_us else { return };
         if self.worst.len() < CASES || self.worst.last().is_some_and(|last| last.total_us < Some(total)) {
             let at = self.worst.partition_point(|case| case.total_us >= Some(total));
-            self.worst.insert(at, rows::case(session, verdict));
+            self.worst.insert(at, tally::case(session, verdict));
             self.worst.truncate(CASES);
         }
     }
 
-    fn host(&mut self, session: &Session, count: u64) -> &mut HostTally {
-        self.hosts.add(&[session.host.as_bytes()], count, || HostTally::new(session))
+    fn host(&mut self, session: &Session, count: u64) -> &mut HostRow {
+        self.hosts.add(&[session.host.as_bytes()], count, || tally::host(session))
     }
 
     fn upstream(&mut self, session: &Session, address: &[u8], count: u64) -> &mut UpstreamTally {
@@ -262,4 +269,25 @@ impl Collector {
             None => (ready, time),
         });
     }
+}
+
+fn ranked<V, R>(table: Table<V>, row: impl Fn(V) -> R) -> (Vec<R>, Other) {
+    let Ranking { rows, other_rows, other_count } = table.ranking();
+    let rows = rows.into_iter().map(|entry| row(entry.value)).collect();
+    (rows, Other { rows: other_rows, failed: other_count })
+}
+
+fn causes(seen: Vec<Option<CauseRow>>, failed: u64) -> Vec<CauseRow> {
+    let row = |row: CauseRow| CauseRow { share: Share::of(row.count, failed).0, ..row };
+    let mut rows: Vec<_> = seen.into_iter().flatten().map(row).collect();
+    rows.sort_by_key(|row| Reverse(row.count));
+    rows
+}
+
+fn symptoms(counts: &[u64], failed: u64) -> Vec<SymptomRow> {
+    let row = |(&symptom, &count)| SymptomRow { symptom, count, share: Share::of(count, failed).0 };
+    let mut rows: Vec<_> =
+        Symptom::ALL.iter().zip(counts).filter(|(_, count)| **count > 0).map(row).collect();
+    rows.sort_by_key(|row| Reverse(row.count));
+    rows
 }

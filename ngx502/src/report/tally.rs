@@ -1,18 +1,15 @@
-//! The rows of a report: what is kept while collecting, and what becomes of it.
+//! What is kept of hosts, upstreams and the like while a report is collected, and the rows that become of it.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::collect::Collector;
 use super::model::*;
-use super::narrate;
-use super::table::{Ranking, Table};
 use super::timeline::ByCause;
-use crate::attribute::verdict::{Cause, ProcessFacts, Symptom, Verdict};
+use crate::attribute::verdict::{Cause, Certainty, ProcessFacts, Verdict};
 use crate::event::Pid;
 use crate::latency::{Distribution, Phases};
 use crate::session::Session;
 use crate::time::Moment;
+use crate::units::Share;
 
 /// Texts are kept up to this many characters.
 const LONGEST_TEXT: usize = 512;
@@ -38,25 +35,52 @@ pub(super) fn address(verdict: &Verdict) -> &[u8] {
     verdict.upstream.as_ref().map_or(b"", |upstream| &upstream.address)
 }
 
-/// A host while it is counted.
-#[derive(Debug)]
-pub(super) struct HostTally {
-    pub(super) failed: u64,
-    pub(super) rescued: u64,
-    row: HostRow,
+/// A host of which nothing was counted yet.
+pub(super) fn host(session: &Session) -> HostRow {
+    HostRow {
+        host: clip(session.host.as_bytes()),
+        kernel: clip(session.kernel.as_bytes()),
+        traced_by: clip(session.version.as_bytes()),
+        nginx: session.nginx.iter().take(MOST_FACTS).map(|build| clip(build.as_bytes())).collect(),
+        failed: 0,
+        rescued: 0,
+    }
 }
 
-impl HostTally {
-    pub(super) fn new(session: &Session) -> Self {
-        let row = HostRow {
-            host: clip(session.host.as_bytes()),
-            kernel: clip(session.kernel.as_bytes()),
-            traced_by: clip(session.version.as_bytes()),
-            nginx: session.nginx.iter().take(MOST_FACTS).map(|build| clip(build.as_bytes())).collect(),
-            failed: 0,
-            rescued: 0,
-        };
-        HostTally { failed: 0, rescued: 0, row }
+/// A kind of loss of which nothing was counted yet.
+pub(super) fn lost(session: &Session, reason: &str) -> LostRow {
+    LostRow { host: clip(session.host.as_bytes()), reason: clip(reason.as_bytes()), events: 0 }
+}
+
+/// A cause of which nothing was counted yet; `time` is that of its first verdict.
+pub(super) fn cause(session: &Session, verdict: &Verdict, time: Moment) -> CauseRow {
+    CauseRow {
+        cause: verdict.cause,
+        count: 0,
+        share: 0.0,
+        proven: 0,
+        inferred: 0,
+        since: time,
+        until: time,
+        example: case(session, verdict),
+    }
+}
+
+impl CauseRow {
+    /// Counts a verdict.
+    pub(super) fn add(&mut self, session: &Session, verdict: &Verdict, time: Moment) {
+        self.count += 1;
+        self.since = self.since.min(time);
+        self.until = self.until.max(time);
+        match verdict.certainty {
+            Certainty::Proven => self.proven += 1,
+            Certainty::Inferred => self.inferred += 1,
+            Certainty::Unknown => {}
+        }
+        // `Certainty` orders from proven to unknown.
+        if (verdict.certainty, time) < (self.example.certainty, self.example.time) {
+            self.example = case(session, verdict);
+        }
     }
 }
 
@@ -80,6 +104,19 @@ impl UpstreamTally {
             rescued: 0,
             causes: ByCause::default(),
             latency: LatencyTally::default(),
+        }
+    }
+
+    /// Its row; `all` requests failed.
+    pub(super) fn row(self, all: u64) -> UpstreamRow {
+        UpstreamRow {
+            share: Share::of(self.failed, all).0,
+            causes: self.causes.ranking(),
+            latency: self.latency.latency(),
+            host: self.host,
+            address: self.address,
+            failed: self.failed,
+            rescued: self.rescued,
         }
     }
 }
@@ -128,19 +165,14 @@ impl LatencyTally {
 /// Processes of one name while they are counted.
 #[derive(Debug)]
 pub(super) struct ProcessTally {
-    host: String,
-    comm: String,
-    unit: Option<String>,
-    container: Option<String>,
-    pids: Vec<u32>,
-    more_pids: bool,
-    failed: u64,
+    /// As it will be, but for its share and causes.
+    row: ProcessRow,
     causes: ByCause,
 }
 
 impl ProcessTally {
     pub(super) fn new(session: &Session, process: &ProcessFacts) -> Self {
-        ProcessTally {
+        let row = ProcessRow {
             host: clip(session.host.as_bytes()),
             comm: clip(&process.comm),
             unit: process.unit.as_ref().map(|unit| clip(unit.as_bytes())),
@@ -148,33 +180,26 @@ impl ProcessTally {
             pids: Vec::new(),
             more_pids: false,
             failed: 0,
-            causes: ByCause::default(),
-        }
+            share: 0.0,
+            causes: Vec::new(),
+        };
+        ProcessTally { row, causes: ByCause::default() }
     }
 
     pub(super) fn add(&mut self, pid: Pid, cause: Cause) {
-        self.failed += 1;
+        let row = &mut self.row;
+        row.failed += 1;
         self.causes.add(cause);
-        if !self.pids.contains(&pid.0) {
-            if self.pids.len() < MOST_PIDS {
-                self.pids.push(pid.0);
-            } else {
-                self.more_pids = true;
-            }
+        match row.pids.contains(&pid.0) {
+            true => {}
+            false if row.pids.len() < MOST_PIDS => row.pids.push(pid.0),
+            false => row.more_pids = true,
         }
     }
-}
 
-/// A kind of loss while it is counted.
-#[derive(Debug)]
-pub(super) struct LostTally {
-    host: String,
-    reason: String,
-}
-
-impl LostTally {
-    pub(super) fn new(session: &Session, reason: &str) -> Self {
-        LostTally { host: clip(session.host.as_bytes()), reason: clip(reason.as_bytes()) }
+    /// Its row; `all` requests failed.
+    pub(super) fn row(self, all: u64) -> ProcessRow {
+        ProcessRow { share: Share::of(self.row.failed, all).0, causes: self.causes.ranking(), ..self.row }
     }
 }
 
@@ -205,116 +230,6 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
         evidence: evidence.collect(),
         fix: verdict.fix().iter().take(MOST_FIXES).map(|line| clip(line.as_bytes())).collect(),
     }
-}
-
-/// Everything collected, as a report.
-pub(super) fn report(mut collector: Collector) -> Report {
-    if collector.damage_left_out > 0 {
-        collector.damage.push(format!("{} more of these are not listed", collector.damage_left_out));
-    }
-    let failed = collector.failed;
-    let (upstreams, upstreams_other) = ranked(collector.upstreams, |_, tally| upstream(tally, failed));
-    let (processes, processes_other) = ranked(collector.processes, |_, tally| process(tally, failed));
-    let lost = ranked(collector.lost, |count, tally| LostRow {
-        host: tally.host,
-        reason: tally.reason,
-        events: count,
-    });
-    let hosts =
-        ranked(collector.hosts, |_, HostTally { failed, rescued, row }| HostRow { failed, rescued, ..row });
-    let all = collector.latency.latency();
-    let by_status = collector.by_status.iter().map(|(&status, &count)| StatusRow { status, count });
-    let mut report = Report {
-        schema: SCHEMA,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary: String::new(),
-        window: collector.window.map(|(since, until)| Window { since, until }),
-        hosts: hosts.0,
-        totals: Totals {
-            failed,
-            rescued: collector.rescued,
-            answered: all.answered.total.map(|total| total.count),
-            not_upstream: collector.not_upstream,
-            lost_events: collector.lost_events,
-            by_status: by_status.collect(),
-        },
-        causes: causes(&mut collector.causes, failed),
-        symptoms: symptoms(&collector.symptoms, failed),
-        timeline: collector.buckets.finish(),
-        upstreams,
-        upstreams_other,
-        processes,
-        processes_other,
-        first: collector.first,
-        worst: collector.worst,
-        latency: LatencySummary { bins: collector.latency.bins(), all, unmeasured: collector.unmeasured },
-        lost: lost.0,
-        damage: collector.damage,
-    };
-    report.summary = narrate::paragraph(&report);
-    report
-}
-
-fn share(count: u64, of: u64) -> f64 {
-    if of == 0 { 0.0 } else { count as f64 / of as f64 }
-}
-
-fn ranked<V, R>(table: Table<V>, row: impl Fn(u64, V) -> R) -> (Vec<R>, Other) {
-    let Ranking { rows, other_rows, other_count } = table.ranking();
-    let rows = rows.into_iter().map(|entry| row(entry.count, entry.value)).collect();
-    (rows, Other { rows: other_rows, failed: other_count })
-}
-
-fn upstream(tally: UpstreamTally, failed: u64) -> UpstreamRow {
-    UpstreamRow {
-        share: share(tally.failed, failed),
-        causes: tally.causes.ranking(),
-        latency: tally.latency.latency(),
-        host: tally.host,
-        address: tally.address,
-        failed: tally.failed,
-        rescued: tally.rescued,
-    }
-}
-
-fn process(tally: ProcessTally, failed: u64) -> ProcessRow {
-    ProcessRow {
-        share: share(tally.failed, failed),
-        causes: tally.causes.ranking(),
-        host: tally.host,
-        comm: tally.comm,
-        unit: tally.unit,
-        container: tally.container,
-        pids: tally.pids,
-        more_pids: tally.more_pids,
-        failed: tally.failed,
-    }
-}
-
-fn causes(tallies: &mut [Option<super::collect::CauseTally>], failed: u64) -> Vec<CauseRow> {
-    let seen = Cause::ALL.iter().zip(tallies).filter_map(|(&cause, tally)| Some((cause, tally.take()?)));
-    let mut rows: Vec<_> = seen
-        .map(|(cause, tally)| CauseRow {
-            cause,
-            count: tally.count,
-            share: share(tally.count, failed),
-            proven: tally.proven,
-            inferred: tally.inferred,
-            since: tally.since,
-            until: tally.until,
-            example: tally.example,
-        })
-        .collect();
-    rows.sort_by_key(|row| Reverse(row.count));
-    rows
-}
-
-fn symptoms(counts: &[u64], failed: u64) -> Vec<SymptomRow> {
-    let seen = Symptom::ALL.iter().zip(counts).filter(|(_, count)| **count > 0);
-    let mut rows: Vec<_> =
-        seen.map(|(&symptom, &count)| SymptomRow { symptom, count, share: share(count, failed) }).collect();
-    rows.sort_by_key(|row| Reverse(row.count));
-    rows
 }
 
 #[cfg(test)]
