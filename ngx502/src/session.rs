@@ -37,7 +37,7 @@ pub struct Session {
     pub boot_id: String,
     /// The tracer's command line.
     pub command: Vec<String>,
-    /// Which hook serves each observation: (name, provider); `none` where it is missing.
+    /// Which hook serves each observation: (name, provider); [`NO_PROVIDER`] where it is missing.
     pub providers: Vec<(String, String)>,
     /// nginx builds found at the start, as `nginx -v` would name them with their executable.
     pub nginx: Vec<String>,
@@ -59,6 +59,12 @@ impl Session {
     /// Nanoseconds since the Unix epoch for a boot time of this host.
     pub fn wall(&self, at: Nanos) -> i128 {
         i128::from(at.0) + i128::from(self.wall_offset)
+    }
+
+    /// The observations that have no provider.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let missing = self.providers.iter().filter(|(_, provider)| provider == NO_PROVIDER);
+        missing.map(|(observation, _)| observation.as_str())
     }
 
     /// The provider of an observation; `None` when it has none.

@@ -9,12 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::event::Nanos;
 use crate::session::Session;
+use crate::units::Micros;
 
 /// A moment in UTC with microseconds. Prints and serialises as RFC 3339: `2026-11-21T03:14:15.926535Z`.
 ///
 /// What lies outside the years 1970 to 9999 becomes the nearest moment inside: captures are input, and a time is never
 /// a reason to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(i64);
 
 impl Moment {
@@ -24,7 +25,7 @@ impl Moment {
     }
 
     /// Nanoseconds since the Unix epoch.
-    pub fn from_nanos(wall_ns: i128) -> Moment {
+    fn from_nanos(wall_ns: i128) -> Moment {
         match u64::try_from(wall_ns) {
             Ok(nanos) => Moment((nanos / 1_000).cast_signed()),
             Err(_) => Moment::from_micros(i64::try_from(wall_ns / 1_000).unwrap_or(if wall_ns < 0 {
@@ -43,6 +44,11 @@ impl Moment {
     /// Microseconds since the Unix epoch.
     pub fn micros(self) -> i64 {
         self.0
+    }
+
+    /// How long after `earlier` it is; nothing when it is before.
+    pub fn since(self, earlier: Moment) -> Micros {
+        Micros((self.0 - earlier.0).max(0).unsigned_abs())
     }
 
     /// The whole text, as ASCII.

@@ -12,6 +12,7 @@ use crate::query;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::summary::Tally;
+use crate::time::Moment;
 
 /// Who is given what a [`Driver`] makes of records.
 pub trait Watcher {
@@ -135,7 +136,7 @@ impl Shown {
         uncounted: Option<&Latency>,
     ) -> Result<()> {
         let upstreams = self.tally.upstreams(uncounted);
-        self.sink.latency(session, session.wall(now), &upstreams).context(FAILED)?;
+        self.sink.latency(session, Moment::of(session, now), &upstreams).context(FAILED)?;
         self.flush()
     }
 
@@ -158,6 +159,6 @@ impl Watcher for Shown {
     }
 
     fn tick(&mut self, session: &Session, at: Nanos) -> Result<()> {
-        self.sink.tick(session.wall(at)).context(FAILED)
+        self.sink.tick(Moment::of(session, at)).context(FAILED)
     }
 }

@@ -18,13 +18,13 @@ use crate::source::file::FileReport;
 /// What to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// The JSON lines of `trace` and `replay`, without `ready` and `summary`.
+    /// JSON lines as `trace` prints them, without `ready` and `summary`.
     #[default]
     #[value(name = "jsonl")]
     JsonLines,
-    /// RFC 4180.
+    /// Comma-separated values (RFC 4180).
     Csv,
-    /// Parquet with zstd.
+    /// Apache Parquet, compressed by zstd.
     Parquet,
 }
 

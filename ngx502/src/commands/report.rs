@@ -22,7 +22,7 @@ pub enum Format {
     /// For a terminal or a ticket.
     #[default]
     Text,
-    /// One object, see `report::model`.
+    /// One JSON object.
     Json,
     /// One self-contained page.
     #[value(alias = "htm")]

@@ -22,6 +22,7 @@ use crate::escape::is_deceptive;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::summary::{self, UpstreamLatency};
+use crate::time::Moment;
 
 use self::line::line;
 use self::schema::{Latency, Lost, Notice, Ready, Summary};
@@ -71,8 +72,8 @@ impl<W: io::Write> Sink for JsonSink<W> {
         if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
     }
 
-    fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()> {
-        self.line(&Latency::new(session, wall_ns, upstreams))
+    fn latency(&mut self, session: &Session, now: Moment, upstreams: &[UpstreamLatency]) -> io::Result<()> {
+        self.line(&Latency::new(session, now, upstreams))
     }
 
     fn summary(&mut self, _session: &Session, summary: &summary::Summary) -> io::Result<()> {

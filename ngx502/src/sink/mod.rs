@@ -9,6 +9,7 @@ use std::io;
 use crate::attribute::verdict::Outcome;
 use crate::session::Session;
 use crate::summary::{Summary, UpstreamLatency};
+use crate::time::Moment;
 
 pub mod json;
 pub mod options;
@@ -31,15 +32,15 @@ pub trait Sink {
     /// One outcome. `session` is the one of the host that it comes from.
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()>;
 
-    /// The time is now `wall_ns` (nanoseconds since the Unix epoch); what a sink holds back by time becomes due.
-    fn tick(&mut self, wall_ns: i128) -> io::Result<()> {
-        let _ = wall_ns;
+    /// The time is `now`; what a sink holds back by time becomes due.
+    fn tick(&mut self, now: Moment) -> io::Result<()> {
+        let _ = now;
         Ok(())
     }
 
-    /// Latency of all upstream requests up to `wall_ns`, on demand and at intervals.
-    fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()> {
-        let _ = (session, wall_ns, upstreams);
+    /// Latency of all upstream requests up to `now`, on demand and at intervals.
+    fn latency(&mut self, session: &Session, now: Moment, upstreams: &[UpstreamLatency]) -> io::Result<()> {
+        let _ = (session, now, upstreams);
         Ok(())
     }
 

@@ -14,10 +14,10 @@ pub(crate) const DEFAULT_WIDTH: usize = 100;
 /// The form of what is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

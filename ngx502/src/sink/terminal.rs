@@ -68,7 +68,7 @@ pub struct TerminalSink<W> {
 struct Lost {
     events: u64,
     reason: String,
-    shown_at: Option<i128>,
+    shown_at: Option<Moment>,
 }
 
 impl<W: io::Write> TerminalSink<W> {
@@ -80,14 +80,14 @@ impl<W: io::Write> TerminalSink<W> {
     }
 
     fn verdict(&mut self, session: &Session, verdict: &Verdict, rescued: bool) {
-        let wall = session.wall(verdict.at);
         if self.options.detail == Detail::Quiet {
             block::line(&mut self.text, &self.options, session, verdict, rescued);
             return;
         }
-        self.advance(wall);
+        let time = Moment::of(session, verdict.at);
+        self.advance(time);
         if self.fold.admit(Key::of(verdict, rescued)) {
-            self.day_rule(Moment::from_nanos(wall));
+            self.day_rule(time);
             block::block(&mut self.text, &self.options, session, verdict, rescued);
         }
     }
@@ -101,10 +101,10 @@ impl<W: io::Write> TerminalSink<W> {
         }
     }
 
-    fn advance(&mut self, wall: i128) {
-        let due = self.fold.advance(wall);
+    fn advance(&mut self, now: Moment) {
+        let due = self.fold.advance(now);
         self.folded(due);
-        if self.lost.events > 0 && self.lost.shown_at.is_none_or(|shown| wall - shown >= fold::SECOND) {
+        if self.lost.events > 0 && self.lost.shown_at.is_none_or(|shown| now.since(shown) >= fold::SECOND) {
             self.show_lost();
         }
     }
@@ -163,13 +163,13 @@ impl<W: io::Write> Sink for TerminalSink<W> {
         if self.text.len() >= 64 * 1024 { self.drain() } else { Ok(()) }
     }
 
-    fn tick(&mut self, wall_ns: i128) -> io::Result<()> {
-        self.advance(wall_ns);
+    fn tick(&mut self, now: Moment) -> io::Result<()> {
+        self.advance(now);
         Ok(())
     }
 
-    fn latency(&mut self, session: &Session, wall_ns: i128, upstreams: &[UpstreamLatency]) -> io::Result<()> {
-        closing::upstreams(&mut self.text, &self.options, session, (wall_ns, upstreams));
+    fn latency(&mut self, session: &Session, now: Moment, upstreams: &[UpstreamLatency]) -> io::Result<()> {
+        closing::upstreams(&mut self.text, &self.options, session, (now, upstreams));
         self.drain()
     }
 

@@ -115,9 +115,9 @@ pub(super) struct Latency<'a> {
 }
 
 impl<'a> Latency<'a> {
-    pub(super) fn new(session: &'a Session, wall_ns: i128, upstreams: &'a [UpstreamLatency]) -> Latency<'a> {
+    pub(super) fn new(session: &'a Session, now: Moment, upstreams: &'a [UpstreamLatency]) -> Latency<'a> {
         let upstreams = upstreams.iter().map(Series::new).collect();
-        Latency { kind: "latency", time: Moment::from_nanos(wall_ns), host: &session.host, upstreams }
+        Latency { kind: "latency", time: now, host: &session.host, upstreams }
     }
 }
 

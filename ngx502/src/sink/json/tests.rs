@@ -257,9 +257,9 @@ fn the_lines_around_the_verdicts() {
     let notice =
         Outcome::Notice { at: session.ready_at, topic: "log-unread".into(), text: "it says too much".into() };
     sink.outcome(&session, &notice).expect("memory");
-    sink.tick(0).expect("memory");
+    sink.tick(Moment::default()).expect("memory");
     sink.summary(&session, &sample::summary()).expect("memory");
-    sink.latency(&session, session.wall(session.ready_at), &sample::upstreams()).expect("memory");
+    sink.latency(&session, Moment::of(&session, session.ready_at), &sample::upstreams()).expect("memory");
     sink.flush().expect("memory");
     let text = String::from_utf8(out).expect("JSON is UTF-8");
     for line in text.lines() {

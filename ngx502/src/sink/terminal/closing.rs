@@ -25,14 +25,13 @@ pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Sessi
     };
     let (host, kernel) = (safe(&session.host), safe(&session.kernel));
     let text = format!("ready: tracing {traced} on {host} (kernel {kernel})");
-    let missing: Vec<_> = session.providers.iter().filter(|(_, provider)| provider == NO_PROVIDER).collect();
+    let missing: Vec<_> = session.missing().map(safe).collect();
     for row in wrap(&text, options.width) {
         let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Good, &row));
     }
     if !missing.is_empty() {
-        let names: Vec<_> = missing.iter().map(|(signal, _)| safe(signal)).collect();
-        let text =
-            format!("this kernel has no hook for {}; see `ngx502 doctor` for what is lost", names.join(", "));
+        let missing = missing.join(", ");
+        let text = format!("this kernel has no hook for {missing}; see `ngx502 doctor` for what is lost");
         for row in wrap(&text, options.width) {
             let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Doubt, &row));
         }
@@ -85,9 +84,9 @@ pub(super) fn upstreams(
     out: &mut String,
     options: &TerminalOptions,
     session: &Session,
-    (wall_ns, upstreams): (i128, &[UpstreamLatency]),
+    (now, upstreams): (Moment, &[UpstreamLatency]),
 ) {
-    let title = format!("latency up to {} on {}", Moment::from_nanos(wall_ns), safe(&session.host));
+    let title = format!("latency up to {} on {}", now, safe(&session.host));
     let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Strong, &title));
     if upstreams.is_empty() {
         let _ = writeln!(out, "  no upstream request has been answered yet");

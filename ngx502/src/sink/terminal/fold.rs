@@ -12,12 +12,14 @@ use bstr::BString;
 
 use crate::attribute::verdict::{Cause, Symptom, Verdict};
 use crate::event::Pid;
+use crate::time::Moment;
+use crate::units::Micros;
 
-/// A second in nanoseconds.
-pub(super) const SECOND: i128 = 1_000_000_000;
+/// A second.
+pub(super) const SECOND: Micros = Micros(1_000_000);
 
 /// A kind starts anew when its window has passed.
-const WINDOW: i128 = 10 * SECOND;
+const WINDOW: Micros = Micros(10 * SECOND.0);
 
 /// Shown in full of a kind that was calm before.
 const FIRST_SHOWN: u32 = 3;
@@ -74,21 +76,21 @@ pub(super) struct Folded {
 /// Decides what is shown and counts the rest.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    now: i128,
+    now: Moment,
     kinds: HashMap<Key, Kind>,
     /// Folded verdicts of kinds that are not remembered.
     nameless: u64,
     /// When the first verdict since the last report was folded.
-    folding_since: Option<i128>,
+    folding_since: Option<Moment>,
     /// When the last one was.
-    folded_at: i128,
+    folded_at: Moment,
     /// The second in which blocks are being counted, and how many were shown in it.
-    blocks: (i128, u32),
+    blocks: (Moment, u32),
 }
 
 #[derive(Debug)]
 struct Kind {
-    window: i128,
+    window: Moment,
     /// How many may still be shown in this window.
     left: u32,
     /// Whether any was folded in this window.
@@ -99,17 +101,17 @@ struct Kind {
 
 impl Fold {
     /// The latest time it was told.
-    pub(super) fn now(&self) -> i128 {
+    pub(super) fn now(&self) -> Moment {
         self.now
     }
 
     /// The clock moved on; returns the counts that have become due, most frequent first.
     ///
     /// Verdicts arrive a little out of order; the clock never goes back.
-    pub(super) fn advance(&mut self, wall: i128) -> Vec<Folded> {
-        self.now = self.now.max(wall);
+    pub(super) fn advance(&mut self, now: Moment) -> Vec<Folded> {
+        self.now = self.now.max(now);
         match self.folding_since {
-            Some(since) if self.now - since >= SECOND => self.drain(),
+            Some(since) if self.now.since(since) >= SECOND => self.drain(),
             _ => Vec::new(),
         }
     }
@@ -144,8 +146,7 @@ impl Fold {
     /// Every count that has not been reported.
     pub(super) fn drain(&mut self) -> Vec<Folded> {
         let Some(since) = self.folding_since.take() else { return Vec::new() };
-        let span = u64::try_from(self.folded_at - since).unwrap_or(0);
-        let seconds = span.div_ceil(SECOND as u64).max(1);
+        let seconds = self.folded_at.since(since).0.div_ceil(SECOND.0).max(1);
         let mut pending: Vec<_> = self.kinds.iter_mut().filter(|(_, kind)| kind.pending > 0).collect();
         pending.sort_by(|(a, x), (b, y)| y.pending.cmp(&x.pending).then_with(|| a.cmp(b)));
         let mut rest = std::mem::take(&mut self.nameless);
@@ -171,30 +172,30 @@ impl Fold {
 
     fn forget_the_calm(&mut self) {
         let now = self.now;
-        self.kinds.retain(|_, kind| kind.pending > 0 || now - kind.window < WINDOW);
+        self.kinds.retain(|_, kind| kind.pending > 0 || now.since(kind.window) < WINDOW);
     }
 }
 
 impl Kind {
-    fn new(now: i128) -> Kind {
+    fn new(now: Moment) -> Kind {
         Kind { window: now, left: FIRST_SHOWN, folded: false, pending: 0 }
     }
 
-    fn roll(&mut self, now: i128) {
-        let age = now - self.window;
+    fn roll(&mut self, now: Moment) {
+        let age = now.since(self.window);
         if age < WINDOW {
             return;
         }
         // A whole window without one: calm again.
-        let stormy = self.folded && age < 2 * WINDOW;
+        let stormy = self.folded && age.0 < 2 * WINDOW.0;
         self.left = if stormy { LATER_SHOWN } else { FIRST_SHOWN };
         self.folded = false;
         self.window = now;
     }
 }
 
-fn take_block(blocks: &mut (i128, u32), now: i128) -> bool {
-    if now - blocks.0 >= SECOND {
+fn take_block(blocks: &mut (Moment, u32), now: Moment) -> bool {
+    if now.since(blocks.0) >= SECOND {
         *blocks = (now, 0);
     }
     blocks.1 += 1;
@@ -210,13 +211,18 @@ mod tests {
         Key { culprit: Some(Pid(culprit)), ..Key::of(&sample::oom_killed(), false) }
     }
 
+    /// Milliseconds after the beginning of time.
+    fn millis_after(millis: i64) -> Moment {
+        Moment::from_micros(millis * 1_000)
+    }
+
     #[test]
     fn the_first_are_shown_and_the_rest_counted_once_a_second() {
         let mut fold = Fold::default();
         let mut shown = 0;
         let mut reports = Vec::new();
         for millis in 0..5_000 {
-            reports.extend(fold.advance(SECOND + millis * SECOND / 1_000));
+            reports.extend(fold.advance(millis_after(1_000 + millis)));
             shown += u32::from(fold.admit(key(1)));
         }
         assert_eq!(shown, FIRST_SHOWN);
@@ -232,13 +238,13 @@ mod tests {
         let mut fold = Fold::default();
         let mut shown = Vec::new();
         for tenth in 0..300 {
-            fold.advance(tenth * SECOND / 10);
+            fold.advance(millis_after(tenth * 100));
             if fold.admit(key(1)) {
                 shown.push(tenth);
             }
         }
         assert_eq!(shown, [0, 1, 2, 100, 200]);
-        fold.advance(60 * SECOND);
+        fold.advance(millis_after(60_000));
         assert!(fold.admit(key(1)) && fold.admit(key(1)) && fold.admit(key(1)));
         assert!(!fold.admit(key(1)));
     }
@@ -258,10 +264,10 @@ mod tests {
         let shown = (0..kinds).filter(|&culprit| fold.admit(key(culprit))).count() as u64;
         assert_eq!(shown, u64::from(BLOCKS_PER_SECOND));
         assert_eq!(fold.kinds.len(), MAX_KINDS);
-        let lines = fold.advance(SECOND);
+        let lines = fold.advance(millis_after(1_000));
         assert_eq!(lines.len(), COUNT_LINES + 1);
         assert_eq!(lines.iter().map(|line| line.count).sum::<u64>() + shown, u64::from(kinds));
-        fold.advance(WINDOW);
+        fold.advance(millis_after(10_000));
         assert!(fold.admit(key(kinds + 1)), "calm kinds make room");
     }
 
@@ -270,14 +276,17 @@ mod tests {
         let mut fold = Fold::default();
         let shown = (0..5).filter(|_| fold.admit(key(1))).count();
         assert_eq!(shown, 3);
-        assert_eq!(fold.advance(3_600 * SECOND), [Folded { count: 2, seconds: 1, key: Some(key(1)) }]);
+        assert_eq!(
+            fold.advance(millis_after(3_600_000)),
+            [Folded { count: 2, seconds: 1, key: Some(key(1)) }]
+        );
     }
 
     #[test]
     fn the_clock_never_goes_back() {
         let mut fold = Fold::default();
-        fold.advance(5 * SECOND);
-        fold.advance(SECOND);
-        assert_eq!(fold.now(), 5 * SECOND);
+        fold.advance(millis_after(5_000));
+        fold.advance(millis_after(1_000));
+        assert_eq!(fold.now(), millis_after(5_000));
     }
 }

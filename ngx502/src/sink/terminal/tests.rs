@@ -219,8 +219,8 @@ fn a_storm_is_folded_and_a_lone_502_is_shown_at_once() {
     let other =
         play::moved(&play::verdict(|scene| stories::slow(scene, 0)), Nanos(sample::AT.0 + 990_000_000));
     sink.outcome(&session, &sample::verdict(other)).expect("memory");
-    sink.tick(session.wall(Nanos(sample::AT.0 + 1_100_000_000))).expect("memory");
-    sink.tick(session.wall(Nanos(sample::AT.0 + 1_200_000_000))).expect("memory");
+    sink.tick(Moment::of(&session, Nanos(sample::AT.0 + 1_100_000_000))).expect("memory");
+    sink.tick(Moment::of(&session, Nanos(sample::AT.0 + 1_200_000_000))).expect("memory");
     sink.flush().expect("memory");
     let text = String::from_utf8(out).expect("UTF-8");
     assert_eq!(text.matches("502  ").count(), 3);
@@ -252,7 +252,7 @@ fn losses_are_told_at_once_and_then_once_a_second() {
     for _ in 0..3 {
         sink.outcome(&sample::session(), &lost).expect("memory");
     }
-    sink.tick(fold::SECOND).expect("memory");
+    sink.tick(Moment::from_micros(1_000_000)).expect("memory");
     sink.flush().expect("memory");
     let text = String::from_utf8(out).expect("UTF-8");
     let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
