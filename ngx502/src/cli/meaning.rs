@@ -4,11 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use ngx502::capture::{self, Retention};
-use ngx502::commands::replay::{self, Captures};
+use ngx502::commands::replay::{self, Captures, Conversion};
 use ngx502::commands::{chart, export, report, trace};
 use ngx502::filter::Filter;
 use ngx502::output::Destination;
-use ngx502::report::chart::WIDE;
 use ngx502::sink::options::{Format, OutputOptions};
 use ngx502::sink::terminal::Detail;
 
@@ -91,9 +90,9 @@ impl ReplayArgs {
 
 impl ReportArgs {
     /// The report that is meant.
-    pub(crate) fn options(self) -> report::Options {
+    pub(crate) fn options(self) -> Conversion<report::Format> {
         let ReportArgs { captures, format, output } = self;
-        report::Options { captures: captures.captures(), format, output: output.destination() }
+        Conversion { captures: captures.captures(), format, output: output.destination() }
     }
 }
 
@@ -101,14 +100,14 @@ impl ChartArgs {
     /// The chart that is meant.
     pub(crate) fn options(self) -> chart::Options {
         let ChartArgs { captures, kind, output, force } = self;
-        chart::Options { captures: captures.captures(), kind, output: destination(output, force), size: WIDE }
+        chart::Options { captures: captures.captures(), kind, output: destination(output, force) }
     }
 }
 
 impl ExportArgs {
     /// The export that is meant.
-    pub(crate) fn options(self) -> export::Options {
+    pub(crate) fn options(self) -> Conversion<export::Format> {
         let ExportArgs { captures, format, output } = self;
-        export::Options { captures: captures.captures(), format, output: output.destination() }
+        Conversion { captures: captures.captures(), format, output: output.destination() }
     }
 }

@@ -7,7 +7,7 @@ use super::replay::Captures;
 use super::report;
 use crate::output::Destination;
 use crate::report::Report;
-use crate::report::chart::{self, Kind, Size};
+use crate::report::chart::{self, Kind};
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -18,8 +18,6 @@ pub struct Options {
     pub kind: Kind,
     /// Its file; the name ends in `.svg` or `.png`.
     pub output: Destination,
-    /// Its measures; a PNG has twice as many pixels.
-    pub size: Size,
 }
 
 /// Draws the chart. Nothing is written unless it could be drawn.
@@ -50,8 +48,8 @@ impl Encoding {
 
 fn draw(options: &Options, encoding: Encoding, report: &Report) -> Result<()> {
     let picture = match encoding {
-        Encoding::Svg => chart::svg(report, options.kind, options.size)?.into_bytes(),
-        Encoding::Png => chart::png(report, options.kind, options.size)?,
+        Encoding::Svg => chart::svg(report, options.kind, chart::WIDE)?.into_bytes(),
+        Encoding::Png => chart::png(report, options.kind, chart::WIDE)?,
     };
     options.output.write_bytes(&picture)
 }
@@ -70,7 +68,7 @@ mod tests {
         {
             let output = Destination { path: folder.path().join(name), force: false };
             let captures = Captures::default();
-            let options = Options { captures, kind: Kind::All, output: output.clone(), size: chart::WIDE };
+            let options = Options { captures, kind: Kind::All, output: output.clone() };
             let drawn = Encoding::of(&output).and_then(|encoding| draw(&options, encoding, &report));
             let error = drawn.unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");

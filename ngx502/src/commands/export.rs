@@ -6,10 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use super::driver::Watcher;
-use super::replay::{Captures, Replay, complain};
+use super::replay::{Captures, Conversion, Replay, complain};
 use crate::attribute::verdict::Outcome;
 use crate::export::{CsvSink, ParquetSink};
-use crate::output::Destination;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::sink::json::JsonSink;
@@ -51,30 +50,12 @@ impl Format {
     }
 }
 
-/// What to export.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Of what.
-    pub captures: Captures,
-    /// As what; `None`: by the name of `output`, else JSON lines.
-    pub format: Option<Format>,
-    /// `None`: standard output.
-    pub output: Option<Destination>,
-}
-
-impl Options {
-    /// The format asked for, or the one that the output's name suggests.
-    pub fn format(&self) -> Format {
-        self.format.or_else(|| self.output.as_ref()?.format()).unwrap_or_default()
-    }
-}
-
 /// Writes the verdicts of the captures to where `options` say.
 ///
 /// # Errors
 /// When a file is no capture or cannot be read at all, the output cannot be written, or it is a terminal that Parquet
 /// would only confuse.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Conversion<Format>) -> Result<()> {
     let (captures, format) = (&options.captures, options.format());
     let files = match &options.output {
         Some(to) => {

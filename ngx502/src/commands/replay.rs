@@ -8,11 +8,13 @@ use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::driver::{Driver, Shown, Watcher, tell_forgotten};
 use crate::escape;
 use crate::filter::Filter;
+use crate::output::Destination;
 use crate::session::Session;
 use crate::sink::options::OutputOptions;
 use crate::source::file::{FileReport, Merged};
@@ -52,6 +54,24 @@ pub struct Captures {
     pub filter: Filter,
     /// Show the query strings that a capture holds.
     pub with_query: bool,
+}
+
+/// Captures to turn into a file of a format.
+#[derive(Clone, Debug, Default)]
+pub struct Conversion<F> {
+    /// Of what.
+    pub captures: Captures,
+    /// `None`: by the name of `output`, else the default.
+    pub format: Option<F>,
+    /// `None`: standard output.
+    pub output: Option<Destination>,
+}
+
+impl<F: ValueEnum + Default> Conversion<F> {
+    /// The format asked for, or the one that the output's name suggests.
+    pub fn format(&self) -> F {
+        self.format.clone().or_else(|| self.output.as_ref()?.format()).unwrap_or_default()
+    }
 }
 
 /// Captures that are open: their metadata are known, their records are not read yet.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::driver::Watcher;
-use super::replay::{Captures, Replay};
+use super::replay::{Captures, Conversion, Replay};
 use crate::attribute::verdict::Outcome;
 use crate::event::{Body, Record};
 use crate::filter::Filter;
@@ -29,29 +29,11 @@ pub enum Format {
     Html,
 }
 
-/// What was asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Of what.
-    pub captures: Captures,
-    /// `None`: by the name of `output`, else text.
-    pub format: Option<Format>,
-    /// `None`: standard output.
-    pub output: Option<Destination>,
-}
-
-impl Options {
-    /// The format asked for, or the one that the output's name suggests.
-    pub fn format(&self) -> Format {
-        self.format.or_else(|| self.output.as_ref()?.format()).unwrap_or_default()
-    }
-}
-
 /// Collects the report and writes it to where `options` say.
 ///
 /// # Errors
 /// When a file is no capture or cannot be read at all, or the output cannot be created or written.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Conversion<Format>) -> Result<()> {
     options.output.iter().try_for_each(Destination::check)?;
     put(options, &collect(&options.captures)?)
 }
@@ -87,7 +69,7 @@ impl Watcher for Collecting<'_> {
     }
 }
 
-fn put(options: &Options, report: &Report) -> Result<()> {
+fn put(options: &Conversion<Format>, report: &Report) -> Result<()> {
     let Some(to) = &options.output else {
         let mut out = BufWriter::new(io::stdout().lock());
         let width = terminal_width().unwrap_or(DEFAULT_WIDTH).min(DEFAULT_WIDTH);
@@ -119,11 +101,11 @@ mod tests {
     #[test]
     fn the_output_name_chooses_the_format_unless_told() {
         let output = |name: &str| Some(Destination { path: name.into(), force: false });
-        let options = |name: &str| Options { output: output(name), ..Options::default() };
+        let options = |name: &str| Conversion { output: output(name), ..Conversion::default() };
         assert_eq!(options("x.HTML").format(), Format::Html);
         assert_eq!(options("x.json").format(), Format::Json);
         assert_eq!(options("x").format(), Format::Text);
-        assert_eq!(Options { format: Some(Format::Text), ..options("x.html") }.format(), Format::Text);
+        assert_eq!(Conversion { format: Some(Format::Text), ..options("x.html") }.format(), Format::Text);
     }
 
     #[test]
@@ -132,9 +114,9 @@ mod tests {
         let output = folder.path().join("x.html");
         let report = Collector::new().finish();
         let to = |path| Some(Destination { path, force: false });
-        put(&Options { output: to(output.clone()), ..Options::default() }, &report).unwrap();
+        put(&Conversion { output: to(output.clone()), ..Conversion::default() }, &report).unwrap();
         assert!(std::fs::read_to_string(&output).unwrap().starts_with("<!DOCTYPE html>"));
-        let nowhere = Options { output: to(folder.path().join("no/x.html")), ..Options::default() };
+        let nowhere = Conversion { output: to(folder.path().join("no/x.html")), ..Conversion::default() };
         assert!(put(&nowhere, &report).unwrap_err().to_string().contains("no/x.html"));
     }
 }
