@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attribute::verdict::Times;
 use crate::event::LatencySeries;
+use crate::units::Micros;
 
 /// Longer times are recorded as this: an hour.
 const LONGEST_US: u64 = 3_600_000_000;
@@ -60,6 +61,12 @@ pub struct Quantiles {
     pub p999_us: u64,
     /// The longest.
     pub max_us: u64,
+}
+
+/// An attempt's total time as text. nginx's own clock, which is all there is where the kernel's was not to be had, has
+/// milliseconds: its zero is `less than 1 ms`.
+pub fn took(total_us: u64) -> String {
+    if total_us == 0 { "less than 1 ms".to_owned() } else { Micros(total_us).to_string() }
 }
 
 /// Durations in microseconds: hdrhistogram with two significant digits, made when first used.

@@ -92,7 +92,7 @@ impl Driver {
 }
 
 /// Says that attribution had too little room to remember everything, if so: the verdicts themselves do not tell.
-pub(super) fn tell_forgotten<'a>(drivers: impl IntoIterator<Item = &'a Driver>) {
+pub(super) fn warn_forgotten<'a>(drivers: impl IntoIterator<Item = &'a Driver>) {
     let evicted: u64 = drivers.into_iter().map(|driver| driver.attributor.evicted()).sum();
     if evicted > 0 {
         // Whoever closed standard error does not want to know.
@@ -104,17 +104,17 @@ pub(super) fn tell_forgotten<'a>(drivers: impl IntoIterator<Item = &'a Driver>) 
     }
 }
 
-/// A sink on standard output, and the tally that its summary shows.
-pub(super) struct Shown {
+/// Prints outcomes on standard output through a sink, and counts them for its summary.
+pub(super) struct Printer {
     sink: Box<dyn Sink>,
     tally: Tally,
 }
 
 const FAILED: &str = "cannot write to standard output";
 
-impl Shown {
-    pub(super) fn new(sink: Box<dyn Sink>) -> Shown {
-        Shown { sink, tally: Tally::default() }
+impl Printer {
+    pub(super) fn new(sink: Box<dyn Sink>) -> Printer {
+        Printer { sink, tally: Tally::default() }
     }
 
     /// Says that everything is attached.
@@ -147,7 +147,7 @@ impl Shown {
     }
 }
 
-impl Watcher for Shown {
+impl Watcher for Printer {
     fn record(&mut self, _session: &Session, record: &Record) -> Result<()> {
         self.tally.record(record);
         Ok(())

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::driver::{Driver, Shown, Watcher, tell_forgotten};
+use super::driver::{Driver, Printer, Watcher, warn_forgotten};
 use crate::escape;
 use crate::filter::Filter;
 use crate::output::Destination;
@@ -38,9 +38,9 @@ pub fn run(options: &Options) -> Result<()> {
     let first = replay.sessions().next().context("there is no capture to replay: name a file")?.clone();
     let show_host = replay.sessions().any(|session| session.host != first.host);
     let out = BufWriter::with_capacity(1 << 16, io::stdout());
-    let mut shown = Shown::new(options.output.sink(out, show_host));
-    let files = replay.run(&mut shown)?;
-    shown.finish(&first)?;
+    let mut printer = Printer::new(options.output.sink(out, show_host));
+    let files = replay.run(&mut printer)?;
+    printer.finish(&first)?;
     complain(&files);
     Ok(())
 }
@@ -120,7 +120,7 @@ impl<'a> Replay<'a> {
         }
         self.drivers.iter_mut().try_for_each(|driver| driver.finish(watcher))?;
         progress.finish_and_clear();
-        tell_forgotten(&self.drivers);
+        warn_forgotten(&self.drivers);
         Ok(self.merged.reports().to_vec())
     }
 }

@@ -2,8 +2,9 @@
 
 use super::model::{CauseRow, Episode, ProcessRow, Report};
 use crate::attribute::verdict::{Cause, Certainty};
+use crate::latency::took;
 use crate::time::Moment;
-use crate::units::{Count, Micros, Share, counted};
+use crate::units::{Count, Share, counted};
 
 /// A process is named when at least this share of all requests failed at it.
 const MOST: f64 = 0.5;
@@ -186,12 +187,7 @@ pub(super) fn certainty(row: &CauseRow) -> String {
 
 /// What kept the client waiting, or that it is not known.
 pub(super) fn waited(total_us: Option<u64>) -> String {
-    match total_us {
-        None => "wait not measured".to_owned(),
-        // nginx's own clock, which has milliseconds, where the kernel's was not to be had.
-        Some(0) => "waited less than 1 ms".to_owned(),
-        Some(total) => format!("waited {}", Micros(total)),
-    }
+    total_us.map_or_else(|| "wait not measured".to_owned(), |total| format!("waited {}", took(total)))
 }
 
 /// What the figures of latency leave out.

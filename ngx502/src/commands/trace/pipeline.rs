@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write as _};
 
 use anyhow::Result;
 
-use super::super::driver::{Driver, Shown, Watcher, tell_forgotten};
+use super::super::driver::{Driver, Printer, Watcher, warn_forgotten};
 use super::Options;
 use crate::attribute::verdict::Outcome;
 use crate::capture::{Stopped, Writer};
@@ -12,16 +12,16 @@ use crate::event::{Latency, Nanos, Record};
 use crate::filter::Filter;
 use crate::session::Session;
 
-/// Attribution, and what its outcomes and records go to.
+/// Attribution, and where its records and outcomes go.
 pub(super) struct Pipeline {
     driver: Driver,
-    rim: Rim,
+    outputs: Outputs,
 }
 
-/// Where a live trace ends: the capture of what attribution is fed, and the sink.
-struct Rim {
+/// The capture of the records, if one is asked for, and what prints their outcomes.
+struct Outputs {
     capture: Option<Writer>,
-    shown: Shown,
+    printer: Printer,
 }
 
 impl Pipeline {
@@ -35,72 +35,72 @@ impl Pipeline {
             Some(capture) => Some(Writer::create(&capture.path, &session, capture.options)?),
             None => None,
         };
-        let shown = Shown::new(options.output.sink(out, false));
-        Ok(Self { driver: Driver::new(session, Filter::default()), rim: Rim { capture, shown } })
+        let printer = Printer::new(options.output.sink(out, false));
+        Ok(Self { driver: Driver::new(session, Filter::default()), outputs: Outputs { capture, printer } })
     }
 
     /// Says that everything is attached.
     pub(super) fn ready(&mut self) -> Result<()> {
-        self.rim.shown.ready(self.driver.session())
+        self.outputs.printer.ready(self.driver.session())
     }
 
     /// Takes the next record in live order.
     pub(super) fn push(&mut self, record: Record) -> Result<()> {
-        self.driver.push(record, &mut self.rim)
+        self.driver.push(record, &mut self.outputs)
     }
 
     /// Hands on what was shown so far.
     pub(super) fn flush(&mut self) -> Result<()> {
-        self.rim.shown.flush()
+        self.outputs.printer.flush()
     }
 
     /// Shows the latency of all upstream requests so far; `uncounted` is what the records will tell later.
     pub(super) fn latency(&mut self, now: Nanos, uncounted: Option<&Latency>) -> Result<()> {
-        self.rim.shown.latency(self.driver.session(), now, uncounted)
+        self.outputs.printer.latency(self.driver.session(), now, uncounted)
     }
 
     /// Closes the capture, shows what is left and the summary.
     pub(super) fn finish(mut self) -> Result<()> {
-        self.rim.close();
-        self.driver.finish(&mut self.rim)?;
-        tell_forgotten([&self.driver]);
-        self.rim.shown.finish(self.driver.session())
+        self.outputs.close();
+        self.driver.finish(&mut self.outputs)?;
+        warn_forgotten([&self.driver]);
+        self.outputs.printer.finish(self.driver.session())
     }
 }
 
-impl Rim {
-    /// Does something with the capture; when that fails it is told, and the trace goes on without.
+impl Outputs {
+    /// Does something with the capture; when that fails, the trace says so and goes on without.
     fn capture(&mut self, work: impl FnOnce(&mut Writer) -> Result<(), Stopped>) {
         if let Some(Err(stopped)) = self.capture.as_mut().map(work) {
             self.capture = None;
-            tell(&stopped);
+            warn_stopped(&stopped);
         }
     }
 
     fn close(&mut self) {
         if let Some(Err(stopped)) = self.capture.take().map(Writer::finish) {
-            tell(&stopped);
+            warn_stopped(&stopped);
         }
     }
 }
 
-impl Watcher for Rim {
+impl Watcher for Outputs {
     fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
         self.capture(|capture| capture.record(record));
-        self.shown.record(session, record)
+        self.printer.record(session, record)
     }
 
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()> {
-        self.shown.outcome(session, outcome)
+        self.printer.outcome(session, outcome)
     }
 
     fn tick(&mut self, session: &Session, at: Nanos) -> Result<()> {
         self.capture(|capture| capture.tick(at));
-        self.shown.tick(session, at)
+        self.printer.tick(session, at)
     }
 }
 
-impl Drop for Rim {
+impl Drop for Outputs {
     /// Also a trace that ends since nobody reads its output leaves a whole capture.
     fn drop(&mut self) {
         self.close();
@@ -108,7 +108,7 @@ impl Drop for Rim {
 }
 
 /// Says why there is no capture from here on.
-fn tell(stopped: &Stopped) {
+fn warn_stopped(stopped: &Stopped) {
     // Whoever closed standard error does not want to know.
     let _ = writeln!(io::stderr(), "ngx502: {stopped}");
 }

@@ -8,6 +8,7 @@ use crate::attribute::finding::evidence::Evidence;
 use crate::attribute::verdict::{AttemptFacts, Certainty, ProcessFacts, RequestFacts, Verdict};
 use crate::escape;
 use crate::event::{Nanos, short_container};
+use crate::latency::took;
 use crate::session::Session;
 use crate::sink::terminal::fold::Folded;
 use crate::sink::terminal::paint::{Paint, Tone};
@@ -285,12 +286,7 @@ fn attempt_text(attempt: &AttemptFacts) -> String {
 
 /// How long an attempt took.
 fn after(total_us: Option<u64>) -> String {
-    match total_us {
-        // nginx's own clock, which has milliseconds, where the kernel's was not to be had.
-        Some(0) => " after less than 1 ms".to_owned(),
-        Some(total) => format!(" after {}", Micros(total)),
-        None => String::new(),
-    }
+    total_us.map_or_else(String::new, |total| format!(" after {}", took(total)))
 }
 
 /// `php-fpm8.2, pid 4711, php8.2-fpm.service`.

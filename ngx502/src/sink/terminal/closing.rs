@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::escape;
 use crate::latency::{Figures, Quantiles};
-use crate::session::{NO_PROVIDER, Session};
+use crate::session::Session;
 use crate::sink::terminal::TerminalOptions;
 use crate::sink::terminal::paint::{Paint, Tone};
 use crate::summary::{Summary, UpstreamLatency};
