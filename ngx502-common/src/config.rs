@@ -1,4 +1,4 @@
-//! What user space tells the BPF programs before they are loaded (read-only globals) and while they run (maps).
+//! What user space passes to the BPF programs before they are loaded (read-only globals) and while they run (maps).
 
 /// An offset that this kernel does not have. Reads through it yield nothing, and the verifier prunes their branch.
 pub const ABSENT: u16 = u16::MAX;

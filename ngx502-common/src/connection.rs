@@ -14,7 +14,7 @@ pub struct Connection {
     pub saved: u16,
     /// 1 once an attempt was reported with it.
     pub reported: u16,
-    /// Inode of the socket: tells an AF_UNIX socket from an earlier one at the same address, where no hook told of
+    /// Inode of the socket: tells an AF_UNIX socket from an earlier one at the same address, where no hook saw
     /// that one's end.
     pub inode: u64,
     /// The other end on this host; 0 when none was seen.

@@ -99,7 +99,7 @@ mod tests {
         let mut micros = 1;
         while micros < 600_000_000 {
             let end = upper_bound(bucket(micros));
-            assert!(end >= micros && end - micros <= micros / 16, "{micros} is told as {end}");
+            assert!(end >= micros && end - micros <= micros / 16, "{micros} is reported as {end}");
             micros += 1 + micros / 37;
         }
     }

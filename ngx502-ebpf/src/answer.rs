@@ -21,7 +21,7 @@ impl Watch {
     }
 }
 
-/// Waits for the answer to the client of a request by its socket; false when that is not to be had. `states` is how many
+/// Waits for the answer to the client of a request by its socket; false without one. `states` is how many
 /// upstream states were reported to user space, `layout` where its nginx has its layout.
 ///
 /// The latest client of a thread waits in the thread's own entry, where a storm, which answers each request before it
@@ -62,7 +62,7 @@ pub fn watch(place: &mut Watch, sk: u64, who: &Identity, states: u32, layout: u3
     true
 }
 
-/// nginx wrote to a socket that is no upstream's.
+/// nginx wrote to a socket that is not an upstream's.
 #[inline(always)]
 pub fn sent(sk: u64) {
     over(sk, false);

@@ -47,7 +47,7 @@ pub fn begin_unix<'a>(sk: impl Sock, earlier: Option<&'a mut Connection>) -> Opt
     Some(connection)
 }
 
-/// A new entry for a socket. Where no hook tells of an AF_UNIX socket's end, the next one at its address takes its
+/// A new entry for a socket. Where no hook sees an AF_UNIX socket's end, the next one at its address takes its
 /// entry over.
 #[inline(always)]
 fn blank<'a>(sk: u64, earlier: Option<&'a mut Connection>) -> Option<&'a mut Connection> {
@@ -90,7 +90,7 @@ pub fn get_current<'a>(sk: impl Sock) -> Option<&'a mut Connection> {
     get(sk.address()).filter(|connection| is_current(connection, sk))
 }
 
-/// Whether the socket at an observed one's address is still that one. Where no hook tells of the end of AF_UNIX
+/// Whether the socket at an observed one's address is still that one. Where no hook sees the end of AF_UNIX
 /// sockets, entries outlive them.
 #[inline(always)]
 pub fn is_current(connection: &Connection, sk: impl Sock) -> bool {
@@ -100,7 +100,7 @@ pub fn is_current(connection: &Connection, sk: impl Sock) -> bool {
 /// Stops to observe a socket.
 #[inline(always)]
 pub fn end(connection: &Connection, sk: u64) {
-    // A key that was never published is in nobody's way.
+    // A key that was never published is not in the way.
     if connection.facts.established_at != 0 && connection.facts.family != AF_UNIX {
         let _ = TUPLES.remove(&connection.other_end);
     }
@@ -145,7 +145,7 @@ fn netns_of_loopback(ends: &Ends) -> u32 {
 }
 
 /// Completes facts with what is read from the socket itself at this moment. `head` is room for its addresses, which is
-/// not to be had on the stack below a uprobe.
+/// not available on the stack below a uprobe.
 #[inline(never)]
 pub fn complete(facts: &mut SocketFacts, head: &mut SockCommon, sk: u64, peer: u64) {
     head.load(sk);
@@ -225,7 +225,7 @@ pub fn released(sk: u64) {
 }
 
 /// Saves the socket that a worker closes: an error page that follows at once is about it, and where the error log
-/// hides the failure's text nothing else tells.
+/// hides the failure's text nothing else shows it.
 #[inline(never)]
 pub fn save_closed(connection: &mut Connection, sk: u64) {
     if connection.saved != 0 || connection.worker != task::tgid() {
@@ -240,7 +240,7 @@ pub fn save_closed(connection: &mut Connection, sk: u64) {
     if superfluous && !filter::hiding_log_seen() {
         return;
     }
-    // SAFETY: read at once. A worker that is ending is not in the table any more, and answers nobody.
+    // SAFETY: read at once. A worker that is ending is not in the table any more, and sends no answers.
     let hides = unsafe { TRACED.get(&task::tgid()) }.map(|traced| traced.log_hides != 0);
     if hides.is_none() || (hides == Some(false) && superfluous) {
         return;

@@ -108,7 +108,7 @@ fn has<'a>(place: u32) -> Option<&'a Series> {
     unsafe { SERIES.get(&place) }
 }
 
-/// Takes a place that was free, and tells who has it now: another CPU may have been faster.
+/// Takes a place that was free, and returns who has it now: another CPU may have been faster.
 #[inline(always)]
 fn take<'a>(place: u32, connection: &Connection) -> Option<&'a Series> {
     if SERIES.insert(&place, &connection.series, u64::from(BPF_NOEXIST)).is_ok()

@@ -1,4 +1,4 @@
-//! How much nginx's log says that is no failure: each such call costs a trap, and user space ends that when it is much.
+//! How many messages nginx logs that report no failure: each costs a trap, and user space ends that when there are many.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 

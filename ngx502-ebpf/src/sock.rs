@@ -248,7 +248,7 @@ pub fn netns(sk: u64) -> u32 {
     kernel::read_or(net, offset!(net_inum), 0)
 }
 
-/// `sk->sk_socket`: 0 for an orphan or a connection that nobody accepted.
+/// `sk->sk_socket`: 0 for an orphan or a connection that was not accepted.
 #[inline(always)]
 pub fn socket_of(sk: u64) -> u64 {
     kernel::read_or(sk, offset!(sk_socket), 0)

@@ -20,7 +20,7 @@ pub struct Thread {
     pub reported: Identity,
     /// The client that waits for its answer since last; `sk` 0 for none.
     pub watch: Watch,
-    /// The upstream socket that it closed last, unless an attempt has told of it; `id` 0 for none.
+    /// The upstream socket that it closed last, unless an attempt has reported it; `id` 0 for none.
     pub closed: SocketFacts,
     /// Room for an answer with a state, which may be sent while `record` is in the making.
     pub answer: AnswerScratch,

@@ -53,7 +53,7 @@ pub fn copy_ngx_str<const N: usize>(to: &mut [u8; N], address: u64) -> u16 {
     }
 }
 
-/// A peer's name: its length, and 1 where only its address could be had. In an upstream with a `zone` names are in
+/// A peer's name: its length, and 1 where only its address could be read. In an upstream with a `zone` names are in
 /// shared memory, of which a worker sees a page only once it has touched it; user space can read it all the same.
 #[inline(always)]
 pub fn copy_peer_name<const N: usize>(to: &mut [u8; N], address: u64) -> (u16, u32) {

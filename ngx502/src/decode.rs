@@ -179,7 +179,7 @@ fn answer(wire: &wire::Answer, texts: &impl ResolveText) -> Answer {
     }
 }
 
-/// Where the layout does not tell the main request, every request counts as its own.
+/// Where the layout does not give the main request, every request counts as its own.
 fn key(worker: Pid, request: u64, main: u64, connection: u64) -> RequestKey {
     RequestKey { worker, request: if main == 0 { request } else { main }, connection }
 }

@@ -66,7 +66,7 @@ pub struct Record {
 }
 
 /// The reason of [`Body::Lost`] for events that the kernel kept from the probes of traffic: some of no process that is
-/// traced, and none that tells who listens.
+/// traced, and none of who listens.
 pub const LOST_TRAFFIC: &str = "probe of traffic still at work on that CPU, events of any process";
 
 /// The kinds of observation.
@@ -120,7 +120,7 @@ pub enum Body {
     Ports(Ports),
     /// Enrichment: a server's side of a connection, found by the reversed 4-tuple or the peer inode.
     PeerSocket(PeerSocket),
-    /// Enrichment: the smallest memory limit above an OOM victim, where the kernel side did not tell it.
+    /// Enrichment: the smallest memory limit above an OOM victim, where the kernel side did not report it.
     MemoryLimit(MemoryLimit),
     /// Enrichment: symbolic links lead from the path that nginx was given to another, under which servers may have
     /// bound it (`/var/run/x.sock` and `/run/x.sock`), as far as it exists.
@@ -134,7 +134,7 @@ pub enum Body {
     Route(RouteLookup),
     /// Enrichment: what may refuse a worker's connect besides permission bits and routes.
     Guards(Box<Guards>),
-    /// Enrichment: the services that systemd holds failed, looked up because nobody listened at a place and nobody had.
+    /// Enrichment: the services that systemd holds failed, looked up because a place has no listener and none was seen there before.
     FailedUnits(Vec<FailedUnit>),
     /// A tracer's view of nginx processes changed: one was found or attached.
     Worker(WorkerInfo),

@@ -14,7 +14,7 @@ pub const VIA_SSL_ERROR: u8 = 2;
 
 /// [`SocketFacts::accepted`]: not known.
 pub const ACCEPTED_UNKNOWN: u8 = 0;
-/// [`SocketFacts::accepted`]: nobody accepted it.
+/// [`SocketFacts::accepted`]: it was not accepted.
 pub const ACCEPTED_NO: u8 = 1;
 /// [`SocketFacts::accepted`]: it was accepted.
 pub const ACCEPTED_YES: u8 = 2;

@@ -17,7 +17,7 @@ use crate::{
     thread, user,
 };
 
-/// NGX_LOG_ERR: what is less severe than this is no failure.
+/// NGX_LOG_ERR: what is less severe is not a failure.
 const LEVEL_ERROR: u64 = 4;
 
 const BAD_GATEWAY: u16 = 502;
@@ -81,7 +81,8 @@ fn try_special_response(ctx: &ProbeContext) -> Option<()> {
     if !found.find(argument, build.layout) {
         warn!(
             ctx,
-            "an error page for {:x}, which is no request: this nginx is not laid out as expected", argument
+            "an error page for {:x}, which is not a request: this nginx is not laid out as expected",
+            argument
         );
         emit::count_loss(loss::UNREADABLE);
         return None;

@@ -30,7 +30,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         (CLOSE, LISTEN) => listen::changed(sk.address(), true),
         (LISTEN, CLOSE) => listen::changed(sk.address(), false),
         (CLOSE, SYN_SENT) => connecting(sk),
-        // Nobody is in these states any more but the kernel, and nothing can happen to the connection that counts.
+        // Only the kernel is in these states any more, and nothing can happen to the connection that counts.
         (FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK, _) => {}
         _ => {
             if let Some(connection) = connection::get(sk.address()) {
@@ -89,7 +89,7 @@ fn other_end_changed(sk: impl Sock, old: u8, new: u8) {
             closed(sk, CLOSE_FIN);
         }
         (ESTABLISHED | CLOSE_WAIT, CLOSE) => match sk.error() {
-            // A reset or a timeout came in: nobody on this side closed.
+            // A reset or a timeout came in: this side did not close.
             EPIPE | ECONNRESET | ETIMEDOUT => {}
             ECONNABORTED => {
                 closed(sk, CLOSE_DESTROYED);

@@ -111,7 +111,7 @@ fn known_sent(sk: impl Sock) {
     }
 }
 
-/// The first bytes that a worker sends on an AF_UNIX socket of which no hook told before: when connect(2) was called is
+/// The first bytes that a worker sends on an AF_UNIX socket that no hook has seen before: when connect(2) was called is
 /// not known.
 #[inline(always)]
 fn unix_connected(sk: impl Sock, earlier: Option<&mut Connection>) {
@@ -141,7 +141,7 @@ fn request_sent(connection: &mut Connection) {
     }
 }
 
-/// A worker receives from its upstream; or the upstream receives from nginx by AF_UNIX, where nothing else tells
+/// A worker receives from its upstream; or the upstream receives from nginx by AF_UNIX, where nothing else shows
 /// which process serves the connection.
 #[inline(always)]
 fn received(sk: impl Sock, result: i32) {
@@ -169,7 +169,7 @@ fn received(sk: impl Sock, result: i32) {
 }
 
 /// The worker learns that its upstream is gone. For AF_UNIX this is the last that is seen of the connection where no
-/// hook tells of its close; for TCP the state hook knows more.
+/// hook sees its close; for TCP the state hook knows more.
 #[inline(always)]
 fn ended(connection: &mut Connection, sk: u64, result: i32) {
     if connection.facts.family != AF_UNIX {

@@ -24,7 +24,7 @@ enum Doing {
     Unclear,
 }
 
-/// Whether all holders of a listener are occupied; `None` where that cannot be told.
+/// Whether all holders of a listener are occupied; `None` where that cannot be seen.
 ///
 /// A holder whose child holds the listener too is a supervisor, which does not accept, and does not count. With a
 /// full queue a sleeper in poll or select does not wait for this listener, or it would have been woken.

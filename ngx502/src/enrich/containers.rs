@@ -6,7 +6,7 @@
 //! | Podman, CRI-O | the lists of containers in `/var/lib/containers/storage` | the first of `names` |
 //! | containerd | the bundle's `config.json` | annotations of Kubernetes' CRI, or nerdctl's |
 //!
-//! Only root's files are believed. What is not found is not told: the id stays.
+//! Only root's files are believed. What is not found is not reported: the id stays.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -37,7 +37,7 @@ const BUNDLES: [&str; 3] = [
 ];
 /// Larger files are not a container's state, or not worth their reading.
 const FILE_BYTES: u64 = 4 << 20;
-/// Names are cut by nobody: longer ones are none. Kubernetes' have at most 253 bytes, Docker's hardly more.
+/// Longer texts are not names. Kubernetes' have at most 253 bytes, Docker's hardly more.
 const NAME_BYTES: usize = 255;
 /// A container may be renamed, or be found before its state is written.
 const STANDS: Duration = Duration::from_secs(10);
@@ -125,11 +125,11 @@ impl Containers {
         let place = self.root.join(path.strip_prefix("/").ok()?);
         let text = self.read(&place).inspect_err(|error| {
             if error.kind() != io::ErrorKind::NotFound {
-                log::debug!("{} tells no container's name: {error}", place.display());
+                log::debug!("no container's name in {}: {error}", place.display());
             }
         });
         let parsed = serde_json::from_slice(&text.ok()?);
-        parsed.inspect_err(|error| log::debug!("{} tells no container's name: {error}", place.display())).ok()
+        parsed.inspect_err(|error| log::debug!("no container's name in {}: {error}", place.display())).ok()
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! What may refuse a worker besides permission bits and routes: security modules, seccomp, programs of its cgroup.
 //!
-//! Not here: what each of them decides; the kernel tells nobody. Landlock and programs of the BPF security module
+//! Not here: what each of them decides, which the kernel does not show. Landlock and programs of the BPF security module
 //! cannot be seen from outside at all.
 
 use std::fs::File;
@@ -105,7 +105,7 @@ struct Query {
 fn count(group: &File, attach_type: u32) -> nix::Result<u32> {
     let target = u32::try_from(group.as_raw_fd()).map_err(|_| Errno::EBADF)?;
     let mut query = Query { target, attach_type, query_flags: EFFECTIVE, ..Query::default() };
-    // SAFETY: the kernel reads and writes no more of `query` than the size it is told, and, with no room for
+    // SAFETY: the kernel reads and writes no more of `query` than the size it is given, and, with no room for
     // identifiers announced, nothing through its pointer.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>() as u32) };

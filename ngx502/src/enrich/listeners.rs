@@ -125,7 +125,7 @@ fn most_specific(endpoint: &Endpoint, table: Vec<Listening>) -> Vec<Listening> {
     reached
 }
 
-/// As [`Endpoint::reaches`], but an IPv6 wildcard that refuses IPv4 is told apart.
+/// As [`Endpoint::reaches`], but an IPv6 wildcard that refuses IPv4 does not reach it.
 pub(super) fn reaches(endpoint: &Endpoint, listener: &Listening) -> bool {
     let ipv4 = matches!(endpoint, Endpoint::Tcp(address) if address.ip().to_canonical().is_ipv4());
     endpoint.reaches(&listener.bound) && !(ipv4 && listener.v6_only)

@@ -94,7 +94,7 @@ fn ask(
     if let Some(socket) = connected.filter(|_| timed_out || errno == Some(ECONNRESET)) {
         lookups.push(Lookup::Peer(worker, socket.id, socket.ends.clone()));
     }
-    // Nobody saw who closed it: the last reader is asked for, since it may have died.
+    // The closer was not seen: the last reader is looked up, since it may have died.
     let reader = socket.filter(|socket| socket.closer.is_none()).and_then(|socket| socket.owner.clone());
     lookups.extend(reader.map(Lookup::Lives));
     lookups.extend(endpoint.map(|endpoint| Lookup::Listeners(worker, endpoint)));

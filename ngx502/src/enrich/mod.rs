@@ -223,7 +223,7 @@ impl Enricher {
         }
     }
 
-    /// Adds what was found at a place. Where nobody listens any more, it matters whether those who did still live.
+    /// Adds what was found at a place. Where nothing listens any more, it matters whether the former holders still live.
     fn report_endpoint(&mut self, endpoint: EndpointInfo, bodies: &mut Vec<Body>) {
         if endpoint.asked && endpoint.listeners.is_empty() {
             let former = self.holders.get(&endpoint.endpoint).cloned().unwrap_or_default();

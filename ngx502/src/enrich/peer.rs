@@ -12,7 +12,7 @@ use super::sockets::{self, Netns};
 use crate::event::{Endpoint, Ends, PeerSocket, Pid};
 use crate::proc::sockets_of;
 
-/// Finds the other end of a worker's socket; `None` when it is not on this host, gone, or not to be told apart.
+/// Finds the other end of a worker's socket; `None` when it is not on this host, gone, or ambiguous.
 pub(super) fn find(owners: &mut SocketOwners, worker: Pid, of: u64, ends: &Ends) -> Option<PeerSocket> {
     let own = Netns::of(worker).ok()?;
     let others: Vec<_> = owners.namespaces().iter().copied().filter(|netns| netns.inum != own.inum).collect();
@@ -35,7 +35,7 @@ fn tcp(
         Some((netns, found?))
     })?;
     if socket.inode == 0 {
-        // Nobody has a file for it: it waits in the accept queue, or everyone closed it.
+        // No process has a file for it: it waits in the accept queue, or everyone closed it.
         return Some(PeerSocket { of, accepted: Some(false), holders: vec![], unread: Some(socket.unread) });
     }
     let mut holders = Vec::new();

@@ -77,7 +77,7 @@ pub(super) struct Listening {
     pub(super) queue: Option<Queue>,
     /// AF_UNIX: the bound file as (kernel device number, inode's low 32 bits).
     pub(super) file: Option<(u32, u32)>,
-    /// An IPv6 socket that takes no IPv4; only sock_diag tells.
+    /// An IPv6 socket that takes no IPv4; only sock_diag shows that.
     pub(super) v6_only: bool,
 }
 

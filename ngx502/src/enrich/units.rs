@@ -1,7 +1,7 @@
 //! Services that systemd holds failed: what is left of a listener that died before the trace began.
 //!
 //! systemd is asked by `systemctl`, which knows every version's way to reach it. Where systemd does not run, or does not
-//! answer soon, nothing is told.
+//! answer soon, nothing is reported.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::proc::clock;
 const BOOTED: &str = "/run/systemd/system";
 /// The tracer waits no longer for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// More failed units help nobody.
+/// More failed units would not help.
 const MAX_UNITS: usize = 64;
 /// No more of the answer is read.
 const ANSWER_BYTES: u64 = 256 * 1024;
@@ -56,11 +56,11 @@ fn ask() -> io::Result<Vec<u8>> {
     let reader = thread::Builder::new().name("ngx502-systemctl".into()).spawn(move || {
         let mut bytes = Vec::new();
         let read = stdout.map(|stdout| stdout.take(ANSWER_BYTES).read_to_end(&mut bytes));
-        // Nobody listens any more where it took too long.
+        // The receiver is gone where it took too long.
         let _ = sender.send(read.unwrap_or(Ok(0)).map(|_| bytes));
     });
     let answer = reader.and_then(|_| answer.recv_timeout(PATIENCE).map_err(io::Error::other)?);
-    // It ended with its output, or is not to go on; either way nobody else waits for it.
+    // It ended with its output, or is not to go on; either way nothing else waits for it.
     let _ = child.kill();
     child.wait()?;
     answer

@@ -82,7 +82,7 @@ pub enum Runtime {
 }
 
 impl ContainerNames {
-    /// `web`, or `shop/web-7d9f/php` in a pod; `None` where there is no name.
+    /// `web`, or `shop/web-7d9f/php` in a pod; `None` without a name.
     pub fn label(&self) -> Option<String> {
         let name = self.name.as_deref();
         match &self.pod {
@@ -102,9 +102,9 @@ pub struct EndpointInfo {
     pub endpoint: Endpoint,
     /// In this network namespace.
     pub netns: u32,
-    /// The listeners that a connect to it reaches, with every process that holds them. Empty: nobody listens.
+    /// The listeners that a connect to it reaches, with every process that holds them. Empty: nothing listens.
     pub listeners: Vec<ListenerInfo>,
-    /// Listeners a human would compare with, the nearest first and at most [`NEAR_MAX`]; only filled when nobody listens.
+    /// Listeners a human would compare with, the nearest first and at most [`NEAR_MAX`]; only filled when nothing listens.
     pub near: Vec<NearListener>,
     /// AF_UNIX: what is at the path. `None` for TCP.
     pub path: Option<PathKind>,
@@ -131,10 +131,10 @@ pub struct ListenerInfo {
     pub all_busy: Option<bool>,
 }
 
-/// Near misses that a look-up tells at most: more help nobody.
+/// Near misses that a look-up reports at most: more would not help.
 pub const NEAR_MAX: usize = 8;
 
-/// A listener near the place that nobody listens at.
+/// A listener near the place where nothing listens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NearListener {
     /// Where it is bound.
@@ -301,7 +301,7 @@ pub struct Ports {
 pub struct PeerSocket {
     /// nginx's socket ([`super::Socket::id`]).
     pub of: u64,
-    /// False: it waits in the accept queue, or nobody holds it.
+    /// False: it waits in the accept queue, or no process holds it.
     pub accepted: Option<bool>,
     /// Who holds it.
     pub holders: Vec<ProcessRef>,

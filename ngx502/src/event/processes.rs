@@ -1,4 +1,4 @@
-//! How processes end, as the kernel tells of it.
+//! How processes end, as the kernel reports it.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub struct Exit {
     pub process: ProcessRef,
     /// Its parent.
     pub parent: Pid,
-    /// `exit_code` as wait(2) tells it: signal in the low 7 bits, 0x80 core dumped, status in bits 8–15.
+    /// `exit_code` as wait(2) returns it: signal in the low 7 bits, 0x80 core dumped, status in bits 8–15.
     pub code: i32,
     /// Cgroup v2 id; 0 or 1 when the host has no unified hierarchy.
     pub cgroup: u64,

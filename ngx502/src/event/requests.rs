@@ -1,4 +1,4 @@
-//! nginx's requests and their attempts, as its uprobes tell of them.
+//! nginx's requests and their attempts, as its uprobes report them.
 
 use bstr::BString;
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ pub struct Request {
     pub log_unread: bool,
 }
 
-/// NGX_LOG_ERR, the least severe level at which nginx tells why an upstream failed.
+/// NGX_LOG_ERR, the least severe level at which nginx logs why an upstream failed.
 const NGX_LOG_ERR: u64 = 4;
 
 impl Request {

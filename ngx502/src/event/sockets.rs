@@ -1,4 +1,4 @@
-//! Sockets and listeners, as the kernel tells of them.
+//! Sockets and listeners, as the kernel reports them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -52,7 +52,7 @@ pub struct Socket {
     pub accepted: Option<bool>,
     /// Who closed or reset the other end, where that end is on this host and was seen.
     pub closer: Option<Closer>,
-    /// The process that last received on the other end, seen where no hook tells who closes it. That it closed or
+    /// The process that last received on the other end, seen where no hook shows who closes it. That it closed or
     /// died afterwards is a match in time.
     #[serde(default)]
     pub owner: Option<ProcessRef>,

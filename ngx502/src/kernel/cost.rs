@@ -60,7 +60,7 @@ impl Kernel {
     /// The runs of each program that is loaded, by the program's name.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// When the kernel does not say.
     pub fn runs(&self) -> Result<BTreeMap<String, Runs>> {
         let loaded = self.programs().filter(|(_, program)| program.fd().is_ok());
         loaded

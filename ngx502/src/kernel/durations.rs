@@ -96,8 +96,8 @@ impl DurationReader {
 
     /// Responses that arrived, at least in part, but that the kernel has not counted: it counts a request when the next
     /// one follows on the connection or the connection ends, and on a kernel without kprobes the end of an AF_UNIX
-    /// connection shows no earlier than its socket's memory is used again. Whatever is told here is counted later: it
-    /// is no part of any [`DurationReader::read`] before.
+    /// connection shows no earlier than its socket's memory is used again. Whatever is reported here is counted later: it
+    /// is not part of any [`DurationReader::read`] before.
     pub fn uncounted(&self, now: Nanos) -> Option<Latency> {
         let mut pending: HashMap<Key, Box<Counts>> = HashMap::new();
         // The walk begins anew when the entry it stands at goes.

@@ -248,13 +248,13 @@ impl Kernel {
         self.log_calls.get(&index, 0).map_or(0, |counts| counts.iter().sum())
     }
 
-    /// Ceases to know a file that is no nginx any more.
+    /// Forgets a file that is not an nginx any more.
     pub fn forget_binary(&mut self, file: FileKey) {
         // It fails where the file was not known, which is what is wanted.
         let _ = self.binaries.remove(&file);
     }
 
-    /// Tells the programs that a process may hold a listening socket.
+    /// Lets the programs know that a process may hold a listening socket.
     pub fn add_holder(&mut self, pid: u32) {
         if let Err(error) = self.holders.insert(pid, 1, 0) {
             log::debug!("holder {pid}: {error}");

@@ -79,7 +79,7 @@ pub fn check() -> Result<btf::KernelTypes, Refusal> {
     for shortcoming in shortcomings(capabilities) {
         log::warn!("{shortcoming}");
     }
-    // Where the file cannot be read, the kernel's own refusal tells.
+    // Where the file cannot be read, the kernel's own refusal says so.
     if std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]")) {
         return Err(Refusal::LockedDown);
     }

@@ -43,7 +43,7 @@ struct Counter {
 }
 
 impl SkippedRuns {
-    /// What was left out since the last reading; nothing where the kernel does not tell (before 5.12).
+    /// What was left out since the last reading; nothing where the kernel does not count (before 5.12).
     pub fn read(&mut self, kernel: &Kernel) -> Skipped {
         // Programs are never unloaded, but some are loaded only once they are needed.
         let loaded = kernel.programs().filter(|(_, program)| program.fd().is_ok());

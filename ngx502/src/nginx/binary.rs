@@ -69,7 +69,7 @@ impl Functions {
     }
 }
 
-/// A loadable segment: its place in memory and file, and its bytes if nobody may write them.
+/// A loadable segment: its place in memory and file, and its bytes if it is read-only.
 #[derive(Clone, Debug)]
 struct Segment {
     vaddr: u64,
@@ -118,7 +118,7 @@ pub struct Binary {
     pub has_debug_info: bool,
     /// Whether it is loaded at the addresses in the file (`ET_EXEC`), not at random ones.
     pub fixed_address: bool,
-    /// Address in the file of the variable `ngx_cycle`; `None` where there is no such symbol.
+    /// Address in the file of the variable `ngx_cycle`; `None` without such a symbol.
     pub cycle: Option<u64>,
     /// Whether it has dynamic symbols at all.
     has_dynamic_symbols: bool,
@@ -129,7 +129,7 @@ impl Binary {
     /// Reads an executable.
     ///
     /// # Errors
-    /// [`BinaryError`] when `path` is not a readable 64-bit ELF executable. Missing symbols are no error: see
+    /// [`BinaryError`] when `path` is not a readable 64-bit ELF executable. Missing symbols are not an error: see
     /// [`Binary::problem`].
     pub fn open(path: &Path) -> Result<Self, BinaryError> {
         let (data, metadata) = read_file(path)?;

@@ -235,7 +235,7 @@ impl<'data> Types<'data> {
         }
     }
 
-    /// Fills in all that the structs tell; `None` unless they tell of every part.
+    /// Fills in all that the structs say; `None` unless they describe every part.
     fn layout(&self, base: NginxLayout) -> Option<NginxLayout> {
         let [request, connection, upstream, log] = ROOTS
             .map(|name| self.roots.get(name).copied())

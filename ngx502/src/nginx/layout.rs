@@ -52,7 +52,7 @@ pub fn of(binary: &Binary) -> (NginxLayout, LayoutSource) {
     }
 }
 
-/// What version and signature tell; `mentions` says whether the binary holds a text, which shows the modules in it.
+/// What version and signature say; `mentions` says whether the binary holds a text, which shows the modules in it.
 fn from_version(
     version: &Version,
     signature: Option<&Signature>,
@@ -237,7 +237,7 @@ mod tests {
                 assert_eq!(layout.upstream_states, upstream + 8, "{context}");
                 assert_eq!(layout.cache, if has_cache { 64 } else { ABSENT }, "{context}");
             }
-            // OpenResty's patch is not told by its version; see `nginx`.
+            // OpenResty's version does not show its patch; see `nginx`.
             if !version.starts_with("openresty/") && (signature != "-" || has_cache) {
                 assert_eq!(layout.host, *host, "{context}");
             }

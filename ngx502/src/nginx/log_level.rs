@@ -12,7 +12,7 @@ const DEBUG: u64 = 8;
 /// NGX_LOG_DEBUG_CORE and more: masks of what is debugged, instead of a level.
 const DEBUG_MASKS: RangeInclusive<u64> = 0x10..=0xffff_ffff;
 
-/// NGX_LOG_ERR, the least severe level at which nginx tells why an upstream failed.
+/// NGX_LOG_ERR, the least severe level at which nginx logs why an upstream failed.
 const ERROR: u64 = 4;
 
 /// Whether a log of this level leaves out why an upstream failed.
@@ -26,7 +26,7 @@ pub fn is_debug(level: u64) -> bool {
 }
 
 /// The level of the main `error_log`, 1 (emerg) to 8 (debug) or a debug mask beyond, read from the process's memory;
-/// locations may have others. `None` when it cannot be read, or is no level.
+/// locations may have others. `None` when it cannot be read, or is not a level.
 pub fn log_level(pid: Pid, binary: &Binary, bias: u64) -> Option<u64> {
     let memory = Memory::of(pid)?;
     let cycle = memory.word(binary.cycle?.wrapping_add(bias))?;

@@ -134,7 +134,7 @@ impl Tracked {
         self.attach(&nginx, kernel).into_iter().collect()
     }
 
-    /// What a process runs that is no nginx may be a file with the number of one that was removed.
+    /// A process may run another program whose file has the number of a removed nginx.
     fn forget_reused(&self, pid: Pid, kernel: &mut Kernel) {
         let file = std::fs::metadata(format!("/proc/{pid}/exe")).map(|file| BinaryId::from(&file));
         if let Ok(id) = file

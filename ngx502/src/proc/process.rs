@@ -54,7 +54,7 @@ pub(crate) fn living(pid: Pid) -> io::Result<Option<ProcessRef>> {
     Ok((!matches!(state, b'Z' | b'X')).then_some(ProcessRef { pid, start, comm }))
 }
 
-/// Whether this very process, no later one of its number, still runs and is no zombie.
+/// Whether this very process, no later one of its number, still runs and is not a zombie.
 pub(crate) fn runs(process: &ProcessRef) -> bool {
     let found = living(process.pid).ok().flatten();
     found.is_some_and(|found| clock::same_start(found.start, process.start))

@@ -1,4 +1,4 @@
-//! `ngx502 doctor --cost`: what each hook costs here and now, measured by a trace whose records nobody reads.
+//! `ngx502 doctor --cost`: what each hook costs here and now, measured by a trace whose records are thrown away.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -71,7 +71,7 @@ impl TrackedBinary {
         Ok(new)
     }
 
-    /// What the kernel is told of a process of this binary, which lies `bias` above its addresses in the file.
+    /// What the kernel gets to know of a process of this binary, which lies `bias` above its addresses in the file.
     pub(super) fn traced(&self, bias: Option<u64>) -> Traced {
         let texts = bias.map_or(0..0, |bias| {
             let texts = self.binary.texts();

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Tracked {
-    /// A worker's `error_log` hides the text of its failures: what tells them all the same is attached from now on.
+    /// A worker's `error_log` hides the text of its failures: the probes that see them all the same are attached from now on.
     pub fn log_hides(&mut self, worker: Pid, kernel: &mut Kernel) {
         if let Some(TrackedProcess { id, .. }) = self.processes.get(&worker) {
             self.do_without_text(*id, kernel);
@@ -54,7 +54,7 @@ impl Tracked {
         ))
     }
 
-    /// Attaches what tells of failures without their text, and has more kept of each connection.
+    /// Attaches the probes that see failures without their text, and has more saved of each connection.
     fn do_without_text(&mut self, id: BinaryId, kernel: &mut Kernel) {
         let Some(target) = self.binaries.get_mut(&id).filter(|target| !target.log_hides) else { return };
         let processes = || self.processes.iter().filter(|(_, process)| process.id == id);
