@@ -125,7 +125,7 @@ fn explains(mut command: impl FnMut() -> Result<Command>) -> Result<()> {
     Ok(())
 }
 
-/// What `doctor` says of each kernel signal. Whatever has no provider has its price told.
+/// What `doctor` says of each observation. Whatever has no provider has its price named.
 fn diagnosis(command: Command) -> Result<Vec<Value>> {
     let output = run(command, &["doctor", "--format", "json"])?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
