@@ -111,11 +111,15 @@ fn runtime(path: &str) -> Option<Runtime> {
     })
 }
 
+/// The digits of an id behind a runtime's prefix. Desktops end their scopes of applications in 32 such digits.
+const PREFIXED_ID: usize = 64;
+
 /// The id in `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID`, `libpod-ID.scope`, `…:cri-containerd:ID`
 /// or a bare component, as dockerd with the cgroupfs driver and kubelet make them.
 fn container_id(component: &str) -> Option<&str> {
     let name = component.strip_suffix(".scope").unwrap_or(component);
-    name.rsplit(['-', ':']).next().filter(|id| is_container_id(id))
+    let id = name.rsplit(['-', ':']).next()?;
+    (is_container_id(id) && (id == component || id.len() == PREFIXED_ID)).then_some(id)
 }
 
 /// `machine-NAME.scope` of systemd-nspawn, `lxc.payload.NAME` of LXC 4.
@@ -167,6 +171,10 @@ mod tests {
             assert_eq!(found.container.as_deref(), Some(ID), "{path}");
             assert_eq!((found.unit, found.runtime), (None, runtime), "{path}");
         }
+        let bare = parse(format!("0::/jobs/{}\n", &ID[..32]).as_bytes());
+        assert_eq!(bare.container.as_deref(), Some(&ID[..32]), "some tools use half as many digits");
+        let application = parse(format!("0::/app.slice/app-konsole-{}.scope\n", &ID[..32]).as_bytes());
+        assert_eq!(application.container, None, "a desktop's scope");
         let within =
             parse(format!("0::/machine.slice/libpod-{ID}.scope/system.slice/app.service\n").as_bytes());
         assert_eq!((within.unit.as_deref(), within.container.as_deref()), (Some("app.service"), Some(ID)));
