@@ -168,7 +168,7 @@ fn outlives_its_stop() -> Result<()> {
     let line = verdict(&lab, &mut tracer, "/stopped")?;
     unit.is_named(&line, "killed")?;
     says(&line, "with SIGKILL by systemd[1]")?;
-    says(&line, "as it does when TimeoutStopSec= is over")
+    says(&line, "as it does when TimeoutStopSec= is exceeded")
 }
 
 /// `MemoryMax=`: the request that it dies of, and the one that finds nobody there afterwards.

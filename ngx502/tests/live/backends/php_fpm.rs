@@ -171,7 +171,7 @@ fn terminate_timeout(over: Transport) -> Result<()> {
     let mut scene = scene(serve(over, "request_terminate_timeout = 1s")?)?;
     let (uri, child) = scene.ask_and("hold", Ok)?;
     let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(child) })?;
-    says(&line, "its master, as it does when request_terminate_timeout is over")?;
+    says(&line, "its master, as it does when request_terminate_timeout is exceeded")?;
     ensure!(line["upstream"]["process"]["pool"] == "lab", "not of the pool: {line}");
     let fix = line["fix"].to_string();
     let of =

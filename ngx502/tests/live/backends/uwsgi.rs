@@ -39,7 +39,7 @@ fn harakiri(over: Transport) -> Result<()> {
     let mut scene = Scene::start(serve(over, &["--harakiri", "1"])?, LOCATION)?;
     let (uri, worker) = scene.ask_and("hold", Ok)?;
     let line = scene.explains(&uri, Expect { symptoms: CUT, causes: &["killed"], culprit: Some(worker) })?;
-    says(&line, "its master, as it does when harakiri is over")?;
+    says(&line, "its master, as it does when harakiri is exceeded")?;
     scene.finish().map(drop)
 }
 
