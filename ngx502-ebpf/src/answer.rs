@@ -11,7 +11,7 @@ use crate::{
     maps::WATCHED,
     request,
     state::{AnswerScratch, Identity, Watch},
-    states, task, thread,
+    task, thread, upstream_states,
 };
 
 impl Watch {
@@ -129,7 +129,7 @@ fn answered(watch: &Watch, client_gone: bool) {
         && request::is_still(watch.request, watch.client, watch.log, watch.connection)
     {
         answer.status = request::status(watch.request, layout.request_line, layout);
-        if let Some((elements, count, size)) = states::of_request(watch.request, layout) {
+        if let Some((elements, count, size)) = upstream_states::of_request(watch.request, layout) {
             answer.states_total = count as u32;
             if count as u32 > watch.states {
                 answer.has_last = 1;
@@ -147,6 +147,6 @@ fn answered_by_another(answered: &Answered, at: u64, size: u64, layout: &NginxLa
     let Some(thread) = thread::current() else { return };
     let AnswerScratch { record, block } = &mut thread.answer;
     record.answered = *answered;
-    states::copy(&mut record.last, at, size, block, layout);
+    upstream_states::copy(&mut record.last, at, size, block, layout);
     emit::send(record);
 }

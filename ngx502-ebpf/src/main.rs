@@ -27,9 +27,9 @@ mod sock;
 mod sock_common;
 mod stack;
 mod state;
-mod states;
 mod task;
 mod thread;
+mod upstream_states;
 mod user;
 mod user_block;
 

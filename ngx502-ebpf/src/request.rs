@@ -13,7 +13,7 @@ use crate::{
     maps::{LAYOUTS, TRACED},
     request_line::{self, METHOD},
     state::{Found, Identity},
-    states, task, user,
+    task, upstream_states, user,
 };
 
 /// `r->signature`, "HTTP", the same since 0.1.
@@ -144,7 +144,7 @@ impl Found {
     #[inline(always)]
     pub fn copy_states(&mut self, record: &mut Request, layout: &NginxLayout) {
         let array = self.request.word(layout.upstream_states);
-        states::copy_last(record, array, &mut self.state, layout);
+        upstream_states::copy_last(record, array, &mut self.state, layout);
     }
 
     /// `log->action`.
@@ -202,7 +202,7 @@ impl Found {
     #[inline(always)]
     pub fn state_count(&self, layout: &NginxLayout) -> u32 {
         let array = self.request.word(layout.upstream_states);
-        states::of_array(array).map_or(0, |(_, count, _)| count as u32)
+        upstream_states::of_array(array).map_or(0, |(_, count, _)| count as u32)
     }
 }
 
