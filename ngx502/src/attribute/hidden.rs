@@ -5,7 +5,7 @@ use bstr::ByteSlice;
 
 use super::attempt::{Failure, parse_peer};
 use super::finding::{LogWords, NginxWords};
-use super::symptom::{EAGAIN, ECONNREFUSED, ECONNRESET, ENOENT, EPIPE, ETIMEDOUT, connect};
+use super::symptom::{ECONNRESET, EPIPE, connect};
 use super::verdict::Symptom;
 use super::world::World;
 use crate::event::{Endpoint, EndpointInfo, Ends, Nanos, PathKind, Pid, Queue, Request, Socket, State};
@@ -90,8 +90,8 @@ fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Fai
         worker: request.key.worker,
         symptom,
         mechanism: symptom,
-        errno: observed.or(implied_errno(symptom)),
-        concluded: observed.is_none() && !reset && is_of_connect(symptom),
+        errno: observed.or(symptom.implied_errno()),
+        concluded: observed.is_none() && !reset && symptom.is_of_connect(),
         nginx: NginxWords {
             words: if missed { LogWords::Missed } else { LogWords::Hidden },
             ..NginxWords::default()
@@ -99,31 +99,6 @@ fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Fai
         peer,
         socket,
         state: Some(state.clone()),
-    }
-}
-
-/// Whether it is an errno of connect(2) that makes the symptom, rather than nginx's timer or status.
-fn is_of_connect(symptom: Symptom) -> bool {
-    matches!(
-        symptom,
-        Symptom::ConnectRefused
-            | Symptom::ConnectUnreachable
-            | Symptom::ConnectDenied
-            | Symptom::AddressExhausted
-            | Symptom::SocketMissing
-            | Symptom::SocketRefused
-            | Symptom::SocketDenied
-            | Symptom::SocketBacklogFull
-    )
-}
-
-fn implied_errno(symptom: Symptom) -> Option<i32> {
-    match symptom {
-        Symptom::ConnectRefused | Symptom::SocketRefused => Some(ECONNREFUSED),
-        Symptom::SocketMissing => Some(ENOENT),
-        Symptom::SocketBacklogFull => Some(EAGAIN),
-        Symptom::ConnectTimedOut | Symptom::ReadTimedOut => Some(ETIMEDOUT),
-        _ => None,
     }
 }
 

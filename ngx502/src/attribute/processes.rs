@@ -7,9 +7,8 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use bstr::ByteSlice;
-
 use super::bounded::Bounded;
+use super::servers;
 use super::verdict::ProcessFacts;
 use crate::event::{Exit, MemoryLimit, Nanos, Oom, Pid, ProcessInfo, ProcessRef, Signal};
 
@@ -144,8 +143,8 @@ impl Processes {
     pub(super) fn pool<'a>(&self, processes: impl IntoIterator<Item = &'a ProcessRef>) -> Option<String> {
         let (mut pools, mut configurations) = (Vec::new(), Vec::new());
         for info in processes.into_iter().filter_map(|process| self.find(process)?.info.as_ref()) {
-            pools.extend(pool(info));
-            configurations.extend(configuration(info));
+            pools.extend(servers::pool(&info.command));
+            configurations.extend(servers::configuration(&info.command));
         }
         let agreed = |all: Vec<String>| {
             let first = all.first()?.clone();
@@ -224,7 +223,7 @@ fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
         unit_of_user: info.and_then(unit_of_user),
         container: info.and_then(|info| info.container.clone()),
         container_names: info.and_then(|info| info.container_names.clone()),
-        pool: info.and_then(pool),
+        pool: info.and_then(|info| servers::pool(&info.command)),
     }
 }
 
@@ -243,19 +242,6 @@ fn complete_oom(oom: &mut Option<(Nanos, Oom)>, path: Option<&str>) {
 fn unit_of_user(info: &ProcessInfo) -> Option<u32> {
     let (manager, _unit) = info.cgroup.as_deref()?.split_once("/user@")?.1.split_once(".service/")?;
     manager.parse().ok()
-}
-
-/// The pool in php-fpm's process title: `php-fpm: pool www`.
-fn pool(info: &ProcessInfo) -> Option<String> {
-    let name = info.command.strip_prefix(b"php-fpm: pool ")?.trim_ascii();
-    (!name.is_empty()).then(|| name.to_str_lossy().into_owned())
-}
-
-/// The file in the title of php-fpm's master: `php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)`.
-fn configuration(info: &ProcessInfo) -> Option<String> {
-    let rest = info.command.strip_prefix(b"php-fpm: master process (")?;
-    let path = rest.trim_ascii().strip_suffix(b")")?;
-    path.starts_with(b"/").then(|| path.to_str_lossy().into_owned())
 }
 
 /// Whether two references mean one process; an unknown start time matches any.

@@ -4,6 +4,8 @@
 //! the process's own parent. Where two rules give the same signal, both are named. Sources: each server's own
 //! documentation and code.
 
+use bstr::ByteSlice;
+
 const SIGQUIT: i32 = 3;
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
@@ -16,6 +18,8 @@ pub(super) const POOL: &str = "the pool's configuration";
 pub(super) struct Server {
     /// Its processes' names begin so.
     comms: &'static [&'static str],
+    /// What the title of a worker says before its pool, and that of the master before its configuration's path.
+    titles: Option<(&'static str, &'static str)>,
     /// What its master does with signals to its workers.
     signals: &'static [SignalRule],
     /// How to let more connections wait, and how to serve more at once; `{}` is where a known limit goes.
@@ -51,6 +55,7 @@ const RELOAD: &str = "on a reload or stop";
 static SERVERS: &[Server] = &[
     Server {
         comms: &["php-fpm"],
+        titles: Some(("php-fpm: pool ", "php-fpm: master process (")),
         signals: &[
             rule(SIGTERM, "master", "when request_terminate_timeout is exceeded, or on a reload",
                 Some("raise request_terminate_timeout in the pool's configuration, or make the script faster")),
@@ -62,6 +67,7 @@ static SERVERS: &[Server] = &[
     },
     Server {
         comms: &["gunicorn"],
+        titles: None,
         signals: &[
             rule(SIGABRT, "arbiter", "to a worker that was silent for longer than --timeout",
                 Some("raise gunicorn --timeout, or make the request faster")),
@@ -74,6 +80,7 @@ static SERVERS: &[Server] = &[
     },
     Server {
         comms: &["uwsgi"],
+        titles: None,
         signals: &[
             rule(SIGKILL, "master", "when harakiri is exceeded, or a reload's mercy",
                 Some("raise uwsgi --harakiri, or make the request faster")),
@@ -83,6 +90,7 @@ static SERVERS: &[Server] = &[
     },
     Server {
         comms: &["puma"],
+        titles: None,
         signals: &[
             rule(SIGKILL, "master", "to a worker that has not checked in for worker_timeout", None),
             rule(SIGTERM, "master", "on a restart or stop", None),
@@ -92,6 +100,7 @@ static SERVERS: &[Server] = &[
     },
     Server {
         comms: &["unicorn"],
+        titles: None,
         signals: &[
             rule(SIGKILL, "master", "to a worker that was silent for longer than timeout",
                 Some("raise timeout in unicorn.conf.rb, or make the request faster")),
@@ -102,6 +111,7 @@ static SERVERS: &[Server] = &[
     },
     Server {
         comms: &["apache2", "httpd"],
+        titles: None,
         signals: &[
             rule(SIGTERM, "parent process", "on a restart or stop", None),
             rule(SIGKILL, "parent process", "to a child that outlives a restart or stop", None),
@@ -111,6 +121,7 @@ static SERVERS: &[Server] = &[
     },
     Server {
         comms: &["uvicorn"],
+        titles: None,
         signals: &[
             rule(SIGKILL, "supervisor", "to a worker that does not answer for --timeout-worker-healthcheck", None),
             rule(SIGTERM, "supervisor", RELOAD, None),
@@ -120,6 +131,7 @@ static SERVERS: &[Server] = &[
     },
     Server {
         comms: &["node"],
+        titles: None,
         signals: &[],
         backlog: "run more processes (cluster), then server.listen({ backlog: N }){}",
         socket_mode: Some("server.listen({ path, readableAll: true, writableAll: true })"),
@@ -131,6 +143,24 @@ const OTHER_BACKLOG: &str = "add workers, then raise the backlog that the upstre
 
 fn server(comm: &[u8]) -> Option<&'static Server> {
     SERVERS.iter().find(|server| server.comms.iter().any(|name| comm.starts_with(name.as_bytes())))
+}
+
+/// The pool in the title of a worker: `php-fpm: pool www`.
+pub(super) fn pool(title: &[u8]) -> Option<String> {
+    let name = after(title, |(worker, _)| worker)?;
+    (!name.is_empty()).then(|| name.to_str_lossy().into_owned())
+}
+
+/// The file in the title of a master: `php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)`.
+pub(super) fn configuration(title: &[u8]) -> Option<String> {
+    let path = after(title, |(_, master)| master)?.strip_suffix(b")")?;
+    path.starts_with(b"/").then(|| path.to_str_lossy().into_owned())
+}
+
+/// What follows a server's own words in a title.
+fn after(title: &[u8], which: impl Fn((&'static str, &'static str)) -> &'static str) -> Option<&[u8]> {
+    let mut titles = SERVERS.iter().filter_map(|server| server.titles);
+    titles.find_map(|titles| title.strip_prefix(which(titles).as_bytes())).map(<[u8]>::trim_ascii)
 }
 
 /// The rule by which a master of this name sends this signal to its workers.

@@ -5,7 +5,7 @@
 use bstr::ByteSlice;
 
 use super::verdict::Symptom;
-use crate::event::{Attempt, Socket, Via};
+use crate::event::{Attempt, Via};
 
 pub(super) const EPERM: i32 = 1;
 pub(super) const ENOENT: i32 = 2;
@@ -180,23 +180,6 @@ fn symptom(reading: Reading, attempt: &Attempt, unix: bool, http09_refused: bool
         Reading::NoHttpHeader if http09_refused => Symptom::HeaderInvalid,
         Reading::NoHttpHeader | Reading::Note(_) => return None,
     })
-}
-
-impl Symptom {
-    /// The socket's errno as this symptom's: an error that came to the socket beside the failure is not its reason.
-    pub(super) fn errno_of(self, socket: Option<&Socket>) -> Option<i32> {
-        let of_a_call = !matches!(
-            self,
-            Symptom::TlsFailed
-                | Symptom::ClosedEarly
-                | Symptom::HeaderInvalid
-                | Symptom::HeaderTooBig
-                | Symptom::NoLiveUpstreams
-                | Symptom::NameUnresolved
-                | Symptom::UpstreamStatus
-        );
-        socket?.errno.filter(|_| of_a_call)
-    }
 }
 
 /// The symptom of connect(2)'s errno, given at once or by SO_ERROR.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::finding::evidence::Evidence;
 use super::finding::{Finding, NginxWords};
-use crate::event::{ContainerNames, Nanos, Pid};
+use crate::event::{ContainerNames, Nanos, Pid, Socket};
 
 /// A line of output.
 #[derive(Clone, Debug, PartialEq)]
@@ -264,12 +264,72 @@ named_enum! {
     }
 }
 
+/// What holds for a symptom whatever its cause.
+struct Properties {
+    /// Whether it is an errno of connect(2) that makes it, rather than nginx's timer or status.
+    of_connect: bool,
+    /// Whether it is a call that failed: an errno of its socket is then its own, and no error beside it.
+    of_a_call: bool,
+    /// The errno that it always comes with.
+    implies: Option<i32>,
+    /// Whether the contract has a word for it.
+    worded: bool,
+}
+
 impl Symptom {
+    /// The one table of them: a new symptom is a row here.
+    fn properties(self) -> Properties {
+        use nix::errno::Errno::{EAGAIN, ECONNREFUSED, ENOENT, ETIMEDOUT};
+        let row = |of_connect, of_a_call, implies: Option<nix::errno::Errno>| Properties {
+            of_connect,
+            of_a_call,
+            implies: implies.map(|errno| errno as i32),
+            worded: true,
+        };
+        match self {
+            Symptom::ConnectRefused | Symptom::SocketRefused => row(true, true, Some(ECONNREFUSED)),
+            Symptom::SocketMissing => row(true, true, Some(ENOENT)),
+            Symptom::SocketBacklogFull => row(true, true, Some(EAGAIN)),
+            Symptom::ConnectUnreachable
+            | Symptom::ConnectDenied
+            | Symptom::AddressExhausted
+            | Symptom::SocketDenied => row(true, true, None),
+            Symptom::ConnectTimedOut | Symptom::ReadTimedOut => row(false, true, Some(ETIMEDOUT)),
+            Symptom::FdExhausted | Symptom::SendFailed | Symptom::Reset | Symptom::ResponseTruncated => {
+                row(false, true, None)
+            }
+            Symptom::TlsFailed
+            | Symptom::ClosedEarly
+            | Symptom::HeaderInvalid
+            | Symptom::HeaderTooBig
+            | Symptom::NoLiveUpstreams
+            | Symptom::NameUnresolved
+            | Symptom::UpstreamStatus => row(false, false, None),
+            Symptom::ConnectFailed | Symptom::ResponseFailed => {
+                Properties { worded: false, ..row(false, true, None) }
+            }
+        }
+    }
+
     /// The fact as data formats hold it: `None` where no word of the contract says what was seen, and an absent fact is
     /// null there.
     pub fn fact(self) -> Option<&'static str> {
-        let wordless = matches!(self, Symptom::ConnectFailed | Symptom::ResponseFailed);
-        (!wordless).then_some(self.as_str())
+        self.properties().worded.then_some(self.as_str())
+    }
+
+    /// Whether it is an errno of connect(2) that makes the symptom.
+    pub(super) fn is_of_connect(self) -> bool {
+        self.properties().of_connect
+    }
+
+    /// The errno that the symptom always comes with.
+    pub(super) fn implied_errno(self) -> Option<i32> {
+        self.properties().implies
+    }
+
+    /// The socket's errno as this symptom's: an error that came to the socket beside the failure is not its reason.
+    pub(super) fn errno_of(self, socket: Option<&Socket>) -> Option<i32> {
+        socket?.errno.filter(|_| self.properties().of_a_call)
     }
 }
 

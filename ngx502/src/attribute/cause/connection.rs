@@ -5,11 +5,11 @@ use std::rc::Rc;
 use super::death::{self, Dead};
 use super::{Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::Failure;
-use crate::attribute::finding::Doubt;
-use crate::attribute::finding::connection::{Connection, Progress, Unknown};
+use crate::attribute::finding::connection::{Connection, Progress};
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::listener::Listener;
+use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::processes::same;
 use crate::attribute::verdict::{Certainty, ProcessFacts, Symptom};
 use crate::attribute::world::World;
@@ -26,7 +26,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
     let Some(socket) = &failure.socket else {
         return match failure.unix() {
             true => by_holders(world, failure),
-            false => unknown(Unknown::SocketUnobserved),
+            false => Diagnosis::new(Unknown::SocketUnobserved),
         };
     };
     let found = match &socket.closer {
@@ -43,7 +43,7 @@ fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
     let how = closer.how.into();
     let found = if closer.exiting {
         death::explain(world, server(&closer.process, closer.at, Some(closer.exit_code)))
-            .unwrap_or_else(|| unknown(Unknown::Died(process.clone(), how)))
+            .unwrap_or_else(|| Diagnosis::new(Unknown::DiedSomehow(process.clone(), how)))
     } else if let Some(certainty) = race(socket, Some(closer)) {
         keepalive_race(Some(process.clone()), certainty)
     } else if closer.how == CloseKind::NeverAccepted {
@@ -56,11 +56,6 @@ fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
         Diagnosis::new(Connection::ClosedByUpstream { process: process.clone(), how, progress })
     };
     found.with_evidence(closer.at, Fact::Closed(process.clone(), how, closer.exiting)).with_process(process)
-}
-
-/// What keeps the cause from being known.
-fn unknown(what: Unknown) -> Diagnosis {
-    Diagnosis::new(Connection::Unknown(what))
 }
 
 /// How far the response had come.
@@ -124,10 +119,10 @@ fn by_holders(world: &World, failure: &Failure) -> Diagnosis {
     match dying_holders(world, failure).as_slice() {
         [only] => match death::explain(world, server(only, failure.at, None)) {
             Some(found) => found.with_doubt(Doubt::DiedMeanwhile),
-            None => unknown(Unknown::CloserUnobserved),
+            None => Diagnosis::new(Unknown::CloserUnobserved),
         },
         [] => by_only_server(world, failure),
-        several => unknown(Unknown::SeveralDied(several.len())),
+        several => Diagnosis::new(Unknown::SeveralDied(several.len())),
     }
 }
 
@@ -153,7 +148,7 @@ fn by_owner(world: &World, failure: &Failure, socket: &Socket, owner: &ProcessRe
     });
     match listens || world.processes.alive_since(owner, failure.at) {
         true => closed(process.clone(), Some(progress(socket)), Doubt::LastReader).with_process(process),
-        false => unknown(Unknown::LastReaderGone(process.clone())).with_process(process),
+        false => Diagnosis::new(Unknown::LastReaderGone(process.clone())).with_process(process),
     }
 }
 
@@ -172,13 +167,13 @@ fn reused(failure: &Failure, socket: &Socket, process: &Rc<ProcessFacts>) -> Opt
     let after = failure.at.micros_since(socket.sent_at?);
     match failure.mechanism == Symptom::SendFailed {
         true => Some(keepalive_race(Some(process.clone()), Certainty::Inferred)),
-        false => (after * 1_000 < CROSSING).then(|| unknown(Unknown::MaybeRace(Micros(after)))),
+        false => (after * 1_000 < CROSSING).then(|| Diagnosis::new(Unknown::MaybeRace(Micros(after)))),
     }
 }
 
 /// Nobody read from the other end, and no process of the place died: the only one that listens there closed it.
 fn by_only_server(world: &World, failure: &Failure) -> Diagnosis {
-    let unseen = || unknown(Unknown::CloserUnobserved);
+    let unseen = || Diagnosis::new(Unknown::CloserUnobserved);
     let Some(endpoint) = failure.endpoint().filter(|_| failure.unix()) else { return unseen() };
     let mut living = world.listeners.living(failure.netns(), &endpoint);
     // Where workers have died before, one may have died now and be told too late.
@@ -194,7 +189,7 @@ fn by_only_server(world: &World, failure: &Failure) -> Diagnosis {
 
 fn remote(world: &World, failure: &Failure, socket: &Socket) -> Diagnosis {
     if maybe_container(world, failure) {
-        return unknown(Unknown::Elsewhere);
+        return Diagnosis::new(Unknown::ClosedElsewhere);
     }
     match (socket.reset_at, socket.fin_at) {
         (None, None) => Diagnosis::inferred(Connection::ClosedByRemote { reset: None }, Doubt::EndUnseen),

@@ -3,9 +3,9 @@
 
 use super::{Diagnosis, sole_listener};
 use crate::attribute::attempt::Failure;
-use crate::attribute::finding::Doubt;
-use crate::attribute::finding::denied::{Allowed, Denied, Suspect, Unknown};
+use crate::attribute::finding::denied::{Allowed, Denied, Suspect};
 use crate::attribute::finding::evidence::Fact;
+use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::symptom::{EACCES, EPERM};
 use crate::attribute::world::World;
 use crate::event::{Endpoint, Guards};
@@ -20,7 +20,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
     match failure.endpoint() {
         Some(Endpoint::Unix(path)) if path.first() != Some(&0) => {
             let walked = world.walk(failure.worker, &path).filter(|(_, walk)| walk.missing.is_none());
-            let Some((when, walk)) = walked else { return unknown(Unknown::NotWalked) };
+            let Some((when, walk)) = walked else { return Diagnosis::new(Unknown::PathNotWalked) };
             let found = match &walk.refused {
                 Some(_) => {
                     // By the program that listens there, if one does.
@@ -42,18 +42,13 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
     }
 }
 
-/// What keeps the cause from being known.
-fn unknown(what: Unknown) -> Diagnosis {
-    Diagnosis::new(Denied::Unknown(what))
-}
-
 /// TCP knows no permission bits, but the routing table may prohibit.
 fn by_route(world: &World, failure: &Failure) -> Diagnosis {
     let Some(to) = failure.remote().map(|remote| remote.ip()) else {
-        return unknown(Unknown::RouteNotLookedUp);
+        return Diagnosis::new(Unknown::RouteNotLookedUp);
     };
     let Some((at, route)) = world.route(failure.worker, to) else {
-        return unknown(Unknown::RouteNotLookedUp);
+        return Diagnosis::new(Unknown::RouteNotLookedUp);
     };
     let found = match route.errno {
         Some(EACCES) if failure.errno == Some(EACCES) => Diagnosis::new(Denied::ProhibitRoute { to }),
@@ -65,11 +60,11 @@ fn by_route(world: &World, failure: &Failure) -> Diagnosis {
 /// By elimination a policy's doing; which one, only their presence tells. Where none is present it is not known.
 fn policy(world: &World, failure: &Failure, allowed: Allowed) -> Diagnosis {
     let Some((at, guards)) = world.guards(failure.worker) else {
-        return unknown(Unknown::ConfinementNotLookedUp(allowed));
+        return Diagnosis::new(Unknown::ConfinementNotLookedUp(allowed));
     };
     let suspects = suspects(failure, guards);
     let found = match suspects.is_empty() {
-        true => unknown(Unknown::NoSuspect { allowed, modules: guards.modules.clone() }),
+        true => Diagnosis::new(Unknown::NoSuspect(allowed, guards.modules.clone())),
         false => Diagnosis::inferred(Denied::Policy { allowed, suspects }, Doubt::OnlySuspect),
     };
     found.with_evidence(*at, Fact::Confined(guards.clone()))

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::death::{self, Dead};
 use super::{Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::Failure;
-use crate::attribute::finding::Doubt;
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
-use crate::attribute::finding::listener::{Failed, Listener, Near, NotListening, PathIs, Unknown};
+use crate::attribute::finding::listener::{Failed, Listener, Near, NotListening, PathIs};
+use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::listeners::{End, Gone};
 use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::attribute::world::World;
@@ -30,7 +30,7 @@ struct Place<'a> {
 
 /// Finds why nobody accepted a connect that the kernel refused.
 pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
-    let Some(endpoint) = failure.endpoint() else { return unknown(Unknown::NoAddress) };
+    let Some(endpoint) = failure.endpoint() else { return Diagnosis::new(Unknown::NoAddress) };
     if let Some(icmp) = failure.socket.as_ref().and_then(|socket| socket.icmp) {
         return Diagnosis::new(Listener::Rejected { icmp: icmp.into() });
     }
@@ -54,7 +54,7 @@ impl Place<'_> {
             self.asked.and_then(|(_, info)| info.near.first()).filter(|near| near.bound == *self.endpoint);
         if let (Some(near), Endpoint::Unix(_)) = (aside, self.endpoint) {
             let who = world.processes.facts(&near.process);
-            let found = unknown(Unknown::NotReached { process: Some(who.clone()), restart: true });
+            let found = Diagnosis::new(Unknown::ListenerNotReached(Some(who.clone()), true));
             return Some(found.with_process(who));
         }
         if self.asked.is_some_and(|(_, info)| info.listeners.is_empty()) {
@@ -65,11 +65,11 @@ impl Place<'_> {
         let process = listener.holders.first().map(|holder| world.processes.facts(holder));
         Some(match (failure.mechanism, self.asked) {
             // A holder may have closed its copy unseen, by exec: only a look-up at the failure shows that it listens.
-            (Symptom::ConnectRefused, None) => unknown(Unknown::NotConfirmed(process)),
+            (Symptom::ConnectRefused, None) => Diagnosis::new(Unknown::ListenerNotConfirmed(process)),
             (Symptom::ConnectRefused, Some(_)) => {
                 Diagnosis::inferred(Listener::Filtered { process }, Doubt::ListenerLives)
             }
-            _ => unknown(Unknown::NotReached { process, restart: false }),
+            _ => Diagnosis::new(Unknown::ListenerNotReached(process, false)),
         })
     }
 
@@ -120,7 +120,7 @@ impl Place<'_> {
         };
         death::explain(self.world, dead).unwrap_or_else(|| {
             let process = self.world.processes.facts(&gone.last);
-            unknown(Unknown::Vanished { process: process.clone(), near }).with_process(process)
+            Diagnosis::new(Unknown::ListenerVanished(process.clone(), near)).with_process(process)
         })
     }
 
@@ -131,7 +131,8 @@ impl Place<'_> {
         match living {
             Some(living) if gone.lost_one => {
                 let (living, dead, near) = (facts(living), facts(&gone.last), self.same_program());
-                unknown(Unknown::StoppedOrDied { living: living.clone(), dead, near }).with_process(living)
+                Diagnosis::new(Unknown::StoppedOrDied { living: living.clone(), dead, near })
+                    .with_process(living)
             }
             Some(living) => {
                 let process = facts(living);
@@ -148,7 +149,7 @@ impl Place<'_> {
             return None;
         }
         Some(match maybe_container(self.world, self.failure) {
-            true => unknown(Unknown::Elsewhere),
+            true => Diagnosis::new(Unknown::RefusedElsewhere),
             false => Diagnosis::inferred(Listener::OnAnotherHost { reset: true }, Doubt::NotThisHost),
         })
     }
@@ -159,15 +160,12 @@ impl Place<'_> {
             return Diagnosis::inferred(self.not_listening(None, false), Doubt::NotLookedUp);
         };
         if !info.listeners.is_empty() {
-            return unknown(Unknown::ListensByNow);
+            return Diagnosis::new(Unknown::ListensByNow);
         }
         let watched = self.world.saw_every_listener(self.endpoint, self.failure.at);
         let doubt = match self.world.listeners.ended_alike(self.endpoint) {
             Some(path) if path.first() != Some(&b'/') => {
-                return unknown(Unknown::RelativePath {
-                    path: path.clone(),
-                    endpoint: self.endpoint.clone(),
-                });
+                return Diagnosis::new(Unknown::RelativePath(path.clone(), self.endpoint.clone()));
             }
             Some(path) if watched => Some(Doubt::SimilarPath(path.clone())),
             _ => (!watched).then_some(Doubt::Unwatched),
@@ -201,9 +199,4 @@ impl Place<'_> {
             failed_units: named.into_iter().chain(others).take(UNITS).map(Failed::from).collect(),
         })
     }
-}
-
-/// What keeps the cause from being known.
-fn unknown(what: Unknown) -> Diagnosis {
-    Diagnosis::new(Listener::Unknown(what))
 }

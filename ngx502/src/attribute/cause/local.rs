@@ -2,9 +2,9 @@
 
 use super::Diagnosis;
 use crate::attribute::attempt::Failure;
-use crate::attribute::finding::Doubt;
 use crate::attribute::finding::evidence::Fact;
-use crate::attribute::finding::local::{Descriptors, Dns, Local, PortRange, Unknown};
+use crate::attribute::finding::local::{Descriptors, Dns, Local, PortRange};
+use crate::attribute::finding::{Doubt, Facts, Unknown};
 use crate::attribute::symptom::ENFILE;
 use crate::attribute::world::World;
 use crate::units::Errno;
@@ -18,10 +18,10 @@ pub(super) fn unreachable(world: &World, failure: &Failure) -> Diagnosis {
     let errno = failure.errno.map(Errno);
     let found = match (failure.socket.as_ref().and_then(|socket| socket.icmp), errno) {
         (Some(icmp @ (3, code)), _) if PROHIBITED.contains(&code) => {
-            Local::Prohibited { icmp: icmp.into(), to }
+            Local::Prohibited { icmp: icmp.into(), to }.into()
         }
-        (None, None) => Local::Unknown(Unknown::NoErrno(to)),
-        (icmp, errno) => Local::Unreachable { errno, icmp: icmp.map(Into::into), to },
+        (None, None) => Facts::from(Unknown::NoErrno(to)),
+        (icmp, errno) => Local::Unreachable { errno, icmp: icmp.map(Into::into), to }.into(),
     };
     let found = Diagnosis::new(found);
     match to.and_then(|to| world.route(failure.worker, to)) {
@@ -33,7 +33,7 @@ pub(super) fn unreachable(world: &World, failure: &Failure) -> Diagnosis {
 /// No local address or port.
 pub(super) fn address_exhausted(world: &World, failure: &Failure) -> Diagnosis {
     if failure.nginx.text.starts_with(b"bind(") {
-        return Diagnosis::new(Local::Unknown(Unknown::Bind(failure.nginx.detail.clone())));
+        return Diagnosis::new(Unknown::Bind(failure.nginx.detail.clone()));
     }
     let Some((at, ports)) = failure.remote().and_then(|remote| world.ports(&remote)) else {
         let unknown = Local::PortExhaustion(PortRange::default());

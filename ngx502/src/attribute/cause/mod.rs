@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use super::attempt::Failure;
 use super::finding::evidence::{Event, Evidence, Fact};
-use super::finding::{self, Doubt, Facts, Finding, LogWords};
+use super::finding::{Doubt, Facts, Finding, LogWords, Unknown};
 use super::verdict::{Certainty, ProcessFacts, Symptom};
 use super::world::World;
 use crate::event::{Endpoint, Nanos, ProcessRef};
@@ -85,12 +85,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::ConnectRefused | Symptom::SocketRefused | Symptom::SocketMissing => {
             listener::diagnose(world, failure)
         }
-        Symptom::ConnectFailed => {
-            let addressed = failure.endpoint().is_some();
-            Diagnosis::new(finding::Connection::Unknown(finding::connection::Unknown::NoConnection {
-                addressed,
-            }))
-        }
+        Symptom::ConnectFailed => Diagnosis::new(Unknown::NoConnection(failure.endpoint().is_some())),
         Symptom::ConnectUnreachable => local::unreachable(world, failure),
         Symptom::ConnectDenied | Symptom::SocketDenied => denied::diagnose(world, failure),
         Symptom::AddressExhausted => local::address_exhausted(world, failure),
@@ -106,9 +101,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::HeaderTooBig => protocol::header_too_big(failure),
         Symptom::NoLiveUpstreams => peers::diagnose(world, failure),
         Symptom::UpstreamStatus => protocol::upstream_status(failure),
-        Symptom::ResponseTruncated => {
-            Diagnosis::new(finding::Connection::Unknown(finding::connection::Unknown::Cut))
-        }
+        Symptom::ResponseTruncated => Diagnosis::new(Unknown::Cut),
     };
     let missed = failure.nginx.words == LogWords::Missed;
     let mut found = found.unless_proven_by(|| failure.concluded.then_some(Doubt::ErrnoFromLookup(missed)));

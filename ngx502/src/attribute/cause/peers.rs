@@ -2,9 +2,9 @@
 
 use super::Diagnosis;
 use crate::attribute::attempt::Failure;
-use crate::attribute::finding::Doubt;
 use crate::attribute::finding::evidence::Fact;
-use crate::attribute::finding::peers::{DownPeer, Peers};
+use crate::attribute::finding::peers::{DownPeer, PeersDown};
+use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::world::World;
 use crate::event::Nanos;
 
@@ -22,14 +22,14 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         peers = world.failed_since(failure.worker, since);
     }
     if peers.is_empty() {
-        return Diagnosis::new(Peers::NoneSeen);
+        return Diagnosis::new(Unknown::NoLivePeer);
     }
     let down = peers.iter().map(|(address, last)| DownPeer {
         address: (*address).clone(),
         symptom: last.symptom,
         cause: last.cause,
     });
-    let found = Diagnosis::new(Peers::AllDown { peers: down.collect() })
+    let found = Diagnosis::new(PeersDown { peers: down.collect() })
         .unless_proven_by(|| (!known).then_some(Doubt::FailedLately));
     peers.iter().fold(found, |found, (peer, last)| {
         found.with_evidence(last.at, Fact::PeerFailed((*peer).clone(), last.symptom, last.cause))

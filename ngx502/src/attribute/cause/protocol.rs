@@ -4,8 +4,8 @@ use bstr::ByteSlice;
 
 use super::{Diagnosis, connection};
 use crate::attribute::attempt::Failure;
-use crate::attribute::finding::Doubt;
-use crate::attribute::finding::protocol::{Mismatch, Protocol, SeenBy, Spoken, Unknown};
+use crate::attribute::finding::protocol::{Mismatch, Protocol, SeenBy, Spoken};
+use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::world::World;
 use crate::event::Endpoint;
 
@@ -40,7 +40,7 @@ pub(super) fn tls(world: &World, failure: &Failure) -> Diagnosis {
         return Diagnosis::inferred(spoke, Doubt::AsWithoutTls);
     }
     if text.starts_with(b"upstream SSL certificate") {
-        return unknown(Unknown::Certificate);
+        return Diagnosis::new(Unknown::Certificate);
     }
     if let Some(found) = refused_bytes(failure) {
         return found;
@@ -51,17 +51,12 @@ pub(super) fn tls(world: &World, failure: &Failure) -> Diagnosis {
         .is_some_and(|one| one.closer.is_some() || one.fin_at.is_some() || one.reset_at.is_some());
     match closed || text.starts_with(b"peer closed connection") {
         true => connection::diagnose(world, failure),
-        false => unknown(Unknown::TlsFailed),
+        false => Diagnosis::new(Unknown::TlsFailed),
     }
 }
 
 fn mismatch(expected: Spoken, spoken: Option<Spoken>, how: SeenBy) -> Protocol {
     Protocol::Mismatch(Mismatch { expected, spoken, how })
-}
-
-/// What keeps the cause from being known.
-fn unknown(what: Unknown) -> Diagnosis {
-    Diagnosis::new(Protocol::Unknown(what))
 }
 
 /// OpenSSL refused what the upstream sent, and its reason is hidden: an end of the connection would have had other
@@ -71,7 +66,7 @@ fn refused_bytes(failure: &Failure) -> Option<Diagnosis> {
     let hidden = nginx.text.starts_with(b"SSL_do_handshake() failed") && nginx.detail.is_none();
     let received = failure.socket.as_ref()?.bytes_received.filter(|received| hidden && *received > 0)?;
     Some(match received {
-        ALERT => unknown(Unknown::Alert),
+        ALERT => Diagnosis::new(Unknown::TlsAlert),
         _ => {
             let refused = mismatch(Spoken::Tls, None, SeenBy::RefusedBytes(received));
             Diagnosis::inferred(refused, Doubt::OpensslHidden)
@@ -105,7 +100,7 @@ pub(super) fn header_invalid(failure: &Failure) -> Diagnosis {
 
 /// Neither nginx's words nor the socket told whether the response was wrong or its connection ended.
 pub(super) fn response_failed() -> Diagnosis {
-    unknown(Unknown::Abandoned)
+    Diagnosis::new(Unknown::Abandoned)
 }
 
 /// The header exceeds the buffer.

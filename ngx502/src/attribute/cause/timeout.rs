@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::{Diagnosis, on_this_host};
 use crate::attribute::attempt::Failure;
-use crate::attribute::finding::Doubt;
 use crate::attribute::finding::evidence::{Fact, ServerEnd};
-use crate::attribute::finding::waiting::{AcceptQueue, Unknown, Waiting};
+use crate::attribute::finding::waiting::{AcceptQueue, Waiting};
+use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::symptom::ETIMEDOUT;
 use crate::attribute::verdict::ProcessFacts;
 use crate::attribute::world::World;
@@ -35,12 +35,12 @@ fn full(world: &World, failure: &Failure, queue: Option<Queue>) -> Diagnosis {
 
 /// No answer to the SYN.
 pub(super) fn connecting(world: &World, failure: &Failure) -> Diagnosis {
-    let Some(socket) = &failure.socket else { return unknown(Unknown::ConnectUnobserved) };
+    let Some(socket) = &failure.socket else { return Diagnosis::new(Unknown::ConnectUnobserved) };
     if let Some(icmp) = socket.icmp {
         return Diagnosis::new(Waiting::Icmp { icmp: icmp.into() });
     }
     if !on_this_host(world, failure) {
-        return unknown(Unknown::SilentHost { syns: socket.retransmits + 1 });
+        return Diagnosis::new(Unknown::SilentHost(socket.retransmits + 1));
     }
     let dropped = |doubt| Diagnosis::inferred(Waiting::SynDropped {}, doubt);
     let queue = queue(world, failure);
@@ -50,13 +50,8 @@ pub(super) fn connecting(world: &World, failure: &Failure) -> Diagnosis {
         (None, Some(info)) if info.listeners.is_empty() && socket.retransmits > 0 => {
             dropped(Doubt::ClosedPortRefuses)
         }
-        _ => unknown(Unknown::SynUnanswered),
+        _ => Diagnosis::new(Unknown::SynUnanswered),
     }
-}
-
-/// What keeps the cause from being known.
-fn unknown(what: Unknown) -> Diagnosis {
-    Diagnosis::new(Waiting::Unknown(what))
 }
 
 /// No answer to the request, or nginx could not send it.
@@ -80,7 +75,7 @@ pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
     let found = match accepted {
         Some(true) => slow(failure, holder),
         Some(false) => not_accepted(world, failure),
-        None => unknown(Unknown::AcceptUnobserved),
+        None => Diagnosis::new(Unknown::AcceptUnobserved),
     };
     // An end that was accepted may be in nobody's hands again by the time of the look-up: that would mislead.
     match asked.filter(|(_, peer)| peer.accepted == accepted) {
@@ -103,7 +98,7 @@ fn by_queue(world: &World, failure: &Failure) -> Diagnosis {
             let process = accept_queue(world, failure, None).process;
             slow(failure, process).with_doubt(Doubt::NothingWaited)
         }
-        _ => unknown(Unknown::ReadUnobserved),
+        _ => Diagnosis::new(Unknown::ReadUnobserved),
     }
 }
 

@@ -5,13 +5,11 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::listener::nothing;
 use super::manager::ServiceManager;
 use super::process::full_or;
-use super::{LogWords, Page, Verdict};
+use super::{Page, Verdict};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::CloseKind;
-use crate::units::Micros;
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,9 +34,6 @@ pub enum Connection {
         /// True for a RST, false for a FIN, null where neither was observed.
         reset: Option<bool>,
     },
-    /// No cause.
-    #[serde(serialize_with = "nothing")]
-    Unknown(Unknown),
 }
 
 /// How one end ended a connection.
@@ -65,32 +60,6 @@ pub enum Progress {
     BeforeResponse,
     /// A part of it came.
     WithinResponse,
-}
-
-/// What keeps the cause from being known.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Unknown {
-    /// nginx's socket was not observed.
-    SocketUnobserved,
-    /// It died with the connection; how it died was not observed.
-    Died(Rc<ProcessFacts>, Close),
-    /// A reused connection ended so soon that both are possible.
-    MaybeRace(Micros),
-    /// A process on this host ended it; which one was not observed.
-    CloserUnobserved,
-    /// So many processes that share the listener died.
-    SeveralDied(usize),
-    /// Another host or a container of this one.
-    Elsewhere,
-    /// It read from the connection last and is gone.
-    LastReaderGone(Rc<ProcessFacts>),
-    /// nginx got no connection, and nothing shows with which error; whether its address is known.
-    NoConnection {
-        /// Whether the upstream's address could be read.
-        addressed: bool,
-    },
-    /// The response was cut, and nothing tells how.
-    Cut,
 }
 
 impl From<CloseKind> for Close {
@@ -126,65 +95,12 @@ impl fmt::Display for Progress {
     }
 }
 
-impl Unknown {
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
-        match self {
-            Unknown::SocketUnobserved => write!(
-                f,
-                "the connection to {there} ended early; nginx's socket was not observed, so who closed it is unknown"
-            ),
-            Unknown::Died(who, close) => {
-                write!(f, "{} {close} to {there} as it died; how it died was not observed", who.full())
-            }
-            Unknown::MaybeRace(after) => write!(
-                f,
-                "a reused connection to {there} ended {after} after the request was sent; whether the upstream closed it \
-                 as idle or gave up on the request was not observed"
-            ),
-            Unknown::CloserUnobserved => write!(
-                f,
-                "a process on this host ended the connection to {there}; which one was not observed (see ngx502 doctor)"
-            ),
-            Unknown::SeveralDied(count) => write!(
-                f,
-                "{count} processes that share the listener on {there} died as the connection ended; which of them served \
-                 it was not observed"
-            ),
-            Unknown::Elsewhere => write!(
-                f,
-                "the other end closed the connection to {there}; whether that is another host or a container of this one \
-                 was not observed"
-            ),
-            Unknown::LastReaderGone(who) => write!(
-                f,
-                "the connection to {there} ended; {}, which read from it last, is gone, and how it ended was not observed",
-                who.full()
-            ),
-            Unknown::NoConnection { addressed } => {
-                let there = if *addressed { there } else { "an upstream whose name could not be read" };
-                let words = match on.nginx.words {
-                    LogWords::Missed => "was not observed",
-                    _ => "is hidden by error_log's level",
-                };
-                write!(
-                    f,
-                    "nginx got no connection to {there}: its message {words}, and neither a socket nor a look-up shows \
-                     whether the connect failed or the TLS handshake, and with which error"
-                )
-            }
-            Unknown::Cut => f.write_str("the response was cut; nothing observed shows how"),
-        }
-    }
-}
-
 impl Page for Connection {
     fn cause(&self) -> Cause {
         match self {
             Connection::ClosedByUpstream { .. } => Cause::ClosedByUpstream,
             Connection::KeepaliveRace { .. } => Cause::KeepaliveRace,
             Connection::ClosedByRemote { .. } => Cause::ClosedByRemote,
-            Connection::Unknown(_) => Cause::Unknown,
         }
     }
 
@@ -208,11 +124,10 @@ impl Page for Connection {
                 };
                 write!(f, "the connection to {there} {how}")
             }
-            Connection::Unknown(unknown) => unknown.sentence(on, f),
         }
     }
 
-    fn fix(&self, on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
         match self {
             Connection::ClosedByUpstream { process, .. } => lines.extend(ServiceManager::of(process).log()),
             Connection::KeepaliveRace { .. } => lines.extend([
@@ -220,10 +135,7 @@ impl Page for Connection {
                     .to_owned(),
                 "proxy_next_upstream error timeout non_idempotent; (if repeating the request is safe)".to_owned(),
             ]),
-            Connection::Unknown(Unknown::NoConnection { .. }) if on.nginx.words != LogWords::Missed => {
-                lines.push("error_log /var/log/nginx/error.log error;".into());
-            }
-            Connection::ClosedByRemote { .. } | Connection::Unknown(_) => {}
+            Connection::ClosedByRemote { .. } => {}
         }
     }
 }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use bstr::{BString, ByteSlice};
 use serde::{Serialize, Serializer};
 
-use super::listener::nothing;
 use super::{Page, Verdict, quoted};
 use crate::attribute::servers;
 use crate::attribute::verdict::Cause;
@@ -41,9 +40,6 @@ pub enum Denied {
         /// The policies that answer so and confine the worker.
         suspects: Vec<Suspect>,
     },
-    /// No cause.
-    #[serde(serialize_with = "nothing")]
-    Unknown(Unknown),
 }
 
 /// What did not refuse.
@@ -77,24 +73,6 @@ pub enum Suspect {
     },
     /// A seccomp filter.
     Seccomp,
-}
-
-/// What keeps the cause from being known.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Unknown {
-    /// The path could not be walked as nginx's user.
-    NotWalked,
-    /// The route was not looked up.
-    RouteNotLookedUp,
-    /// What confines the worker was not looked up.
-    ConfinementNotLookedUp(Allowed),
-    /// Nothing that answers so is known to confine the worker.
-    NoSuspect {
-        /// What else would have let it pass.
-        allowed: Allowed,
-        /// The active security modules, where they are known.
-        modules: Option<String>,
-    },
 }
 
 impl Suspect {
@@ -145,7 +123,7 @@ pub(super) fn module_name(name: &str) -> &str {
 }
 
 impl Allowed {
-    fn sentence(self, there: &str) -> impl fmt::Display {
+    pub(super) fn sentence(self, there: &str) -> impl fmt::Display {
         fmt::from_fn(move |f| match self {
             Allowed::NoSocket => write!(f, "the kernel refused nginx a socket for {there}"),
             Allowed::Bits => {
@@ -196,7 +174,6 @@ impl Page for Denied {
             Denied::FilePermissions { .. } => Cause::FilePermissions,
             Denied::ProhibitRoute { .. } => Cause::Unreachable,
             Denied::Policy { .. } => Cause::SecurityPolicy,
-            Denied::Unknown(_) => Cause::Unknown,
         }
     }
 
@@ -219,29 +196,6 @@ impl Page for Denied {
                 }
                 f.write_str(" did")
             }
-            Denied::Unknown(Unknown::NotWalked) => write!(
-                f,
-                "connecting to {there} was denied; the path could not be walked as nginx's user, so permission bits and \
-                 policy cannot be told apart"
-            ),
-            Denied::Unknown(Unknown::RouteNotLookedUp) => write!(
-                f,
-                "the kernel refused the connect to {there}; the route was not looked up, so a prohibit route and a policy \
-                 cannot be told apart"
-            ),
-            Denied::Unknown(Unknown::ConfinementNotLookedUp(allowed)) => {
-                write!(f, "{}; what confines the worker was not looked up", allowed.sentence(there))
-            }
-            Denied::Unknown(Unknown::NoSuspect { allowed, modules }) => {
-                let allowed = allowed.sentence(there);
-                write!(
-                    f,
-                    "{allowed}; no policy that answers with this errno is known to confine the worker"
-                )?;
-                modules.as_ref().map_or(Ok(()), |modules| {
-                    write!(f, " (active modules: {modules}; Landlock and BPF cannot be seen from outside)")
-                })
-            }
         }
     }
 
@@ -255,7 +209,6 @@ impl Page for Denied {
                 let unix = on.upstream.as_ref().is_some_and(|upstream| upstream.unix);
                 lines.extend(suspects.iter().map(|suspect| suspect.fix(unix)));
             }
-            Denied::Unknown(_) => {}
         }
     }
 }

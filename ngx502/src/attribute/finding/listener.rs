@@ -44,9 +44,6 @@ pub enum Listener {
         /// Always true: a RST refused the connect.
         reset: bool,
     },
-    /// No cause.
-    #[serde(serialize_with = "nothing")]
-    Unknown(Unknown),
 }
 
 /// What is known of a place where nobody listens.
@@ -128,49 +125,6 @@ pub struct Failed {
     pub exit_status: Option<i32>,
 }
 
-/// What keeps the cause from being known.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Unknown {
-    /// The upstream's address could not be read.
-    NoAddress,
-    /// It listened there, and no look-up confirmed that it still does.
-    NotConfirmed(Option<Rc<ProcessFacts>>),
-    /// It is bound to that path, but nginx does not reach it there.
-    NotReached {
-        /// The listener.
-        process: Option<Rc<ProcessFacts>>,
-        /// Whether a restart would bind the path anew: it lost its file.
-        restart: bool,
-    },
-    /// One holder died, another lives without the socket.
-    StoppedOrDied {
-        /// The one that lives.
-        living: Rc<ProcessFacts>,
-        /// The one that died.
-        dead: Rc<ProcessFacts>,
-        /// Listeners of the same program elsewhere.
-        near: Vec<Near>,
-    },
-    /// It listened there; how that ended was not observed.
-    Vanished {
-        /// The last to listen.
-        process: Rc<ProcessFacts>,
-        /// Listeners of the same program elsewhere.
-        near: Vec<Near>,
-    },
-    /// Another host or a container of this one.
-    Elsewhere,
-    /// It had a listener shortly after.
-    ListensByNow,
-    /// A listener that was bound to this relative path ended.
-    RelativePath {
-        /// As it was bound.
-        path: BString,
-        /// The place that was refused.
-        endpoint: Endpoint,
-    },
-}
-
 impl Near {
     /// Near misses that a fix asks for one by one.
     const SHOWN: usize = 3;
@@ -239,7 +193,7 @@ impl From<&FailedUnit> for Failed {
 }
 
 /// How to see who listens at a place.
-fn check(endpoint: &Endpoint) -> String {
+pub(super) fn check(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Tcp(address) => format!("ss -ltnp 'sport = :{}'", address.port()),
         Endpoint::Unix(_) => format!("ss -lxp | grep -F {}", quoted(&place(endpoint))),
@@ -272,54 +226,6 @@ impl NotListening {
     }
 }
 
-impl Unknown {
-    fn sentence(&self, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let full =
-            |who: &Option<Rc<ProcessFacts>>| super::process::full_or(who.as_deref(), "a process").to_string();
-        match self {
-            Unknown::NoAddress => {
-                f.write_str("the connection was refused, but the upstream's address could not be read")
-            }
-            Unknown::NotConfirmed(who) => write!(
-                f,
-                "{there} refused the connection; {} listened there, and no look-up confirmed that it still does",
-                full(who)
-            ),
-            Unknown::NotReached { process, .. } => write!(
-                f,
-                "{} listens on a socket bound to {there}, but nginx does not reach it by that path: the file was removed \
-                 or replaced, or nginx sees another file system there",
-                full(process)
-            ),
-            Unknown::StoppedOrDied { living, dead, .. } => write!(
-                f,
-                "nothing listens on {there} any more: {} died, and {}, which shared the socket, is still running without \
-                 it; which of them closed it last was not observed",
-                dead.full(),
-                living.full()
-            ),
-            Unknown::Vanished { process, .. } => write!(
-                f,
-                "{} listened on {there} before and no longer does; how that ended was not observed",
-                process.full()
-            ),
-            Unknown::Elsewhere => write!(
-                f,
-                "{there} refused the connection; whether that is another host or a container of this one was not observed"
-            ),
-            Unknown::ListensByNow => write!(
-                f,
-                "{there} refused the connection and had a listener shortly after; what listened before was not observed"
-            ),
-            Unknown::RelativePath { path, .. } => write!(
-                f,
-                "nothing listens on {there}; a listener bound to the relative path {path} ended, and whether that was this \
-                 socket was not observed"
-            ),
-        }
-    }
-}
-
 impl Page for Listener {
     fn cause(&self) -> Cause {
         match self {
@@ -327,7 +233,6 @@ impl Page for Listener {
             Listener::NotListening(_) => Cause::NotListening,
             Listener::Rejected { .. } | Listener::Filtered { .. } => Cause::Firewall,
             Listener::OnAnotherHost { .. } => Cause::ClosedByRemote,
-            Listener::Unknown(_) => Cause::Unknown,
         }
     }
 
@@ -360,7 +265,6 @@ impl Page for Listener {
                 "{there} refused the connection: either nothing listens there or a filter answered, which cannot be told \
                  from this host"
             ),
-            Listener::Unknown(unknown) => unknown.sentence(there, f),
         }
     }
 
@@ -372,14 +276,7 @@ impl Page for Listener {
             }
             Listener::NotListening(place) => place.fix(lines),
             Listener::Rejected { .. } | Listener::Filtered { .. } => lines.push(FILTERS.into()),
-            Listener::Unknown(Unknown::NotReached { process: Some(process), restart: true }) => {
-                lines.extend(ServiceManager::of(process).restart());
-            }
-            Listener::Unknown(Unknown::RelativePath { endpoint, .. }) => lines.push(check(endpoint)),
-            Listener::Unknown(Unknown::StoppedOrDied { near, .. } | Unknown::Vanished { near, .. }) => {
-                Near::ask(near, lines);
-            }
-            Listener::OnAnotherHost { .. } | Listener::Unknown(_) => {}
+            Listener::OnAnotherHost { .. } => {}
         }
     }
 
@@ -402,9 +299,4 @@ fn nearness<S: Serializer>(why: &Nearness, serializer: S) -> Result<S::Ok, S::Er
         Nearness::SameDirectory => "same-directory",
         Nearness::SameProgram => "same-program",
     })
-}
-
-/// Facts that prove no cause: the sentence says what is missing, and details are for what is known.
-pub(super) fn nothing<T, S: Serializer>(_: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_unit()
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bstr::{BString, ByteSlice};
 use serde::Serialize;
 
-use super::listener::{Icmp, nothing};
+use super::listener::Icmp;
 use super::{Page, Verdict, lossy_or_null, quoted};
 use crate::attribute::verdict::Cause;
 use crate::event::{Limits, Ports};
@@ -45,9 +45,6 @@ pub enum Local {
     Descriptors(Descriptors),
     /// The resolver gave no address.
     Dns(Dns),
-    /// No cause.
-    #[serde(serialize_with = "nothing")]
-    Unknown(Unknown),
 }
 
 /// The local ports that may be used, and how many lead to the destination.
@@ -86,15 +83,6 @@ pub struct Dns {
     pub code: Option<i64>,
     /// Whether a resolver is configured; null where that is hidden.
     pub resolver: Option<bool>,
-}
-
-/// What keeps the cause from being known.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Unknown {
-    /// The connect failed; its errno could not be read.
-    NoErrno(Option<IpAddr>),
-    /// bind(2) of `proxy_bind` failed.
-    Bind(Option<BString>),
 }
 
 impl PortRange {
@@ -187,7 +175,6 @@ impl Page for Local {
             Local::PortExhaustion(_) => Cause::PortExhaustion,
             Local::WorkerConnections { .. } | Local::Descriptors(_) => Cause::FdLimit,
             Local::Dns(_) => Cause::Dns,
-            Local::Unknown(_) => Cause::Unknown,
         }
     }
 
@@ -218,27 +205,13 @@ impl Page for Local {
             }
             Local::Descriptors(descriptors) => descriptors.sentence(on, f),
             Local::Dns(dns) => dns.sentence(f),
-            Local::Unknown(Unknown::NoErrno(_)) => {
-                write!(f, "connecting to {there} failed; the errno could not be read")
-            }
-            Local::Unknown(Unknown::Bind(address)) => {
-                match address {
-                    Some(address) => write!(f, "bind({address}")?,
-                    None => f.write_str("bind(its address")?,
-                }
-                write!(
-                    f,
-                    ") failed before connecting to {there}: proxy_bind names an address that is not available here"
-                )
-            }
         }
     }
 
     fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
         match self {
             Local::Unreachable { to, .. }
-            | Local::Prohibited { to, .. }
-            | Local::Unknown(Unknown::NoErrno(to)) => {
+            | Local::Prohibited { to, .. } => {
                 lines.extend(to.map(|to| format!("ip route get {to}")));
             }
             Local::PortExhaustion(_) => lines.extend([
@@ -258,7 +231,6 @@ impl Page for Local {
                     .into(),
             ),
             Local::Dns(dns) => lines.extend(dns.fix()),
-            Local::Unknown(Unknown::Bind(_)) => lines.push("ip -br address; check proxy_bind".into()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `cause` decides and returns a [`Finding`]; nothing is worded before somebody shows it. Each family of causes is one
 //! page here: the facts as an enum whose fields are the JSON's `details` (`docs/json.md`), then the cause that each variant
-//! means, its sentence and what to do about it. What is concluded and not observed is a [`Doubt`]: a finding without one
+//! means, its sentence and what to do about it; what proves no cause has a page of its own. What is concluded and not observed is a [`Doubt`]: a finding without one
 //! is proven. [`evidence`] holds what was observed.
 //!
 //! Sentences are made of names that strangers chose (processes, units, paths): sinks escape them, commands quote them.
@@ -19,6 +19,7 @@ mod nginx_words;
 pub mod peers;
 mod process;
 pub mod protocol;
+mod unknown;
 pub mod waiting;
 
 use std::fmt::{self, Display as _};
@@ -32,8 +33,9 @@ pub use self::doubt::Doubt;
 pub use self::listener::Listener;
 pub use self::local::Local;
 pub use self::nginx_words::{LogWords, NginxWords};
-pub use self::peers::Peers;
+pub use self::peers::PeersDown;
 pub use self::protocol::Protocol;
+pub use self::unknown::Unknown;
 pub use self::waiting::Waiting;
 use super::verdict::{Cause, Certainty, Verdict};
 use crate::event::{Endpoint, Nanos};
@@ -67,7 +69,9 @@ pub enum Facts {
     /// The upstream's own bytes.
     Protocol(Protocol),
     /// No peer was left.
-    Peers(Peers),
+    PeersDown(PeersDown),
+    /// Nothing proves a cause.
+    Unknown(Unknown),
 }
 
 /// One page: how the facts of a family read.
@@ -102,7 +106,7 @@ macro_rules! families {
         }
     };
 }
-families!(Death, Listener, Connection, Waiting, Denied, Local, Protocol, Peers);
+families!(Death, Listener, Connection, Waiting, Denied, Local, Protocol, PeersDown, Unknown);
 
 impl Finding {
     /// Facts that prove a cause, or that prove none.

@@ -8,17 +8,11 @@ use serde::{Serialize, Serializer};
 use super::{Page, Verdict, lossy};
 use crate::attribute::verdict::{Cause, Symptom};
 
-/// What took the peers down.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Peers {
-    /// Each was marked down by its own failures.
-    AllDown {
-        /// Each with its last failure.
-        peers: Vec<DownPeer>,
-    },
-    /// No cause: no failure of a peer was observed.
-    NoneSeen,
+/// Every peer of the group was marked down by failures of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeersDown {
+    /// Each with its last failure.
+    pub peers: Vec<DownPeer>,
 }
 
 /// A peer and its last failure.
@@ -38,37 +32,21 @@ fn symptom<S: Serializer>(symptom: &Symptom, serializer: S) -> Result<S::Ok, S::
     symptom.fact().serialize(serializer)
 }
 
-impl Page for Peers {
+impl Page for PeersDown {
     fn cause(&self) -> Cause {
-        match self {
-            Peers::AllDown { .. } => Cause::AllPeersDown,
-            Peers::NoneSeen => Cause::Unknown,
-        }
+        Cause::AllPeersDown
     }
 
     fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let group = &*on.target;
-        match self {
-            Peers::AllDown { peers } => {
-                write!(f, "every peer of {group} is marked down: ")?;
-                peers.iter().enumerate().try_for_each(|(number, DownPeer { address, symptom, cause })| {
-                    write!(f, "{}{address} {symptom} ({cause})", if number == 0 { "" } else { ", " })
-                })
-            }
-            Peers::NoneSeen => write!(
-                f,
-                "nginx found no live peer in {group}, and no failure of one was observed: max_conns, `down` in the \
-                 configuration, or failures before tracing began"
-            ),
-        }
+        write!(f, "every peer of {} is marked down: ", on.target)?;
+        self.peers.iter().enumerate().try_for_each(|(number, DownPeer { address, symptom, cause })| {
+            write!(f, "{}{address} {symptom} ({cause})", if number == 0 { "" } else { ", " })
+        })
     }
 
     fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
-        if let Peers::AllDown { .. } = self {
-            lines.push(
-                "repair the peers; fail_timeout and max_fails in the upstream block decide how long they stay out"
-                    .into(),
-            );
-        }
+        lines.push(
+            "repair the peers; fail_timeout and max_fails in the upstream block decide how long they stay out".into(),
+        );
     }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::listener::nothing;
 use super::{LogWords, Page, Verdict};
 use crate::attribute::verdict::Cause;
 
@@ -30,9 +29,6 @@ pub enum Protocol {
         /// Its status; null where it could not be read.
         status: Option<u16>,
     },
-    /// No cause.
-    #[serde(serialize_with = "nothing")]
-    Unknown(Unknown),
 }
 
 /// Which protocols did not meet.
@@ -78,19 +74,6 @@ pub enum SeenBy {
     SpokeFirst,
     /// The first bytes of the response.
     FirstBytes,
-}
-
-/// What keeps the cause from being known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// nginx does not accept the upstream's certificate.
-    Certificate,
-    /// The upstream refused the handshake with an alert, which is hidden.
-    Alert,
-    /// The handshake failed otherwise.
-    TlsFailed,
-    /// nginx abandoned a response of which it had read some.
-    Abandoned,
 }
 
 impl fmt::Display for Spoken {
@@ -148,7 +131,7 @@ impl Mismatch {
 }
 
 /// How to see what nginx itself said.
-const SHOW_ERRORS: &str = "error_log … error; shows it";
+pub(super) const SHOW_ERRORS: &str = "error_log … error; shows it";
 
 impl Page for Protocol {
     fn cause(&self) -> Cause {
@@ -157,7 +140,6 @@ impl Page for Protocol {
             Protocol::BadResponse { .. } => Cause::BadResponse,
             Protocol::HeaderTooBig { .. } => Cause::HeaderBufferSmall,
             Protocol::UpstreamError { .. } => Cause::UpstreamError,
-            Protocol::Unknown(_) => Cause::Unknown,
         }
     }
 
@@ -182,26 +164,6 @@ impl Page for Protocol {
                 }
                 f.write_str("; check the upstream's log")
             }
-            Protocol::Unknown(Unknown::Certificate) => {
-                write!(f, "nginx does not accept the certificate of {there}: {}", on.nginx.said(on))
-            }
-            Protocol::Unknown(Unknown::Alert) => {
-                write!(f, "{there} refused the TLS handshake with an alert; error_log's level hides which")
-            }
-            Protocol::Unknown(Unknown::TlsFailed) => {
-                write!(f, "the TLS handshake with {there} failed: {}", on.nginx.detail_or_text())
-            }
-            Protocol::Unknown(Unknown::Abandoned) => {
-                let why = match on.nginx.words {
-                    LogWords::Missed => "its message was not observed",
-                    _ => "error_log's level hides the reason",
-                };
-                write!(
-                    f,
-                    "nginx abandoned the response of {there} after reading part of it; {why}, and its socket was not \
-                     observed"
-                )
-            }
         }
     }
 
@@ -220,13 +182,7 @@ impl Page for Protocol {
                 "raise proxy_buffer_size (fastcgi_buffer_size, uwsgi_buffer_size) above the header, e.g. 16k"
                     .into(),
             ),
-            Protocol::Unknown(Unknown::Certificate) => lines.push(
-                "check proxy_ssl_trusted_certificate, proxy_ssl_name and the certificate's dates".into(),
-            ),
-            Protocol::Unknown(Unknown::Abandoned) if on.nginx.words != LogWords::Missed => {
-                lines.push(SHOW_ERRORS.into());
-            }
-            Protocol::UpstreamError { .. } | Protocol::Unknown(_) => {}
+            Protocol::UpstreamError { .. } => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::listener::{FILTERS, Icmp, nothing};
+use super::listener::{FILTERS, Icmp};
 use super::process::full_or;
 use super::{Page, Verdict};
 use crate::attribute::servers;
@@ -40,9 +40,6 @@ pub enum Waiting {
         /// Its type and code.
         icmp: Icmp,
     },
-    /// No cause.
-    #[serde(serialize_with = "nothing")]
-    Unknown(Unknown),
 }
 
 /// A listener's accept queue, and who serves it.
@@ -61,24 +58,6 @@ pub struct AcceptQueue {
     /// Where php-fpm's pool is configured.
     #[serde(skip)]
     pub pool: Option<String>,
-}
-
-/// What keeps the cause from being known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// Connecting timed out; nginx's socket was not observed.
-    ConnectUnobserved,
-    /// A host that answered none of so many SYNs.
-    SilentHost {
-        /// How many were sent.
-        syns: u32,
-    },
-    /// This host did not answer the SYN.
-    SynUnanswered,
-    /// No answer in time; nginx's socket was not observed.
-    ReadUnobserved,
-    /// No answer in time; whether a process had accepted the connection was not observed.
-    AcceptUnobserved,
 }
 
 impl AcceptQueue {
@@ -104,35 +83,6 @@ impl fmt::Display for QueueFill {
     }
 }
 
-impl Unknown {
-    fn sentence(self, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unknown::ConnectUnobserved => {
-                write!(f, "connecting to {there} timed out; nginx's socket was not observed")
-            }
-            Unknown::SilentHost { syns } => write!(
-                f,
-                "{there} on another host did not answer {syns} SYNs: down, unreachable, filtered and overloaded look the \
-                 same from here"
-            ),
-            Unknown::SynUnanswered => {
-                write!(
-                    f,
-                    "{there} did not answer the SYN; whether its accept queue was full was not observed"
-                )
-            }
-            Unknown::ReadUnobserved => {
-                write!(f, "{there} did not answer in time; nginx's socket was not observed")
-            }
-            Unknown::AcceptUnobserved => write!(
-                f,
-                "{there} took the connection and did not answer in time; whether a process had accepted it was not \
-                 observed"
-            ),
-        }
-    }
-}
-
 impl Page for Waiting {
     fn cause(&self) -> Cause {
         match self {
@@ -141,7 +91,6 @@ impl Page for Waiting {
             Waiting::UpstreamSlow { .. } => Cause::UpstreamSlow,
             Waiting::SynDropped {} => Cause::Firewall,
             Waiting::PathDown { .. } | Waiting::Icmp { .. } => Cause::Unreachable,
-            Waiting::Unknown(_) => Cause::Unknown,
         }
     }
 
@@ -178,7 +127,6 @@ impl Page for Waiting {
                 write!(f, "{there} stopped acknowledging: {retransmissions} retransmissions")
             }
             Waiting::Icmp { icmp } => write!(f, "connecting to {there} timed out after {icmp}"),
-            Waiting::Unknown(unknown) => unknown.sentence(there, f),
         }
     }
 
@@ -203,7 +151,7 @@ impl Page for Waiting {
                 );
             }
             Waiting::SynDropped {} => lines.push(FILTERS.into()),
-            Waiting::PathDown { .. } | Waiting::Icmp { .. } | Waiting::Unknown(_) => {}
+            Waiting::PathDown { .. } | Waiting::Icmp { .. } => {}
         }
     }
 }
