@@ -41,7 +41,7 @@ pub struct Pid(pub u32);
 
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.pad(itoa::Buffer::new().format(self.0))
     }
 }
 

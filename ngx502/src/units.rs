@@ -16,7 +16,10 @@ impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0 / 1_000_000;
         match (self.0, seconds) {
-            (0..1_000, _) => write!(f, "{} µs", self.0),
+            (0..1_000, _) => {
+                f.write_str(itoa::Buffer::new().format(self.0))?;
+                f.write_str(" µs")
+            }
             (..1_000_000, _) => write!(f, "{} ms", ThreeDigits { value: self.0, unit: 1_000 }),
             (_, ..100) => write!(f, "{} s", ThreeDigits { value: self.0, unit: 1_000_000 }),
             (_, ..3_600) => write!(f, "{} min {} s", seconds / 60, seconds % 60),

@@ -15,10 +15,8 @@
 use std::io;
 
 use serde::Serialize;
-use serde_json::ser::Formatter;
 
 use crate::attribute::verdict::Outcome;
-use crate::escape::is_deceptive;
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::summary::{self, UpstreamLatency};
@@ -26,9 +24,11 @@ use crate::time::Moment;
 
 use self::line::line;
 use self::schema::{Latency, Lost, Notice, Ready, Summary};
+use self::serializer::JsonSerializer;
 
 mod line;
 mod schema;
+mod serializer;
 
 /// The schema's version: raised when a field is renamed or removed, which is not meant to happen.
 pub const SCHEMA: u32 = 1;
@@ -101,35 +101,9 @@ fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> 
 }
 
 fn write_line(buffer: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, VisibleFormatter);
-    value.serialize(&mut serializer)?;
+    value.serialize(&mut JsonSerializer(buffer)).map_err(io::Error::other)?;
     buffer.push(b'\n');
     Ok(())
-}
-
-/// Compact JSON in which deceptive characters (C1 controls, bidirectional overrides) are written as `\u202e`.
-struct VisibleFormatter;
-
-impl Formatter for VisibleFormatter {
-    fn write_string_fragment<W: io::Write + ?Sized>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        // serde_json has taken the C0 controls; of ASCII only DEL is left, which no terminal obeys.
-        if fragment.is_ascii() {
-            return out.write_all(fragment.as_bytes());
-        }
-        let mut plain = 0;
-        for (at, character) in fragment.char_indices().filter(|&(_, character)| is_deceptive(character)) {
-            out.write_all(&fragment.as_bytes()[plain..at])?;
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}")?;
-            }
-            plain = at + character.len_utf8();
-        }
-        out.write_all(&fragment.as_bytes()[plain..])
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::listener::Near;
 use super::manager::ServiceManager;
-use super::{Page, Verdict};
+use super::{Page, Verdict, say};
 use crate::attribute::servers;
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Nanos, Oom};
@@ -178,7 +178,9 @@ impl Sender {
     /// `SIGTERM by php-fpm[11], its master, as …`; `victim` got it.
     pub(super) fn sent(&self, signal: SignalNumber, victim: &ProcessFacts) -> impl fmt::Display {
         fmt::from_fn(move |f| {
-            write!(f, "{signal} by {}", self.process.full())?;
+            signal.fmt(f)?;
+            f.write_str(" by ")?;
+            self.process.full().fmt(f)?;
             let parent = self.relation == Some(Relation::Parent);
             let rule = servers::signal_rule(&self.process.comm, signal.0).filter(|_| parent);
             match (rule, self.relation) {
@@ -209,11 +211,12 @@ impl Sender {
 
 impl Death {
     fn subject(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (who, there) = (self.victim.full(), &on.target);
-        match self.role {
-            Role::LastListener => write!(f, "{who}, the last listener on {there},"),
-            Role::Server => write!(f, "{who}, which served the connection to {there},"),
-        }
+        self.victim.full().fmt(f)?;
+        let role = match self.role {
+            Role::LastListener => ", the last listener on ",
+            Role::Server => ", which served the connection to ",
+        };
+        say(f, &[role, &on.target, ","])
     }
 
     /// How long before the failure it ended, where it did not end with it.
@@ -243,7 +246,10 @@ impl Page for Death {
             How::OomKilled(kill) => write!(f, " was OOM-killed{when}{}", kill.scope()),
             How::Killed { signal, sender: None, .. } => write!(f, " was killed with {signal}{when}"),
             How::Killed { signal, sender: Some(sender), .. } => {
-                write!(f, " was killed{when} with {}", sender.sent(*signal, &self.victim))
+                f.write_str(" was killed")?;
+                when.fmt(f)?;
+                f.write_str(" with ")?;
+                sender.sent(*signal, &self.victim).fmt(f)
             }
             How::ClosedOnSignal { signal, sender, after_us, .. } => {
                 write!(f, " closed it {after_us} after {}", sender.sent(*signal, &self.victim))

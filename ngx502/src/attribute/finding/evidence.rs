@@ -11,6 +11,7 @@ use super::death::{OomKill, Sender};
 use super::denied::{WithMode, module_name};
 use super::listener::Failed;
 use super::local::PortRange;
+use super::say;
 use super::waiting::QueueFill;
 use crate::attribute::verdict::{Cause, ProcessFacts, Symptom, Verdict, named_enum};
 use crate::event::{Guards, Limits, Nanos, PathWalk, Pid, Ports, Queue};
@@ -179,9 +180,15 @@ impl Fact {
             Fact::Socket(event) => socket(*event, there, f),
             Fact::Nginx => on.nginx.said(on).fmt(f),
             Fact::Signalled(who, signal, sender) => {
-                write!(f, "{} was sent {}", who.name(), sender.sent(*signal, who))
+                who.name().fmt(f)?;
+                f.write_str(" was sent ")?;
+                sender.sent(*signal, who).fmt(f)
             }
-            Fact::EndedBy(who, signal) => write!(f, "{} was terminated by {signal}", who.name()),
+            Fact::EndedBy(who, signal) => {
+                who.name().fmt(f)?;
+                f.write_str(" was terminated by ")?;
+                signal.fmt(f)
+            }
             Fact::Exited(who, code) => write!(f, "{} exited with code {code}", who.name()),
             Fact::OomChosen(who, kill) => {
                 write!(f, "the OOM killer chose {}", who.name())?;
@@ -192,8 +199,8 @@ impl Fact {
             Fact::Closed(who, how, dying) => {
                 write!(f, "{} {how}{}", who.name(), if *dying { " as it died" } else { "" })
             }
-            Fact::ListenerGone => write!(f, "last listening socket on {there} closed"),
-            Fact::NoListener => write!(f, "a look-up found no listener on {there}"),
+            Fact::ListenerGone => say(f, &["last listening socket on ", there, " closed"]),
+            Fact::NoListener => say(f, &["a look-up found no listener on ", there]),
             Fact::Alive(who) => write!(f, "a look-up found {} running", who.name()),
             Fact::UnitFailed(unit) => write!(f, "{} is in state failed ({})", unit.unit, unit.outcome()),
             Fact::QueueMet(queue) => write!(f, "the connect found {}", QueueFill(*queue)),
@@ -217,16 +224,19 @@ impl Fact {
 }
 
 fn socket(event: Event, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(match event {
-        Event::Connect => return write!(f, "nginx started connecting to {there}"),
-        Event::Established => return write!(f, "connection to {there} established"),
-        Event::Send => "nginx started sending the request",
-        Event::FirstByte => "nginx read the first byte of the response",
-        Event::Fin => "FIN received from the upstream",
-        Event::Reset => "RST received",
-        Event::ResetSent => "the upstream's end sent a RST",
-        other => other.as_str(),
-    })
+    say(
+        f,
+        &match event {
+            Event::Connect => ["nginx started connecting to ", there, ""],
+            Event::Established => ["connection to ", there, " established"],
+            Event::Send => ["nginx started sending the request", "", ""],
+            Event::FirstByte => ["nginx read the first byte of the response", "", ""],
+            Event::Fin => ["FIN received from the upstream", "", ""],
+            Event::Reset => ["RST received", "", ""],
+            Event::ResetSent => ["the upstream's end sent a RST", "", ""],
+            other => [other.as_str(), "", ""],
+        },
+    )
 }
 
 fn queue_found(queue: Queue, holders: usize, busy: Option<bool>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

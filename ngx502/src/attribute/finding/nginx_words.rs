@@ -5,7 +5,7 @@ use std::fmt::{self, Display as _};
 
 use bstr::{BString, ByteSlice};
 
-use super::Verdict;
+use super::{Verdict, say};
 use crate::units::Errno;
 
 /// Whether nginx's message about a failure could be read.
@@ -68,10 +68,10 @@ impl NginxWords {
         fmt::from_fn(|f| {
             self.message(on).fmt(f)?;
             if let Some(number) = on.errno {
-                write!(f, " ({})", Errno(number))?;
+                say(f, &[" (", &Errno(number).name(), ")"])?;
             }
             match (&self.action, self.named) {
-                (Some(action), true) => write!(f, " while {action} ({})", on.target),
+                (Some(action), true) => say(f, &[" while ", &action.to_str_lossy(), " (", &on.target, ")"]),
                 (Some(action), false) => write!(f, " while {action}"),
                 (None, true) => write!(f, ", upstream {}", on.target),
                 (None, false) => Ok(()),

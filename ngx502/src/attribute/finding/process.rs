@@ -5,15 +5,18 @@ use std::fmt::{self, Display as _};
 use bstr::ByteSlice;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::say;
 use crate::attribute::verdict::ProcessFacts;
 use crate::event::ContainerNames;
 
 impl ProcessFacts {
     /// `php-fpm[812]`.
     pub(super) fn name(&self) -> impl fmt::Display {
-        fmt::from_fn(|f| match self.comm.is_empty() {
-            true => write!(f, "process {}", self.pid),
-            false => write!(f, "{}[{}]", self.comm, self.pid),
+        fmt::from_fn(|f| {
+            if self.comm.is_empty() {
+                return write!(f, "process {}", self.pid);
+            }
+            say(f, &[&self.comm.to_str_lossy(), "[", itoa::Buffer::new().format(self.pid.0), "]"])
         })
     }
 
@@ -22,13 +25,16 @@ impl ProcessFacts {
         fmt::from_fn(|f| {
             self.name().fmt(f)?;
             let mut separator = " (";
-            let mut part = |known: Option<&dyn fmt::Display>, what: &str| match known {
-                Some(known) => write!(f, "{}{what}{known}", std::mem::replace(&mut separator, ", ")),
-                None => Ok(()),
-            };
-            part(self.pool.as_ref().map(|pool| pool as _), "pool ")?;
-            part(self.unit.as_ref().map(|unit| unit as _), "")?;
-            part(self.container_as_said().as_ref().map(|container| container as _), "container ")?;
+            let mut next = || std::mem::replace(&mut separator, ", ");
+            if let Some(pool) = &self.pool {
+                say(f, &[next(), "pool ", pool])?;
+            }
+            if let Some(unit) = &self.unit {
+                say(f, &[next(), unit])?;
+            }
+            if let Some(container) = self.container_as_said() {
+                write!(f, "{}container {container}", next())?;
+            }
             f.write_str(if separator == ", " { ")" } else { "" })
         })
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::attribute::verdict::Symptom;
+use crate::escape::is_deceptive;
 use crate::sink::sample;
 
 /// Schema 1 as a reader sees it: no field may be missing, renamed or unknown.
