@@ -15,14 +15,14 @@ const UNIX_PREFIX: &[u8] = b"unix:";
 
 /// One failed attempt.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(super) struct FailedAttempt {
     /// When nginx reported it.
     pub(super) at: Nanos,
     pub(super) worker: Pid,
     /// What the verdict shows.
     pub(super) symptom: Symptom,
     /// What failed: differs from `symptom` only for a truncated response.
-    pub(super) mechanism: Symptom,
+    pub(super) underlying: Symptom,
     pub(super) errno: Option<i32>,
     /// What nginx said of it.
     pub(super) nginx: NginxWords,
@@ -34,15 +34,15 @@ pub(super) struct Failure {
     pub(super) concluded: bool,
 }
 
-impl Failure {
+impl FailedAttempt {
     /// The failure that one message reports.
-    pub(super) fn reported(attempt: Attempt, at: Nanos, symptom: Symptom, mechanism: Symptom) -> Self {
-        let errno = attempt.errno.or(mechanism.errno_of(attempt.socket.as_deref()));
+    pub(super) fn reported(attempt: Attempt, at: Nanos, symptom: Symptom, underlying: Symptom) -> Self {
+        let errno = attempt.errno.or(underlying.errno_of(attempt.socket.as_deref()));
         Self {
             at,
             worker: attempt.key.worker,
             symptom,
-            mechanism,
+            underlying,
             // nginx's timer passes ETIMEDOUT although no call returned it; the contract shows it all the same.
             errno: errno.or(attempt.text.starts_with(b"upstream timed out").then_some(ETIMEDOUT)),
             concluded: false,

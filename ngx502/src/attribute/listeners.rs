@@ -3,16 +3,16 @@
 //! A listener is gone when its last holder is gone; the kernel says so with a `Listen` record, and where no hook tells of
 //! AF_UNIX sockets, the last holder's exit says so.
 
+mod listener;
 mod place;
-mod row;
 
 use bstr::BString;
 
+pub(super) use listener::{ClosedListener, End, Listener};
 use place::{Place, near, place, reaches};
-pub(super) use row::{End, Gone, Listener};
 
 use super::bounded::Bounded;
-use super::ended_names::EndedNames;
+use super::closed_paths::ClosedPaths;
 use super::processes::same;
 use crate::event::{Endpoint, EndpointInfo, Listen, Nanos, Pid, ProcessRef};
 
@@ -32,10 +32,10 @@ const HOLDERS: usize = 32_768;
 #[derive(Debug)]
 pub(super) struct Listeners {
     live: Bounded<Place, Vec<Listener>>,
-    gone: Bounded<Place, Vec<Gone>>,
+    gone: Bounded<Place, Vec<ClosedListener>>,
     /// Socket paths that lead through symbolic links, to where they lead.
     aliases: Bounded<BString, Endpoint>,
-    ended_names: EndedNames,
+    closed_paths: ClosedPaths,
     /// Where each process holds a listener. May name too many places, never too few.
     held: Bounded<Pid, Vec<Place>>,
 }
@@ -46,7 +46,7 @@ impl Listeners {
             live: Bounded::new(PLACES),
             gone: Bounded::new(PLACES),
             aliases: Bounded::new(PLACES),
-            ended_names: EndedNames::new(),
+            closed_paths: ClosedPaths::new(),
             held: Bounded::new(HOLDERS),
         }
     }
@@ -56,7 +56,7 @@ impl Listeners {
         self.live.evicted()
             + self.gone.evicted()
             + self.aliases.evicted()
-            + self.ended_names.evicted()
+            + self.closed_paths.evicted()
             + self.held.evicted()
     }
 
@@ -77,12 +77,16 @@ impl Listeners {
         netns: u32,
         endpoint: &'a Endpoint,
         before: Nanos,
-    ) -> Option<&'a Gone> {
+    ) -> Option<&'a ClosedListener> {
         self.gone(netns, endpoint).filter(|gone| gone.at <= before).max_by_key(|gone| gone.at)
     }
 
     /// Dead listeners of a place.
-    pub(super) fn gone<'a>(&'a self, netns: u32, endpoint: &'a Endpoint) -> impl Iterator<Item = &'a Gone> {
+    pub(super) fn gone<'a>(
+        &'a self,
+        netns: u32,
+        endpoint: &'a Endpoint,
+    ) -> impl Iterator<Item = &'a ClosedListener> {
         let endpoint = self.resolved(endpoint);
         let all = self.gone.get(&place(endpoint)).into_iter().flatten();
         all.filter(move |gone| reaches(netns, endpoint, gone.netns, &gone.bound))
@@ -94,8 +98,8 @@ impl Listeners {
     }
 
     /// The path of a listener that ended and may have been at `endpoint` by another name.
-    pub(super) fn ended_alike(&self, endpoint: &Endpoint) -> Option<&BString> {
-        let names = &self.ended_names;
+    pub(super) fn closed_alike(&self, endpoint: &Endpoint) -> Option<&BString> {
+        let names = &self.closed_paths;
         names.alike(endpoint).or_else(|| names.alike(self.resolved(endpoint)))
     }
 
@@ -150,7 +154,7 @@ impl Listeners {
             known.last = event.process.clone();
             return;
         }
-        self.bury(Gone {
+        self.bury(ClosedListener {
             id: Some(event.id),
             netns: event.netns,
             bound: event.endpoint.clone(),
@@ -164,7 +168,7 @@ impl Listeners {
         self.tidy(&place(&event.endpoint));
     }
 
-    fn buried(&mut self, event: &Listen) -> Option<&mut Gone> {
+    fn buried(&mut self, event: &Listen) -> Option<&mut ClosedListener> {
         let gone = self.gone.get_mut(&place(&event.endpoint))?;
         gone.iter_mut().rev().find(|gone| {
             let identity = gone.id == Some(event.id) || gone.id.is_none() && gone.bound == event.endpoint;
@@ -261,7 +265,7 @@ impl Listeners {
     fn ending(&self, at: Nanos, bound: &Endpoint) -> bool {
         let place = place(bound);
         let known = self.live.get(&place).into_iter().flatten().any(|one| one.bound == *bound);
-        let ended = |gone: &Gone| gone.bound == *bound && gone.at.0 + ENDING >= at.0;
+        let ended = |gone: &ClosedListener| gone.bound == *bound && gone.at.0 + ENDING >= at.0;
         known || self.gone.get(&place).into_iter().flatten().any(ended)
     }
 
@@ -284,7 +288,7 @@ impl Listeners {
                 (None, None) => continue,
             };
             let lost_one = lost.is_some();
-            self.bury(Gone {
+            self.bury(ClosedListener {
                 rest: listener.holders.clone(),
                 lost_one,
                 ..listener.ended(last, when, End::Unseen)
@@ -311,8 +315,8 @@ impl Listeners {
         }
     }
 
-    fn bury(&mut self, gone: Gone) {
-        self.ended_names.add(&gone.bound);
+    fn bury(&mut self, gone: ClosedListener) {
+        self.closed_paths.add(&gone.bound);
         let key = place(&gone.bound);
         let mut there = self.gone.remove(&key).unwrap_or_default();
         push(&mut there, gone);

@@ -8,9 +8,9 @@
 mod attempt;
 mod bounded;
 mod cause;
-mod ended_names;
+mod closed_paths;
 pub mod finding;
-mod hidden;
+mod infer_symptom;
 mod listeners;
 mod pending;
 mod processes;
@@ -27,7 +27,7 @@ use std::rc::Rc;
 
 use self::requests::Requests;
 use self::verdict::Outcome;
-use self::verdicts::Scene;
+use self::verdicts::Context;
 use self::world::World;
 use crate::event::{Body, Nanos, Record};
 use crate::session::Session;
@@ -45,6 +45,16 @@ impl Options {
     /// What the user of a trace wanted to see.
     pub fn of(session: &Session) -> Self {
         Self { statuses: session.statuses.clone(), passthrough: session.passthrough }
+    }
+
+    /// Whether the user wants to see an outcome.
+    fn wants(&self, outcome: &Outcome) -> bool {
+        let Some(statuses) = &self.statuses else { return true };
+        match outcome {
+            Outcome::Verdict(verdict) => statuses.contains(&verdict.status),
+            Outcome::NotUpstream { status } => statuses.contains(status),
+            Outcome::Rescued(_) | Outcome::Lost { .. } | Outcome::Notice { .. } => true,
+        }
     }
 }
 
@@ -74,23 +84,23 @@ impl Attributor {
         let now = self.world.now.max(at);
         self.world.now = now;
         self.world.learn(at, &body);
-        let (requests, mut scene) = self.parts(out);
+        let (requests, mut context) = self.parts(out);
         match body {
-            Body::Attempt(attempt) => requests.attempt(&mut scene, at, attempt),
-            Body::Request(request) => requests.request(&mut scene, at, request),
-            Body::Answer(answer) => requests.answer(&mut scene, at, answer),
-            Body::Exit(exit) => requests.worker_gone(&mut scene, exit.process.pid),
-            Body::Lost { events, reason } => scene.emit(Outcome::Lost { events, reason }),
-            Body::Notice { topic, text } => scene.emit(Outcome::Notice { at, topic, text }),
+            Body::Attempt(attempt) => requests.attempt(&mut context, at, attempt),
+            Body::Request(request) => requests.request(&mut context, at, request),
+            Body::Answer(answer) => requests.answer(&mut context, at, answer),
+            Body::Exit(exit) => requests.worker_gone(&mut context, exit.process.pid),
+            Body::Lost { events, reason } => context.emit(Outcome::Lost { events, reason }),
+            Body::Notice { topic, text } => context.emit(Outcome::Notice { at, topic, text }),
             _ => {}
         }
-        requests.sweep(&mut scene, now);
+        requests.sweep(&mut context, now);
     }
 
     /// The trace ends: appends every verdict that was still waiting for its answer.
     pub fn finish(&mut self, out: &mut Vec<Outcome>) {
-        let (requests, mut scene) = self.parts(out);
-        requests.finish(&mut scene);
+        let (requests, mut context) = self.parts(out);
+        requests.finish(&mut context);
     }
 
     /// Entries of bounded tables that were forgotten for lack of room: each may have cost a cause.
@@ -103,8 +113,8 @@ impl Attributor {
         self.world.now
     }
 
-    fn parts<'a>(&'a mut self, out: &'a mut Vec<Outcome>) -> (&'a mut Requests, Scene<'a>) {
-        let scene = Scene { world: &mut self.world, options: &self.options, host: &self.host, out };
-        (&mut self.requests, scene)
+    fn parts<'a>(&'a mut self, out: &'a mut Vec<Outcome>) -> (&'a mut Requests, Context<'a>) {
+        let context = Context { world: &mut self.world, options: &self.options, host: &self.host, out };
+        (&mut self.requests, context)
     }
 }

@@ -2,9 +2,9 @@
 
 use bstr::BString;
 
-use super::attempt::Failure;
+use super::attempt::FailedAttempt;
 use super::cause::{Diagnosis, diagnose};
-use super::hidden;
+use super::infer_symptom;
 use super::verdict::{Certainty, Symptom};
 use super::world::{PeerFailure, World};
 use crate::event::{Answer, Attempt, Nanos, Pid, Request, Socket, State};
@@ -16,10 +16,10 @@ const ONE_GO: u64 = 5_000_000;
 
 /// One attempt as nginx made it.
 #[derive(Clone, Debug)]
-pub(super) struct Try {
+pub(super) struct TrackedAttempt {
     pub(super) index: u32,
     subrequest: Option<u64>,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<FailedAttempt>,
     pub(super) diagnosis: Option<Diagnosis>,
     pub(super) stderr: bool,
 }
@@ -28,7 +28,7 @@ pub(super) struct Try {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) first_at: Nanos,
-    pub(super) tries: Vec<Try>,
+    pub(super) tries: Vec<TrackedAttempt>,
     pub(super) request_line: Option<BString>,
     pub(super) host: Option<BString>,
     pub(super) client: Option<BString>,
@@ -46,15 +46,15 @@ pub(super) struct Pending {
 
 impl Pending {
     /// A request of which one attempt is all that is known.
-    pub(super) fn only(one: Try) -> Self {
+    pub(super) fn only(one: TrackedAttempt) -> Self {
         Self { tries: vec![one], ..Self::default() }
     }
 
     /// The attempt that a message is about.
-    pub(super) fn find(&mut self, attempt: &Attempt, at: Nanos) -> &mut Try {
+    pub(super) fn find(&mut self, attempt: &Attempt, at: Nanos) -> &mut TrackedAttempt {
         let (index, subrequest) = (attempt.index, attempt.subrequest);
         let known = self.tries.iter().rposition(|one| {
-            let moment = |failure: &Failure| at.0.saturating_sub(failure.at.0) < ONE_GO;
+            let moment = |failure: &FailedAttempt| at.0.saturating_sub(failure.at.0) < ONE_GO;
             one.subrequest == subrequest
                 && if index > 0 { one.index == index } else { one.failure.as_ref().is_none_or(moment) }
         });
@@ -64,7 +64,13 @@ impl Pending {
             }
             // Most requests are tried once, and tries are large.
             self.tries.reserve_exact(usize::from(self.tries.is_empty()));
-            self.tries.push(Try { index, subrequest, failure: None, diagnosis: None, stderr: false });
+            self.tries.push(TrackedAttempt {
+                index,
+                subrequest,
+                failure: None,
+                diagnosis: None,
+                stderr: false,
+            });
             self.tries.len() - 1
         });
         &mut self.tries[at]
@@ -75,7 +81,7 @@ impl Pending {
         world: &mut World,
         at: Nanos,
         mut attempt: Attempt,
-        (symptom, mechanism): (Symptom, Symptom),
+        (symptom, underlying): (Symptom, Symptom),
     ) {
         let first = |known: &mut Option<BString>, told: &mut Option<BString>| {
             if known.is_none() {
@@ -85,13 +91,13 @@ impl Pending {
         first(&mut self.request_line, &mut attempt.request_line);
         first(&mut self.host, &mut attempt.host);
         first(&mut self.client, &mut attempt.client);
-        if mechanism == Symptom::NoLiveUpstreams {
+        if underlying == Symptom::NoLiveUpstreams {
             self.remember_group(world, &attempt);
         }
         let one = self.find(&attempt, at);
         match &mut one.failure {
             Some(known) => known.complete(attempt),
-            None => one.failure = Some(Failure::reported(attempt, at, symptom, mechanism)),
+            None => one.failure = Some(FailedAttempt::reported(attempt, at, symptom, underlying)),
         }
         one.judge(world);
     }
@@ -151,14 +157,20 @@ impl Pending {
         let mut own = self.tries.iter().filter(|one| one.subrequest.is_none());
         let explained = own.any(|one| one.failure.is_some() && (one.index >= last || one.index == 0));
         let stderr = self.tries.iter().any(|one| one.subrequest.is_none() && one.index == last && one.stderr);
-        if !explained && let Some(failure) = hidden::infer(world, at, request, stderr) {
+        if !explained && let Some(failure) = infer_symptom::infer(world, at, request, stderr) {
             self.add(world, last, failure);
         }
     }
 
-    fn add(&mut self, world: &mut World, index: u32, failure: Failure) {
+    fn add(&mut self, world: &mut World, index: u32, failure: FailedAttempt) {
         self.tries.retain(|one| one.subrequest.is_some() || one.index != index || one.failure.is_some());
-        let mut one = Try { index, subrequest: None, failure: Some(failure), diagnosis: None, stderr: false };
+        let mut one = TrackedAttempt {
+            index,
+            subrequest: None,
+            failure: Some(failure),
+            diagnosis: None,
+            stderr: false,
+        };
         one.judge(world);
         self.tries.push(one);
     }
@@ -166,7 +178,7 @@ impl Pending {
     /// After failed attempts the last peer's own error was passed to the client.
     pub(super) fn passed_on(&mut self, world: &mut World, worker: Pid, at: Nanos, answer: &Answer) {
         let state = answer.last_state.clone().unwrap_or_else(|| State { status: 502, ..State::default() });
-        self.add(world, answer.states, hidden::upstream_status(worker, at, state));
+        self.add(world, answer.states, infer_symptom::upstream_status(worker, at, state));
     }
 
     pub(super) fn failed_main(&self) -> bool {
@@ -174,12 +186,12 @@ impl Pending {
     }
 
     /// Takes the attempts that explain what the client got: the request's own, or those of its auth_request.
-    pub(super) fn deciding(&mut self) -> Vec<Try> {
+    pub(super) fn deciding(&mut self) -> Vec<TrackedAttempt> {
         let tries = std::mem::take(&mut self.tries);
-        if tries.iter().all(Try::is_main) && tries.iter().any(|one| one.failure.is_some()) {
+        if tries.iter().all(TrackedAttempt::is_main) && tries.iter().any(|one| one.failure.is_some()) {
             return tries;
         }
-        let (own, others): (Vec<_>, Vec<_>) = tries.into_iter().partition(Try::is_main);
+        let (own, others): (Vec<_>, Vec<_>) = tries.into_iter().partition(TrackedAttempt::is_main);
         if own.iter().any(|one| one.failure.is_some()) {
             return own;
         }
@@ -196,9 +208,9 @@ impl Pending {
     }
 }
 
-impl Try {
+impl TrackedAttempt {
     /// An upstream's own error as an attempt.
-    pub(super) fn upstream_status(failure: Failure, world: &mut World) -> Self {
+    pub(super) fn upstream_status(failure: FailedAttempt, world: &mut World) -> Self {
         let mut one =
             Self { index: 0, subrequest: None, failure: Some(failure), diagnosis: None, stderr: false };
         one.judge(world);
@@ -222,7 +234,7 @@ impl Try {
         if self.diagnosis.as_ref().is_some_and(|known| rank(known) > rank(&found)) {
             return;
         }
-        if let (Some(peer), true) = (&failure.peer, failure.mechanism != Symptom::NoLiveUpstreams) {
+        if let (Some(peer), true) = (&failure.peer, failure.underlying != Symptom::NoLiveUpstreams) {
             let last = PeerFailure { at: failure.at, symptom: failure.symptom, cause: found.finding.cause() };
             world.peer_failed(failure.worker, peer.clone(), last);
         }

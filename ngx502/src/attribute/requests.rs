@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included};
 
-use super::Options;
 use super::attempt::concerns_unix;
 use super::pending::Pending;
-use super::symptom::{Note, classify};
-use super::verdict::{Outcome, Symptom};
-use super::verdicts::{Ended, Scene};
+use super::symptom::{LogMeaning, classify};
+use super::verdict::Symptom;
+use super::verdicts::{Context, RequestEnd};
 use crate::event::{Answer, Attempt, Nanos, Pid, Request, RequestKey};
 
 /// Requests with a failed attempt that are under way at once.
@@ -53,38 +52,38 @@ impl Requests {
     }
 
     /// nginx reported trouble with an attempt.
-    pub(super) fn attempt(&mut self, scene: &mut Scene<'_>, at: Nanos, attempt: Box<Attempt>) {
-        let refuses = scene.world.refuses_http09(attempt.key.worker);
-        let note = classify(&attempt, concerns_unix(&attempt), refuses);
-        let key = self.settle(scene, attempt.key);
-        let speaks = !matches!(note, Note::Harmless | Note::MarkedDown | Note::AuthStatus);
+    pub(super) fn attempt(&mut self, context: &mut Context<'_>, at: Nanos, attempt: Box<Attempt>) {
+        let refuses = context.world.refuses_http09(attempt.key.worker);
+        let meaning = classify(&attempt, concerns_unix(&attempt), refuses);
+        let key = self.settle(context, attempt.key);
+        let speaks = !matches!(meaning, LogMeaning::Ignore | LogMeaning::MarkedDown | LogMeaning::AuthStatus);
         if speaks && self.pending.get(&key).is_some_and(|pending| pending.is_over(&attempt, at)) {
-            self.release(scene, key);
+            self.release(context, key);
         }
-        match note {
-            Note::Harmless | Note::MarkedDown => {}
-            Note::AuthStatus => {
+        match meaning {
+            LogMeaning::Ignore | LogMeaning::MarkedDown => {}
+            LogMeaning::AuthStatus => {
                 let status = attempt.number.and_then(|number| u16::try_from(number).ok());
-                self.entry(scene, key, at).auth = Some(status.unwrap_or(0));
+                self.entry(context, key, at).auth = Some(status.unwrap_or(0));
             }
-            Note::Stderr => self.entry(scene, key, at).find(&attempt, at).stderr = true,
-            Note::Failed(symptom) => {
-                let pending = self.entry(scene, key, at);
-                pending.fail(scene.world, at, *attempt, (symptom, symptom));
+            LogMeaning::Stderr => self.entry(context, key, at).find(&attempt, at).stderr = true,
+            LogMeaning::Failed(symptom) => {
+                let pending = self.entry(context, key, at);
+                pending.fail(context.world, at, *attempt, (symptom, symptom));
             }
-            Note::Truncated(_) if attempt.subrequest.is_some() => {}
-            Note::Truncated(mechanism) => self.truncate(scene, at, key, *attempt, mechanism),
+            LogMeaning::Truncated(_) if attempt.subrequest.is_some() => {}
+            LogMeaning::Truncated(underlying) => self.truncate(context, at, key, *attempt, underlying),
         }
     }
 
     /// The header was out: no error page follows, the cut response is the verdict.
     fn truncate(
         &mut self,
-        scene: &mut Scene<'_>,
+        context: &mut Context<'_>,
         at: Nanos,
         key: RequestKey,
         attempt: Attempt,
-        mechanism: Symptom,
+        underlying: Symptom,
     ) {
         let last = self.truncated.replace((key, attempt.index, at));
         if last.is_some_and(|(known, index, then)| {
@@ -93,73 +92,73 @@ impl Requests {
             return;
         }
         let upgraded = attempt.action.as_ref().is_some_and(|action| action == "proxying upgraded connection");
-        let pending = self.entry(scene, key, at);
-        pending.fail(scene.world, at, attempt, (Symptom::ResponseTruncated, mechanism));
+        let pending = self.entry(context, key, at);
+        pending.fail(context.world, at, attempt, (Symptom::ResponseTruncated, underlying));
         // nginx closes the client's connection next, and tells the status with it where that can be read.
         pending.cut = Some((at, if upgraded { 101 } else { 200 }));
     }
 
     /// nginx answers with its own error page.
-    pub(super) fn request(&mut self, scene: &mut Scene<'_>, at: Nanos, mut request: Box<Request>) {
-        let key = self.settle(scene, request.key);
+    pub(super) fn request(&mut self, context: &mut Context<'_>, at: Nanos, mut request: Box<Request>) {
+        let key = self.settle(context, request.key);
         let another =
             self.pending.get(&key).is_some_and(|pending| pending.cut.is_some() || pending.is_other(&request));
         if another {
-            self.release(scene, key);
+            self.release(context, key);
         }
         if request.subrequest.is_some() {
-            self.entry(scene, key, at).sub_failed = true;
+            self.entry(context, key, at).sub_failed = true;
             return;
         }
-        let pending = self.entry(scene, key, at);
+        let pending = self.entry(context, key, at);
         if let Some((_, earlier)) = pending.page.take() {
             request.request_line = request.request_line.take().or(earlier.request_line);
             request.host = request.host.take().or(earlier.host);
             request.client = request.client.take().or(earlier.client);
         }
-        pending.complete(scene.world, at, &request);
+        pending.complete(context.world, at, &request);
         let follows = request.answer_follows;
         pending.page = Some((at, request));
         if !follows {
-            self.release(scene, key);
+            self.release(context, key);
         }
     }
 
     /// nginx wrote to the client, or gave it up.
-    pub(super) fn answer(&mut self, scene: &mut Scene<'_>, at: Nanos, answer: Answer) {
-        let key = self.settle(scene, answer.key);
+    pub(super) fn answer(&mut self, context: &mut Context<'_>, at: Nanos, answer: Answer) {
+        let key = self.settle(context, answer.key);
         let Some(mut pending) = self.take(key) else {
-            return scene.passed_on(key, at, &answer);
+            return context.passed_on(key, at, &answer);
         };
         let said = answer.status.filter(|status| *status >= 100);
         let ended = match (&pending.cut, &pending.page) {
             (Some((at, status)), _) => {
-                Ended { at: *at, status: said.unwrap_or(*status), rescued: false, cut: true }
+                RequestEnd { at: *at, status: said.unwrap_or(*status), rescued: false, cut: true }
             }
             (None, Some((_, page))) if answer.client_gone => {
-                Ended { at, status: page.status, rescued: false, cut: false }
+                RequestEnd { at, status: page.status, rescued: false, cut: false }
             }
             (None, Some((_, page))) => {
                 let status = said.unwrap_or_else(|| fallback_status(page, &answer));
-                Ended { at, status, rescued: status < 500, cut: false }
+                RequestEnd { at, status, rescued: status < 500, cut: false }
             }
             (None, None) if answer.client_gone => return,
             (None, None) => {
                 let last = answer.last_state.as_ref();
                 let status = said.or(last.map(|state| state.status)).unwrap_or(200);
-                let passed = scene.options.passthrough && matches!(status, 502 | 504);
+                let passed = context.options.passthrough && matches!(status, 502 | 504);
                 if passed && pending.failed_main() {
-                    pending.passed_on(scene.world, key.worker, at, &answer);
+                    pending.passed_on(context.world, key.worker, at, &answer);
                 }
-                Ended { at, status, rescued: !passed, cut: false }
+                RequestEnd { at, status, rescued: !passed, cut: false }
             }
         };
         pending.answered = answer.last_state.map(|state| (answer.states, state));
-        scene.conclude(key, pending, &ended);
+        context.conclude(key, pending, &ended);
     }
 
     /// Time has moved on: releases what waited too long.
-    pub(super) fn sweep(&mut self, scene: &mut Scene<'_>, now: Nanos) {
+    pub(super) fn sweep(&mut self, context: &mut Context<'_>, now: Nanos) {
         if now < self.next_sweep {
             return;
         }
@@ -178,36 +177,36 @@ impl Requests {
             })
             .collect();
         due.sort_unstable();
-        due.into_iter().for_each(|(_, key)| self.release(scene, key));
+        due.into_iter().for_each(|(_, key)| self.release(context, key));
     }
 
     /// A worker died: nobody will answer its requests.
-    pub(super) fn worker_gone(&mut self, scene: &mut Scene<'_>, worker: Pid) {
+    pub(super) fn worker_gone(&mut self, context: &mut Context<'_>, worker: Pid) {
         let of = |connection| RequestKey { worker, request: connection, connection };
         let keys: Vec<_> = self.pending.range(of(0)..=of(u64::MAX)).map(|(key, _)| *key).collect();
-        keys.into_iter().for_each(|key| self.release(scene, key));
+        keys.into_iter().for_each(|key| self.release(context, key));
     }
 
     /// The trace ends: every verdict that waited is due.
-    pub(super) fn finish(&mut self, scene: &mut Scene<'_>) {
-        std::mem::take(&mut self.ages).into_iter().for_each(|(_, key)| self.release(scene, key));
+    pub(super) fn finish(&mut self, context: &mut Context<'_>) {
+        std::mem::take(&mut self.ages).into_iter().for_each(|(_, key)| self.release(context, key));
     }
 
     /// Ends a request with what is known; without an error page there is nothing to tell.
-    fn release(&mut self, scene: &mut Scene<'_>, key: RequestKey) {
+    fn release(&mut self, context: &mut Context<'_>, key: RequestKey) {
         let Some(pending) = self.take(key) else { return };
         if let Some((at, status)) = pending.cut {
-            scene.conclude(key, pending, &Ended { at, status, rescued: false, cut: true });
+            context.conclude(key, pending, &RequestEnd { at, status, rescued: false, cut: true });
         } else if let Some((at, page)) = &pending.page {
-            let ended = Ended { at: *at, status: page.status, rescued: false, cut: false };
-            scene.conclude(key, pending, &ended);
+            let ended = RequestEnd { at: *at, status: page.status, rescued: false, cut: false };
+            context.conclude(key, pending, &ended);
         }
     }
 
     /// The key to file under: a request struct that serves a newer connection has ended its former request. Connections
     /// are numbered in order (`ngx_connection_counter`). Word of the former one may still come: its client's socket can
     /// outlast it, and ends the newer request no more than it is about it.
-    fn settle(&mut self, scene: &mut Scene<'_>, key: RequestKey) -> RequestKey {
+    fn settle(&mut self, context: &mut Context<'_>, key: RequestKey) -> RequestKey {
         let of = |connection| RequestKey { connection, ..key };
         let (mut from, to) = (Included(of(0)), Included(of(u64::MAX)));
         while let Some((&known, _)) = self.pending.range((from, to)).next() {
@@ -215,18 +214,18 @@ impl Requests {
                 return known;
             }
             if known.connection < key.connection {
-                self.release(scene, known);
+                self.release(context, known);
             }
             from = Excluded(known);
         }
         key
     }
 
-    fn entry(&mut self, scene: &mut Scene<'_>, key: RequestKey, at: Nanos) -> &mut Pending {
+    fn entry(&mut self, context: &mut Context<'_>, key: RequestKey, at: Nanos) -> &mut Pending {
         if self.pending.len() >= PENDING && !self.pending.contains_key(&key) {
             let oldest = self.ages.first().map(|(_, key)| *key);
             self.evicted += 1;
-            oldest.into_iter().for_each(|oldest| self.release(scene, oldest));
+            oldest.into_iter().for_each(|oldest| self.release(context, oldest));
         }
         self.pending.entry(key).or_insert_with(|| {
             self.ages.insert((at, key));
@@ -247,14 +246,4 @@ fn fallback_status(page: &Request, answer: &Answer) -> u16 {
     let grew = answer.states as usize > before;
     let last = answer.last_state.as_ref().map(|state| state.status);
     last.filter(|status| grew && (100..500).contains(status)).unwrap_or(page.status)
-}
-
-/// Whether an outcome is wanted.
-pub(super) fn wanted(options: &Options, outcome: &Outcome) -> bool {
-    let Some(statuses) = &options.statuses else { return true };
-    match outcome {
-        Outcome::Verdict(verdict) => statuses.contains(&verdict.status),
-        Outcome::NotUpstream { status } => statuses.contains(status),
-        Outcome::Rescued(_) | Outcome::Lost { .. } | Outcome::Notice { .. } => true,
-    }
 }

@@ -25,7 +25,7 @@ pub(super) const ECONNREFUSED: i32 = 111;
 
 /// What one message of nginx says about its attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Note {
+pub(super) enum LogMeaning {
     /// The attempt failed.
     Failed(Symptom),
     /// The attempt failed after the header went to the client; the symptom is what it would have been before.
@@ -37,12 +37,12 @@ pub(super) enum Note {
     /// `auth_request` got a status that it does not know.
     AuthStatus,
     /// No failure of an upstream.
-    Harmless,
+    Ignore,
 }
 
 /// How a text is to be read.
 #[derive(Clone, Copy)]
-enum Reading {
+enum Rule {
     /// Always this symptom.
     Is(Symptom),
     /// connect(2): the errno decides.
@@ -60,59 +60,59 @@ enum Reading {
     /// Served as HTTP/0.9 by all but freenginx ≥ 1.29.1.
     NoHttpHeader,
     /// One of the other notes.
-    Note(Note),
+    Means(LogMeaning),
 }
 
 /// Prefixes in order: the first that matches decides.
-const PREFIXES: &[(&str, Reading)] = &[
-    ("connect() failed", Reading::Connect),
-    ("connect() to ", Reading::Connect),
-    ("kevent() reported that connect() failed", Reading::Connect),
-    ("upstream timed out", Reading::Timer),
-    ("http3 connection timed out", Reading::Timer),
-    ("http3 connection", Reading::Is(Symptom::ClosedEarly)),
-    ("no live upstreams", Reading::Is(Symptom::NoLiveUpstreams)),
-    ("upstream server temporarily disabled", Reading::Note(Note::MarkedDown)),
-    ("socket() failed", Reading::SocketCall),
-    ("%ui worker_connections are not enough, reusing", Reading::Note(Note::Harmless)),
-    ("%ui worker_connections are not enough", Reading::Is(Symptom::FdExhausted)),
-    ("the new socket has number", Reading::Is(Symptom::FdExhausted)),
-    ("bind(", Reading::Bind),
-    ("no resolver defined to resolve", Reading::Is(Symptom::NameUnresolved)),
-    ("%V could not be resolved", Reading::Is(Symptom::NameUnresolved)),
-    ("peer closed connection in SSL handshake", Reading::Is(Symptom::TlsFailed)),
-    ("handshake rejected", Reading::Is(Symptom::TlsFailed)),
-    ("upstream SSL certificate", Reading::Is(Symptom::TlsFailed)),
-    ("upstream prematurely sent response", Reading::Is(Symptom::TlsFailed)),
-    ("SSL_do_handshake() failed", Reading::Is(Symptom::TlsFailed)),
-    ("SSL_read", Reading::SslRead),
-    ("SSL_write", Reading::Is(Symptom::SendFailed)),
-    ("SSL_sendfile() failed", Reading::Is(Symptom::SendFailed)),
-    ("SSL_shutdown", Reading::Note(Note::Harmless)),
-    ("SSL_set", Reading::Is(Symptom::TlsFailed)),
-    ("SSL_use", Reading::Is(Symptom::TlsFailed)),
-    ("cannot load certificate", Reading::Is(Symptom::TlsFailed)),
-    ("writev() failed", Reading::Is(Symptom::SendFailed)),
-    ("sendfile() failed", Reading::Is(Symptom::SendFailed)),
-    ("send() failed", Reading::Is(Symptom::SendFailed)),
-    ("setsockopt(TCP_", Reading::Is(Symptom::SendFailed)),
-    ("recv() failed", Reading::Read),
-    ("readv() failed", Reading::Read),
-    ("kevent() reported that upstream closed connection", Reading::Is(Symptom::ClosedEarly)),
-    ("upstream prematurely closed connection", Reading::Is(Symptom::ClosedEarly)),
+const PREFIXES: &[(&str, Rule)] = &[
+    ("connect() failed", Rule::Connect),
+    ("connect() to ", Rule::Connect),
+    ("kevent() reported that connect() failed", Rule::Connect),
+    ("upstream timed out", Rule::Timer),
+    ("http3 connection timed out", Rule::Timer),
+    ("http3 connection", Rule::Is(Symptom::ClosedEarly)),
+    ("no live upstreams", Rule::Is(Symptom::NoLiveUpstreams)),
+    ("upstream server temporarily disabled", Rule::Means(LogMeaning::MarkedDown)),
+    ("socket() failed", Rule::SocketCall),
+    ("%ui worker_connections are not enough, reusing", Rule::Means(LogMeaning::Ignore)),
+    ("%ui worker_connections are not enough", Rule::Is(Symptom::FdExhausted)),
+    ("the new socket has number", Rule::Is(Symptom::FdExhausted)),
+    ("bind(", Rule::Bind),
+    ("no resolver defined to resolve", Rule::Is(Symptom::NameUnresolved)),
+    ("%V could not be resolved", Rule::Is(Symptom::NameUnresolved)),
+    ("peer closed connection in SSL handshake", Rule::Is(Symptom::TlsFailed)),
+    ("handshake rejected", Rule::Is(Symptom::TlsFailed)),
+    ("upstream SSL certificate", Rule::Is(Symptom::TlsFailed)),
+    ("upstream prematurely sent response", Rule::Is(Symptom::TlsFailed)),
+    ("SSL_do_handshake() failed", Rule::Is(Symptom::TlsFailed)),
+    ("SSL_read", Rule::SslRead),
+    ("SSL_write", Rule::Is(Symptom::SendFailed)),
+    ("SSL_sendfile() failed", Rule::Is(Symptom::SendFailed)),
+    ("SSL_shutdown", Rule::Means(LogMeaning::Ignore)),
+    ("SSL_set", Rule::Is(Symptom::TlsFailed)),
+    ("SSL_use", Rule::Is(Symptom::TlsFailed)),
+    ("cannot load certificate", Rule::Is(Symptom::TlsFailed)),
+    ("writev() failed", Rule::Is(Symptom::SendFailed)),
+    ("sendfile() failed", Rule::Is(Symptom::SendFailed)),
+    ("send() failed", Rule::Is(Symptom::SendFailed)),
+    ("setsockopt(TCP_", Rule::Is(Symptom::SendFailed)),
+    ("recv() failed", Rule::Read),
+    ("readv() failed", Rule::Read),
+    ("kevent() reported that upstream closed connection", Rule::Is(Symptom::ClosedEarly)),
+    ("upstream prematurely closed connection", Rule::Is(Symptom::ClosedEarly)),
     // A stream inside a living connection ended: nginx files it with malformed headers.
-    ("upstream prematurely closed ", Reading::Is(Symptom::HeaderInvalid)),
-    ("upstream sent too big header", Reading::Is(Symptom::HeaderTooBig)),
-    ("upstream sent no valid HTTP/1.0 header", Reading::NoHttpHeader),
-    ("upstream sent more data than specified", Reading::Note(Note::Harmless)),
-    ("upstream sent data after ", Reading::Note(Note::Harmless)),
-    ("upstream sent ", Reading::Is(Symptom::HeaderInvalid)),
-    ("upstream rejected request with error", Reading::Is(Symptom::HeaderInvalid)),
-    ("upstream violated ", Reading::Is(Symptom::HeaderInvalid)),
-    ("memcached sent invalid ", Reading::Is(Symptom::HeaderInvalid)),
-    ("invalid header after joining FastCGI records", Reading::Is(Symptom::HeaderInvalid)),
-    ("FastCGI sent in stderr", Reading::Note(Note::Stderr)),
-    ("auth request unexpected status", Reading::Note(Note::AuthStatus)),
+    ("upstream prematurely closed ", Rule::Is(Symptom::HeaderInvalid)),
+    ("upstream sent too big header", Rule::Is(Symptom::HeaderTooBig)),
+    ("upstream sent no valid HTTP/1.0 header", Rule::NoHttpHeader),
+    ("upstream sent more data than specified", Rule::Means(LogMeaning::Ignore)),
+    ("upstream sent data after ", Rule::Means(LogMeaning::Ignore)),
+    ("upstream sent ", Rule::Is(Symptom::HeaderInvalid)),
+    ("upstream rejected request with error", Rule::Is(Symptom::HeaderInvalid)),
+    ("upstream violated ", Rule::Is(Symptom::HeaderInvalid)),
+    ("memcached sent invalid ", Rule::Is(Symptom::HeaderInvalid)),
+    ("invalid header after joining FastCGI records", Rule::Is(Symptom::HeaderInvalid)),
+    ("FastCGI sent in stderr", Rule::Means(LogMeaning::Stderr)),
+    ("auth request unexpected status", Rule::Means(LogMeaning::AuthStatus)),
 ];
 
 /// Texts below level `error` that matter all the same. "invalid header" was logged at `info` by 1.21.1 to 1.21.3.
@@ -122,24 +122,24 @@ const QUIET_BUT_TELLING: &[&str] = &["upstream server temporarily disabled", "up
 const LEVEL_ERROR: u8 = 4;
 
 /// Reads one message. `http09_refused` is true for servers that answer 502 to a headerless response.
-pub(super) fn classify(attempt: &Attempt, unix: bool, http09_refused: bool) -> Note {
+pub(super) fn classify(attempt: &Attempt, unix: bool, http09_refused: bool) -> LogMeaning {
     let text = spoken(attempt);
     if text.ends_with(b", ignored") || of_the_client(attempt, text) {
-        return Note::Harmless;
+        return LogMeaning::Ignore;
     }
     let quiet = attempt.via == Via::Log && attempt.level.is_some_and(|level| level > LEVEL_ERROR);
     if quiet && !QUIET_BUT_TELLING.iter().any(|telling| text.starts_with_str(telling)) {
-        return Note::Harmless;
+        return LogMeaning::Ignore;
     }
     let Some(symptom) = (match reading(text) {
-        Some(Reading::Note(note)) => return note,
+        Some(Rule::Means(note)) => return note,
         Some(reading) => symptom(reading, attempt, unix, http09_refused),
         None if text.is_empty() => unworded(attempt, unix),
         None => None,
     }) else {
-        return Note::Harmless;
+        return LogMeaning::Ignore;
     };
-    if header_sent(attempt) { Note::Truncated(symptom) } else { Note::Failed(symptom) }
+    if header_sent(attempt) { LogMeaning::Truncated(symptom) } else { LogMeaning::Failed(symptom) }
 }
 
 /// The words that tell: for `%*s` the OpenSSL text that fills it.
@@ -150,35 +150,35 @@ fn spoken(attempt: &Attempt) -> &[u8] {
     }
 }
 
-fn reading(text: &[u8]) -> Option<Reading> {
+fn reading(text: &[u8]) -> Option<Rule> {
     PREFIXES.iter().find(|(prefix, _)| text.starts_with_str(prefix)).map(|(_, reading)| *reading)
 }
 
-fn symptom(reading: Reading, attempt: &Attempt, unix: bool, http09_refused: bool) -> Option<Symptom> {
+fn symptom(reading: Rule, attempt: &Attempt, unix: bool, http09_refused: bool) -> Option<Symptom> {
     Some(match reading {
-        Reading::Is(symptom) => symptom,
-        Reading::Connect => connect(attempt.errno.unwrap_or(ECONNREFUSED), unix),
-        Reading::SocketCall => match attempt.errno {
+        Rule::Is(symptom) => symptom,
+        Rule::Connect => connect(attempt.errno.unwrap_or(ECONNREFUSED), unix),
+        Rule::SocketCall => match attempt.errno {
             Some(EMFILE | ENFILE) => Symptom::FdExhausted,
             Some(EACCES | EPERM) if unix => Symptom::SocketDenied,
             Some(EACCES | EPERM) => Symptom::ConnectDenied,
             _ => Symptom::ConnectUnreachable,
         },
-        Reading::Bind => match attempt.errno {
+        Rule::Bind => match attempt.errno {
             Some(EACCES | EPERM) => Symptom::ConnectDenied,
             _ => Symptom::AddressExhausted,
         },
-        Reading::Read => read(attempt.errno),
-        Reading::SslRead => match attempt.errno {
+        Rule::Read => read(attempt.errno),
+        Rule::SslRead => match attempt.errno {
             Some(_) => read(attempt.errno),
             None if attempt.detail.as_ref().is_some_and(|text| text.contains_str("unexpected eof")) => {
                 Symptom::ClosedEarly
             }
             None => Symptom::TlsFailed,
         },
-        Reading::Timer => timer(attempt),
-        Reading::NoHttpHeader if http09_refused => Symptom::HeaderInvalid,
-        Reading::NoHttpHeader | Reading::Note(_) => return None,
+        Rule::Timer => timer(attempt),
+        Rule::NoHttpHeader if http09_refused => Symptom::HeaderInvalid,
+        Rule::NoHttpHeader | Rule::Means(_) => return None,
     })
 }
 

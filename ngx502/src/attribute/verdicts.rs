@@ -6,9 +6,8 @@ use bstr::{BString, ByteSlice};
 
 use super::Options;
 use super::attempt::or_nginx;
-use super::hidden;
-use super::pending::{Pending, Try};
-use super::requests::wanted;
+use super::infer_symptom;
+use super::pending::{Pending, TrackedAttempt};
 use super::verdict::{
     AttemptFacts, Certainty, Outcome, RequestFacts, Symptom, Times, UpstreamFacts, Verdict,
 };
@@ -19,7 +18,7 @@ use crate::event::{Answer, Nanos, RequestKey, State};
 const EVIDENCE: usize = 64;
 
 /// Where requests end: the world that explains them, and the list that outcomes go to.
-pub(super) struct Scene<'a> {
+pub(super) struct Context<'a> {
     pub(super) world: &'a mut World,
     pub(super) options: &'a Options,
     pub(super) host: &'a Rc<str>,
@@ -27,7 +26,7 @@ pub(super) struct Scene<'a> {
 }
 
 /// How a request ended.
-pub(super) struct Ended {
+pub(super) struct RequestEnd {
     pub(super) at: Nanos,
     pub(super) status: u16,
     /// The client got an answer all the same.
@@ -36,23 +35,25 @@ pub(super) struct Ended {
     pub(super) cut: bool,
 }
 
-impl Scene<'_> {
+impl Context<'_> {
     pub(super) fn emit(&mut self, outcome: Outcome) {
-        if wanted(self.options, &outcome) {
+        if self.options.wants(&outcome) {
             self.out.push(outcome);
         }
     }
 
     /// Says what became of a request.
-    pub(super) fn conclude(&mut self, key: RequestKey, mut pending: Box<Pending>, ended: &Ended) {
+    pub(super) fn conclude(&mut self, key: RequestKey, mut pending: Box<Pending>, ended: &RequestEnd) {
         let mut tries = pending.deciding();
         if let (true, Some(status)) = (tries.iter().all(|one| one.failure.is_none()), pending.auth_status()) {
             let state = State { status, ..State::default() };
-            tries
-                .push(Try::upstream_status(hidden::upstream_status(key.worker, ended.at, state), self.world));
+            tries.push(TrackedAttempt::upstream_status(
+                infer_symptom::upstream_status(key.worker, ended.at, state),
+                self.world,
+            ));
         }
         // A record of the reason may have come after the attempt's.
-        let doubtful = |one: &&mut Try| {
+        let doubtful = |one: &&mut TrackedAttempt| {
             one.diagnosis.as_ref().is_some_and(|found| found.certainty() != Certainty::Proven)
         };
         tries.iter_mut().filter(doubtful).for_each(|one| one.judge(self.world));
@@ -78,9 +79,12 @@ impl Scene<'_> {
             && state.status == status
             && !answer.client_gone
         {
-            let one = Try::upstream_status(hidden::upstream_status(key.worker, at, state), self.world);
+            let one = TrackedAttempt::upstream_status(
+                infer_symptom::upstream_status(key.worker, at, state),
+                self.world,
+            );
             let pending = Box::new(Pending::only(one));
-            self.conclude(key, pending, &Ended { at, status, rescued: false, cut: false });
+            self.conclude(key, pending, &RequestEnd { at, status, rescued: false, cut: false });
         }
     }
 
@@ -88,8 +92,8 @@ impl Scene<'_> {
         &self,
         key: RequestKey,
         pending: &mut Pending,
-        (mut tries, last): (Vec<Try>, usize),
-        ended: &Ended,
+        (mut tries, last): (Vec<TrackedAttempt>, usize),
+        ended: &RequestEnd,
     ) -> Verdict {
         let attempts = attempts(pending, &tries);
         let last = tries.swap_remove(last);
@@ -121,7 +125,7 @@ impl Scene<'_> {
 }
 
 /// Every attempt, those that nginx did not word included.
-fn attempts(pending: &Pending, tries: &[Try]) -> Vec<AttemptFacts> {
+fn attempts(pending: &Pending, tries: &[TrackedAttempt]) -> Vec<AttemptFacts> {
     let states = pending.page.as_ref().and_then(|(_, page)| page.states.as_deref()).unwrap_or_default();
     let own = tries.iter().all(|one| one.is_main());
     let mut all: Vec<(u32, AttemptFacts)> =
@@ -142,7 +146,7 @@ fn attempts(pending: &Pending, tries: &[Try]) -> Vec<AttemptFacts> {
     all.into_iter().map(|(_, facts)| facts).collect()
 }
 
-fn worded(one: &Try) -> Option<AttemptFacts> {
+fn worded(one: &TrackedAttempt) -> Option<AttemptFacts> {
     // Without an address nginx made no attempt.
     let failure = one.failure.as_ref().filter(|failure| failure.symptom != Symptom::NameUnresolved)?;
     Some(AttemptFacts {

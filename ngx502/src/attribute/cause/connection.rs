@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::death::{self, Dead};
 use super::{Diagnosis, maybe_container, on_this_host};
-use crate::attribute::attempt::Failure;
+use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::connection::{Connection, Progress};
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
@@ -22,7 +22,7 @@ const CROSSING: u64 = 2_000_000;
 const DISORDER: u64 = 50_000_000;
 
 /// Finds who ended a connection.
-pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let Some(socket) = &failure.socket else {
         return match failure.unix() {
             true => by_holders(world, failure),
@@ -100,7 +100,7 @@ fn keepalive_race(process: Option<Rc<ProcessFacts>>, certainty: Certainty) -> Di
     }
 }
 
-fn unobserved(world: &World, failure: &Failure, socket: &Socket) -> Diagnosis {
+fn unobserved(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagnosis {
     if let Some(owner) = &socket.owner {
         return by_owner(world, failure, socket, owner);
     }
@@ -115,7 +115,7 @@ fn unobserved(world: &World, failure: &Failure, socket: &Socket) -> Diagnosis {
 }
 
 /// What became of the processes that share the listener while the request was on its way.
-fn by_holders(world: &World, failure: &Failure) -> Diagnosis {
+fn by_holders(world: &World, failure: &FailedAttempt) -> Diagnosis {
     match dying_holders(world, failure).as_slice() {
         [only] => match death::explain(world, server(only, failure.at, None)) {
             Some(found) => found.with_doubt(Doubt::DiedMeanwhile),
@@ -127,7 +127,7 @@ fn by_holders(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// Nobody saw who closed, but who read from the other end last is known: it died, or it closed.
-fn by_owner(world: &World, failure: &Failure, socket: &Socket, owner: &ProcessRef) -> Diagnosis {
+fn by_owner(world: &World, failure: &FailedAttempt, socket: &Socket, owner: &ProcessRef) -> Diagnosis {
     let process = world.processes.facts(owner);
     let exit = world.processes.find(owner).and_then(|life| life.exit.as_ref());
     // A death precedes the close that it causes; one that comes later tells nothing of it.
@@ -160,19 +160,19 @@ fn closed(process: Rc<ProcessFacts>, progress: Option<Progress>, doubt: Doubt) -
 
 /// A reused connection whose close was not observed: an idle one that was closed before the request refuses the very
 /// first write; one that took the request and ended at once may have been closing, or not.
-fn reused(failure: &Failure, socket: &Socket, process: &Rc<ProcessFacts>) -> Option<Diagnosis> {
+fn reused(failure: &FailedAttempt, socket: &Socket, process: &Rc<ProcessFacts>) -> Option<Diagnosis> {
     if socket.requests < 2 || answering(socket) {
         return None;
     }
     let after = failure.at.micros_since(socket.sent_at?);
-    match failure.mechanism == Symptom::SendFailed {
+    match failure.underlying == Symptom::SendFailed {
         true => Some(keepalive_race(Some(process.clone()), Certainty::Inferred)),
         false => (after * 1_000 < CROSSING).then(|| Diagnosis::new(Unknown::MaybeRace(Micros(after)))),
     }
 }
 
 /// Nobody read from the other end, and no process of the place died: the only one that listens there closed it.
-fn by_only_server(world: &World, failure: &Failure) -> Diagnosis {
+fn by_only_server(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let unseen = || Diagnosis::new(Unknown::CloserUnobserved);
     let Some(endpoint) = failure.endpoint().filter(|_| failure.unix()) else { return unseen() };
     let mut living = world.listeners.living(failure.netns(), &endpoint);
@@ -187,7 +187,7 @@ fn by_only_server(world: &World, failure: &Failure) -> Diagnosis {
     raced.unwrap_or_else(|| closed(process.clone(), None, Doubt::OnlyServer)).with_process(process)
 }
 
-fn remote(world: &World, failure: &Failure, socket: &Socket) -> Diagnosis {
+fn remote(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagnosis {
     if maybe_container(world, failure) {
         return Diagnosis::new(Unknown::ClosedElsewhere);
     }
@@ -198,7 +198,7 @@ fn remote(world: &World, failure: &Failure, socket: &Socket) -> Diagnosis {
 }
 
 /// Holders of the listener that died while this request was on its way.
-fn dying_holders(world: &World, failure: &Failure) -> Vec<ProcessRef> {
+fn dying_holders(world: &World, failure: &FailedAttempt) -> Vec<ProcessRef> {
     let Some(endpoint) = failure.endpoint() else { return Vec::new() };
     let since = failure.began_at();
     let window = |at: Nanos| at >= since && at.0 <= failure.at.0 + DISORDER;

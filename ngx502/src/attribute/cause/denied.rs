@@ -2,7 +2,7 @@
 //! own; what is left over stays unknown.
 
 use super::{Diagnosis, sole_listener};
-use crate::attribute::attempt::Failure;
+use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::denied::{Allowed, Denied, Suspect};
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::{Doubt, Unknown};
@@ -12,7 +12,7 @@ use crate::event::{Endpoint, Guards};
 use crate::units::Errno;
 
 /// Finds who said no.
-pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     // No socket was made: neither a path nor a route had a say.
     if failure.nginx.text.starts_with(b"socket() failed") {
         return policy(world, failure, Allowed::NoSocket);
@@ -43,7 +43,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// TCP knows no permission bits, but the routing table may prohibit.
-fn by_route(world: &World, failure: &Failure) -> Diagnosis {
+fn by_route(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let Some(to) = failure.remote().map(|remote| remote.ip()) else {
         return Diagnosis::new(Unknown::RouteNotLookedUp);
     };
@@ -58,7 +58,7 @@ fn by_route(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// By elimination a policy's doing; which one, only their presence tells. Where none is present it is not known.
-fn policy(world: &World, failure: &Failure, allowed: Allowed) -> Diagnosis {
+fn policy(world: &World, failure: &FailedAttempt, allowed: Allowed) -> Diagnosis {
     let Some((at, guards)) = world.guards(failure.worker) else {
         return Diagnosis::new(Unknown::ConfinementNotLookedUp(allowed));
     };
@@ -72,7 +72,7 @@ fn policy(world: &World, failure: &Failure, allowed: Allowed) -> Diagnosis {
 
 /// The policies on the worker that answer with this errno: security modules EACCES, the others EPERM unless they are
 /// written otherwise.
-fn suspects(failure: &Failure, guards: &Guards) -> Vec<Suspect> {
+fn suspects(failure: &FailedAttempt, guards: &Guards) -> Vec<Suspect> {
     let module = guards.confinement.as_ref().filter(|one| one.enforced != Some(false));
     let programs = guards.cgroup_programs.filter(|count| *count > 0 && !failure.unix());
     match failure.errno {

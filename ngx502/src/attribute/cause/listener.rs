@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use super::death::{self, Dead};
 use super::{Diagnosis, maybe_container, on_this_host};
-use crate::attribute::attempt::Failure;
+use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::listener::{Failed, Listener, Near, NotListening, PathIs};
 use crate::attribute::finding::{Doubt, Unknown};
-use crate::attribute::listeners::{End, Gone};
+use crate::attribute::listeners::{ClosedListener, End};
 use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::attribute::world::World;
 use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, Nearness, PathKind};
@@ -23,13 +23,13 @@ const UNITS: usize = 16;
 /// What is known of the place, for the rules below.
 struct Place<'a> {
     world: &'a World,
-    failure: &'a Failure,
+    failure: &'a FailedAttempt,
     endpoint: &'a Endpoint,
     asked: Option<(Nanos, &'a EndpointInfo)>,
 }
 
 /// Finds why nobody accepted a connect that the kernel refused.
-pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let Some(endpoint) = failure.endpoint() else { return Diagnosis::new(Unknown::NoAddress) };
     if let Some(icmp) = failure.socket.as_ref().and_then(|socket| socket.icmp) {
         return Diagnosis::new(Listener::Rejected { icmp: icmp.into() });
@@ -63,7 +63,7 @@ impl Place<'_> {
         let mut living = world.listeners.living(failure.netns(), self.endpoint);
         let listener = living.find(|one| one.opened_at.is_none_or(|at| at < since))?;
         let process = listener.holders.first().map(|holder| world.processes.facts(holder));
-        Some(match (failure.mechanism, self.asked) {
+        Some(match (failure.underlying, self.asked) {
             // A holder may have closed its copy unseen, by exec: only a look-up at the failure shows that it listens.
             (Symptom::ConnectRefused, None) => Diagnosis::new(Unknown::ListenerNotConfirmed(process)),
             (Symptom::ConnectRefused, Some(_)) => {
@@ -74,7 +74,7 @@ impl Place<'_> {
     }
 
     /// The last listener's end as the cause.
-    fn ended(&self, gone: &Gone) -> Diagnosis {
+    fn ended(&self, gone: &ClosedListener) -> Diagnosis {
         let found = match gone.end {
             // It closed as it shut down.
             End::Closed if self.has_exited(gone) => self.died(gone),
@@ -104,12 +104,12 @@ impl Place<'_> {
     }
 
     /// Whether the last listener had ended when the failure came.
-    fn has_exited(&self, gone: &Gone) -> bool {
+    fn has_exited(&self, gone: &ClosedListener) -> bool {
         let exit = self.world.processes.find(&gone.last).and_then(|life| life.exit.as_ref());
         exit.is_some_and(|(at, _)| *at <= self.failure.at)
     }
 
-    fn died(&self, gone: &Gone) -> Diagnosis {
+    fn died(&self, gone: &ClosedListener) -> Diagnosis {
         let near = self.same_program();
         let dead = Dead {
             process: &gone.last,
@@ -125,7 +125,7 @@ impl Place<'_> {
     }
 
     /// A look-up found it gone: a holder that lives closed it, a holder that died took it along, or either.
-    fn unseen(&self, gone: &Gone) -> Diagnosis {
+    fn unseen(&self, gone: &ClosedListener) -> Diagnosis {
         let facts = |process| self.world.processes.facts(process);
         let living = gone.rest.iter().find(|holder| self.world.processes.alive_since(holder, gone.at));
         match living {
@@ -163,7 +163,7 @@ impl Place<'_> {
             return Diagnosis::new(Unknown::ListensByNow);
         }
         let watched = self.world.saw_every_listener(self.endpoint, self.failure.at);
-        let doubt = match self.world.listeners.ended_alike(self.endpoint) {
+        let doubt = match self.world.listeners.closed_alike(self.endpoint) {
             Some(path) if path.first() != Some(&b'/') => {
                 return Diagnosis::new(Unknown::RelativePath(path.clone(), self.endpoint.clone()));
             }
@@ -180,7 +180,7 @@ impl Place<'_> {
     }
 
     fn not_listening(&self, info: Option<&EndpointInfo>, watched: bool) -> Listener {
-        let path = match (self.failure.mechanism, info.and_then(|info| info.path)) {
+        let path = match (self.failure.underlying, info.and_then(|info| info.path)) {
             (_, Some(PathKind::Other)) => Some(PathIs::NotASocket),
             (Symptom::SocketMissing, _) => Some(PathIs::Missing),
             (_, Some(PathKind::Socket)) => Some(PathIs::SocketLeftBehind),

@@ -1,7 +1,7 @@
 //! What this host lacks or cannot reach: routes, ports, descriptors, names.
 
 use super::Diagnosis;
-use crate::attribute::attempt::Failure;
+use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::local::{Descriptors, Dns, Local, PortRange};
 use crate::attribute::finding::{Doubt, Facts, Unknown};
@@ -13,7 +13,7 @@ use crate::units::Errno;
 const PROHIBITED: [u8; 3] = [9, 10, 13];
 
 /// connect(2) gave EHOSTUNREACH and its kin.
-pub(super) fn unreachable(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn unreachable(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let to = failure.remote().map(|remote| remote.ip());
     let errno = failure.errno.map(Errno);
     let found = match (failure.socket.as_ref().and_then(|socket| socket.icmp), errno) {
@@ -31,7 +31,7 @@ pub(super) fn unreachable(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// No local address or port.
-pub(super) fn address_exhausted(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn address_exhausted(world: &World, failure: &FailedAttempt) -> Diagnosis {
     if failure.nginx.text.starts_with(b"bind(") {
         return Diagnosis::new(Unknown::Bind(failure.nginx.detail.clone()));
     }
@@ -47,7 +47,7 @@ pub(super) fn address_exhausted(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// No descriptor, or no connection slot.
-pub(super) fn descriptors(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn descriptors(world: &World, failure: &FailedAttempt) -> Diagnosis {
     if failure.nginx.text.starts_with(b"%ui worker_connections") {
         return Diagnosis::new(Local::WorkerConnections { worker_connections: failure.nginx.number });
     }
@@ -62,7 +62,7 @@ pub(super) fn descriptors(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// The resolver gave no address.
-pub(super) fn dns(failure: &Failure) -> Diagnosis {
+pub(super) fn dns(failure: &FailedAttempt) -> Diagnosis {
     let name = failure.nginx.detail.clone();
     if failure.nginx.text.starts_with(b"no resolver defined") {
         return Diagnosis::new(Local::Dns(Dns { name, code: None, resolver: Some(false) }));

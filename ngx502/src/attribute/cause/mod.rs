@@ -8,11 +8,11 @@ mod listener;
 mod local;
 mod peers;
 mod protocol;
-mod timeout;
+mod waiting;
 
 use std::rc::Rc;
 
-use super::attempt::Failure;
+use super::attempt::FailedAttempt;
 use super::finding::evidence::{Event, Evidence, Fact};
 use super::finding::{Doubt, Facts, Finding, LogWords, Unknown};
 use super::verdict::{Certainty, ProcessFacts, Symptom};
@@ -80,8 +80,8 @@ impl Diagnosis {
 }
 
 /// Finds the cause of a failure in what is known by now.
-pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
-    let found = match failure.mechanism {
+pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
+    let found = match failure.underlying {
         Symptom::ConnectRefused | Symptom::SocketRefused | Symptom::SocketMissing => {
             listener::diagnose(world, failure)
         }
@@ -91,9 +91,9 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
         Symptom::AddressExhausted => local::address_exhausted(world, failure),
         Symptom::FdExhausted => local::descriptors(world, failure),
         Symptom::NameUnresolved => local::dns(failure),
-        Symptom::SocketBacklogFull => timeout::backlog_full(world, failure),
-        Symptom::ConnectTimedOut => timeout::connecting(world, failure),
-        Symptom::ReadTimedOut => timeout::reading(world, failure),
+        Symptom::SocketBacklogFull => waiting::backlog_full(world, failure),
+        Symptom::ConnectTimedOut => waiting::connecting(world, failure),
+        Symptom::ReadTimedOut => waiting::reading(world, failure),
         Symptom::TlsFailed => protocol::tls(world, failure),
         Symptom::SendFailed | Symptom::Reset | Symptom::ClosedEarly => connection::diagnose(world, failure),
         Symptom::HeaderInvalid => protocol::header_invalid(failure),
@@ -115,7 +115,7 @@ pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// What the upstream socket itself went through.
-fn kernel_view(failure: &Failure, evidence: &mut Vec<Evidence>) {
+fn kernel_view(failure: &FailedAttempt, evidence: &mut Vec<Evidence>) {
     let Some(socket) = &failure.socket else { return };
     let moments = [
         (socket.connect_at, Event::Connect),
@@ -132,7 +132,7 @@ fn kernel_view(failure: &Failure, evidence: &mut Vec<Evidence>) {
 }
 
 /// The process that listens there, when all holders have one name (a master and its workers).
-fn sole_listener(world: &World, failure: &Failure) -> Option<Rc<ProcessFacts>> {
+fn sole_listener(world: &World, failure: &FailedAttempt) -> Option<Rc<ProcessFacts>> {
     let endpoint = failure.endpoint()?;
     let mut listeners = world.listeners.living(failure.netns(), &endpoint);
     let first = listeners.next()?;
@@ -142,7 +142,7 @@ fn sole_listener(world: &World, failure: &Failure) -> Option<Rc<ProcessFacts>> {
 }
 
 /// Whether the upstream is on this host, as far as records can tell.
-fn on_this_host(world: &World, failure: &Failure) -> bool {
+fn on_this_host(world: &World, failure: &FailedAttempt) -> bool {
     let closer = failure.socket.as_ref().is_some_and(|socket| socket.closer.is_some());
     let bound_here = |endpoint: &Endpoint| {
         let exact = |bound: &Endpoint| bound == endpoint;
@@ -154,7 +154,7 @@ fn on_this_host(world: &World, failure: &Failure) -> bool {
 
 /// Whether another network namespace of this host has or had a listener that the address could mean: a container's
 /// address looks like another host's.
-fn maybe_container(world: &World, failure: &Failure) -> bool {
+fn maybe_container(world: &World, failure: &FailedAttempt) -> bool {
     const ANY: u32 = 0;
     failure.endpoint().is_some_and(|endpoint| {
         world.listeners.living(ANY, &endpoint).next().is_some()

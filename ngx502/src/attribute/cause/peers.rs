@@ -1,7 +1,7 @@
 //! No peer was left to try.
 
 use super::Diagnosis;
-use crate::attribute::attempt::Failure;
+use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::peers::{DownPeer, PeersDown};
 use crate::attribute::finding::{Doubt, Unknown};
@@ -12,7 +12,7 @@ use crate::event::Nanos;
 const RECENT: u64 = 60_000_000_000;
 
 /// Finds what took the peers down.
-pub(super) fn diagnose(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let group = failure.peer.clone().unwrap_or_default();
     let since = Nanos(failure.at.0.saturating_sub(RECENT));
     let mut peers = world.group(failure.worker, &group);

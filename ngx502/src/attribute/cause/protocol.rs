@@ -3,7 +3,7 @@
 use bstr::ByteSlice;
 
 use super::{Diagnosis, connection};
-use crate::attribute::attempt::Failure;
+use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::protocol::{Mismatch, Protocol, SeenBy, Spoken};
 use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::world::World;
@@ -26,7 +26,7 @@ const HTTP1_AS_HTTP2: i64 = 0x48_5454;
 const ALERT: u64 = 7;
 
 /// The TLS handshake failed.
-pub(super) fn tls(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn tls(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let text = &failure.nginx.text;
     let said = failure.nginx.detail.as_ref().unwrap_or(text).to_str_lossy();
     if NOT_TLS.iter().any(|telling| said.contains(telling)) {
@@ -61,7 +61,7 @@ fn mismatch(expected: Spoken, spoken: Option<Spoken>, how: SeenBy) -> Protocol {
 
 /// OpenSSL refused what the upstream sent, and its reason is hidden: an end of the connection would have had other
 /// words. An alert has a size of its own.
-fn refused_bytes(failure: &Failure) -> Option<Diagnosis> {
+fn refused_bytes(failure: &FailedAttempt) -> Option<Diagnosis> {
     let nginx = &failure.nginx;
     let hidden = nginx.text.starts_with(b"SSL_do_handshake() failed") && nginx.detail.is_none();
     let received = failure.socket.as_ref()?.bytes_received.filter(|received| hidden && *received > 0)?;
@@ -75,7 +75,7 @@ fn refused_bytes(failure: &Failure) -> Option<Diagnosis> {
 }
 
 /// nginx's parser rejected the upstream's bytes.
-pub(super) fn header_invalid(failure: &Failure) -> Diagnosis {
+pub(super) fn header_invalid(failure: &FailedAttempt) -> Diagnosis {
     let text = &failure.nginx.text;
     let fastcgi_version = text.starts_with(b"upstream sent unsupported FastCGI protocol version");
     let http2_frame = text.starts_with(b"upstream sent too large http2 frame");
@@ -104,7 +104,7 @@ pub(super) fn response_failed() -> Diagnosis {
 }
 
 /// The header exceeds the buffer.
-pub(super) fn header_too_big(failure: &Failure) -> Diagnosis {
+pub(super) fn header_too_big(failure: &FailedAttempt) -> Diagnosis {
     let received_bytes = failure.state.as_ref().and_then(|state| state.bytes_received);
     let hidden = failure.is_wordless();
     Diagnosis::new(Protocol::HeaderTooBig { received_bytes })
@@ -112,7 +112,7 @@ pub(super) fn header_too_big(failure: &Failure) -> Diagnosis {
 }
 
 /// The upstream answered with the error itself.
-pub(super) fn upstream_status(failure: &Failure) -> Diagnosis {
+pub(super) fn upstream_status(failure: &FailedAttempt) -> Diagnosis {
     let status = failure.state.as_ref().map(|state| state.status).filter(|status| *status > 0);
     Diagnosis::new(Protocol::UpstreamError { status })
 }

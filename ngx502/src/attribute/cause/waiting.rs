@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Diagnosis, on_this_host};
-use crate::attribute::attempt::Failure;
+use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::evidence::{Fact, ServerEnd};
 use crate::attribute::finding::waiting::{AcceptQueue, Waiting};
 use crate::attribute::finding::{Doubt, Unknown};
@@ -17,12 +17,12 @@ use crate::units::Micros;
 const WORKERS: usize = 64;
 
 /// AF_UNIX connect said EAGAIN: that is a full backlog and nothing else.
-pub(super) fn backlog_full(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn backlog_full(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let own = failure.socket.as_ref().and_then(|socket| socket.queue);
     full(world, failure, own.or_else(|| queue(world, failure)))
 }
 
-fn full(world: &World, failure: &Failure, queue: Option<Queue>) -> Diagnosis {
+fn full(world: &World, failure: &FailedAttempt, queue: Option<Queue>) -> Diagnosis {
     let accept = accept_queue(world, failure, queue);
     let process = accept.process.clone();
     let mut found = Diagnosis::new(Waiting::QueueFull(accept));
@@ -34,7 +34,7 @@ fn full(world: &World, failure: &Failure, queue: Option<Queue>) -> Diagnosis {
 }
 
 /// No answer to the SYN.
-pub(super) fn connecting(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn connecting(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let Some(socket) = &failure.socket else { return Diagnosis::new(Unknown::ConnectUnobserved) };
     if let Some(icmp) = socket.icmp {
         return Diagnosis::new(Waiting::Icmp { icmp: icmp.into() });
@@ -55,7 +55,7 @@ pub(super) fn connecting(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// No answer to the request, or nginx could not send it.
-pub(super) fn reading(world: &World, failure: &Failure) -> Diagnosis {
+pub(super) fn reading(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let Some(socket) = &failure.socket else { return by_queue(world, failure) };
     let timer = failure.is_wordless() || failure.nginx.text.starts_with(b"upstream timed out");
     if failure.errno == Some(ETIMEDOUT) && !timer && socket.retransmits > 0 {
@@ -91,7 +91,7 @@ fn server_end(peer: &PeerSocket) -> ServerEnd {
 
 /// The socket was not observed. A connection stays in the accept queue when nginx gives it up, so that an empty queue
 /// shows that somebody had taken it.
-fn by_queue(world: &World, failure: &Failure) -> Diagnosis {
+fn by_queue(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let connected = failure.state.as_ref().is_some_and(|state| state.connect_ms.is_some());
     match queue(world, failure) {
         Some(Queue { length: 0, .. }) if connected && on_this_host(world, failure) => {
@@ -102,14 +102,14 @@ fn by_queue(world: &World, failure: &Failure) -> Diagnosis {
     }
 }
 
-fn slow(failure: &Failure, process: Option<Rc<ProcessFacts>>) -> Diagnosis {
+fn slow(failure: &FailedAttempt, process: Option<Rc<ProcessFacts>>) -> Diagnosis {
     let waited_us = failure.times().total_us.map(Micros);
     let mut found = Diagnosis::new(Waiting::UpstreamSlow { process: process.clone(), waited_us });
     found.process = process;
     found
 }
 
-fn not_accepted(world: &World, failure: &Failure) -> Diagnosis {
+fn not_accepted(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let queue = queue(world, failure);
     let socket = failure.socket.as_ref();
     let unacknowledged = socket.is_some_and(|one| one.retransmits > 0 && one.bytes_acked.unwrap_or(1) == 0);
@@ -124,7 +124,7 @@ fn not_accepted(world: &World, failure: &Failure) -> Diagnosis {
 }
 
 /// A queue with those who serve it, as far as a look-up found them.
-fn accept_queue(world: &World, failure: &Failure, queue: Option<Queue>) -> AcceptQueue {
+fn accept_queue(world: &World, failure: &FailedAttempt, queue: Option<Queue>) -> AcceptQueue {
     let listeners = asked(world, failure).map_or(&[][..], |info| &info.listeners);
     let first = listeners.first();
     let holders = || listeners.iter().flat_map(|listener| &listener.holders);
@@ -140,7 +140,7 @@ fn accept_queue(world: &World, failure: &Failure, queue: Option<Queue>) -> Accep
 }
 
 /// Adds what the look-up found of the queue and of those who serve it.
-fn looked_at_queue(world: &World, failure: &Failure, found: Diagnosis) -> Diagnosis {
+fn looked_at_queue(world: &World, failure: &FailedAttempt, found: Diagnosis) -> Diagnosis {
     let Some((at, info)) = asked_when(world, failure) else { return found };
     let seen = info.listeners.iter().filter_map(|listener| {
         Some(Fact::QueueFound(listener.queue?, listener.holders.len(), listener.all_busy))
@@ -149,11 +149,11 @@ fn looked_at_queue(world: &World, failure: &Failure, found: Diagnosis) -> Diagno
 }
 
 /// The look-up that belongs to this failure.
-fn asked<'a>(world: &'a World, failure: &Failure) -> Option<&'a EndpointInfo> {
+fn asked<'a>(world: &'a World, failure: &FailedAttempt) -> Option<&'a EndpointInfo> {
     asked_when(world, failure).map(|(_, info)| info)
 }
 
-fn asked_when<'a>(world: &'a World, failure: &Failure) -> Option<(Nanos, &'a EndpointInfo)> {
+fn asked_when<'a>(world: &'a World, failure: &FailedAttempt) -> Option<(Nanos, &'a EndpointInfo)> {
     world.asked(failure.netns(), &failure.endpoint()?).filter(|(at, _)| {
         // A look-up of an earlier failure tells nothing about now; one second covers the order of records.
         at.0 + 1_000_000_000 >= failure.at.0
@@ -161,7 +161,7 @@ fn asked_when<'a>(world: &'a World, failure: &Failure) -> Option<(Nanos, &'a End
 }
 
 /// The fullest queue among the listeners (a SO_REUSEPORT group has several).
-fn queue(world: &World, failure: &Failure) -> Option<Queue> {
+fn queue(world: &World, failure: &FailedAttempt) -> Option<Queue> {
     let queues = asked(world, failure)?.listeners.iter().filter_map(|listener| listener.queue);
     queues.max_by_key(|queue| i64::from(queue.length) - i64::from(queue.limit))
 }

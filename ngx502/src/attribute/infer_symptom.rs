@@ -3,7 +3,7 @@
 
 use bstr::ByteSlice;
 
-use super::attempt::{Failure, parse_peer};
+use super::attempt::{FailedAttempt, parse_peer};
 use super::finding::{LogWords, NginxWords};
 use super::symptom::{ECONNRESET, EPIPE, connect};
 use super::verdict::Symptom;
@@ -16,7 +16,7 @@ const BUFFER: u64 = 4_096;
 const LOOKUP: u64 = 1_000_000_000;
 
 /// Infers how the request's last attempt failed; `None` when no upstream is to blame.
-pub(super) fn infer(world: &World, at: Nanos, request: &Request, stderr: bool) -> Option<Failure> {
+pub(super) fn infer(world: &World, at: Nanos, request: &Request, stderr: bool) -> Option<FailedAttempt> {
     if !matches!(request.status, 502 | 504) {
         return None;
     }
@@ -66,7 +66,7 @@ fn with_own_socket(request: &Request) -> Request {
 }
 
 /// An upstream's own error.
-pub(super) fn upstream_status(worker: Pid, at: Nanos, state: State) -> Failure {
+pub(super) fn upstream_status(worker: Pid, at: Nanos, state: State) -> FailedAttempt {
     let request =
         Request { key: crate::event::RequestKey { worker, ..Default::default() }, ..Request::default() };
     let mut found = failure(&request, at, Symptom::UpstreamStatus, &state);
@@ -79,17 +79,17 @@ fn read(text: &str) -> NginxWords {
     NginxWords { text: text.into(), ..NginxWords::default() }
 }
 
-fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> Failure {
+fn failure(request: &Request, at: Nanos, symptom: Symptom, state: &State) -> FailedAttempt {
     let peer = state.peer.clone().or_else(|| request.peer.clone());
     let socket = request.closed.clone().filter(|_| symptom != Symptom::NoLiveUpstreams);
     let observed = symptom.errno_of(socket.as_deref());
     let reset = socket.as_ref().is_some_and(|socket| socket.reset_at.is_some());
     let missed = request.log_level.is_some() && !request.is_muted();
-    Failure {
+    FailedAttempt {
         at,
         worker: request.key.worker,
         symptom,
-        mechanism: symptom,
+        underlying: symptom,
         errno: observed.or(symptom.implied_errno()),
         concluded: observed.is_none() && !reset && symptom.is_of_connect(),
         nginx: NginxWords {

@@ -11,9 +11,9 @@ const NAMES: usize = 8_192;
 
 /// The paths at which listeners ended, by file name and by directory (which ends in `/`).
 #[derive(Debug)]
-pub(super) struct EndedNames(Bounded<BString, BString>);
+pub(super) struct ClosedPaths(Bounded<BString, BString>);
 
-impl EndedNames {
+impl ClosedPaths {
     pub(super) fn new() -> Self {
         Self(Bounded::new(NAMES))
     }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_name_is_alike_by_its_file_or_its_directory() {
-        let mut names = EndedNames::new();
+        let mut names = ClosedPaths::new();
         names.add(&unix("/srv/a/app.sock"));
         names.add(&unix("php.sock"));
         let alike = |path: &str| names.alike(&unix(path)).map(BString::to_string);
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn abstract_names_and_addresses_have_no_other() {
-        let mut names = EndedNames::new();
+        let mut names = ClosedPaths::new();
         names.add(&unix("\0app.sock"));
         names.add(&Endpoint::Tcp("127.0.0.1:80".parse().expect("an address")));
         assert_eq!(names.alike(&unix("/run/app.sock")), None);

@@ -41,9 +41,9 @@ impl Listener {
     }
 
     /// What is left of it.
-    pub(super) fn ended(&self, last: ProcessRef, at: Nanos, end: End) -> Gone {
+    pub(super) fn ended(&self, last: ProcessRef, at: Nanos, end: End) -> ClosedListener {
         let lost = self.lost.iter().map(|(holder, _)| holder.clone());
-        Gone {
+        ClosedListener {
             id: self.id,
             netns: self.netns,
             bound: self.bound.clone(),
@@ -59,7 +59,7 @@ impl Listener {
 
 /// A listener that is no more.
 #[derive(Clone, Debug)]
-pub(in crate::attribute) struct Gone {
+pub(in crate::attribute) struct ClosedListener {
     pub(super) id: Option<u64>,
     pub(in crate::attribute) netns: u32,
     pub(in crate::attribute) bound: Endpoint,
