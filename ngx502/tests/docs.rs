@@ -1,13 +1,19 @@
 //! The tables of README.md and docs/causes.md are made from `ngx502 explain`'s pages, so that a new cause is described in
-//! one place. `cargo xtask docs` writes them; without that, these tests compare.
+//! one place. `cargo xtask docs` writes them; without that, these tests compare. docs/json.md is written by hand: the
+//! fields that its `details` lists are those that the synthetic cases have.
 
-use std::collections::BTreeSet;
+mod synthetic;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::{env, fs};
 
 use ngx502::attribute::verdict::Cause;
 use ngx502::explain::{Entry, Kind, entries, entry};
+use serde_json::Value;
+use synthetic::scene::Scene;
+use synthetic::{cases, play};
 use xtask::lab::faults::FAULTS;
 
 const END: &str = "<!-- end of generated part -->";
@@ -85,4 +91,64 @@ fn every_cause_that_the_lab_provokes_is_listed_at_its_symptom() {
         let symptom = entry(symptom).unwrap_or_else(|| panic!("no symptom {symptom}"));
         assert!(symptom.related.contains(&cause), "{cause} does not list {} in `seen as`", symptom.name);
     }
+}
+
+type Fields = BTreeMap<String, BTreeSet<String>>;
+
+/// What stands between backquotes in `text`.
+fn quoted(text: &str) -> impl Iterator<Item = String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+/// The section of docs/json.md on `details`, and the fields that its tables give to each cause.
+fn documented() -> (String, Fields) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
+    let page = fs::read_to_string(path).expect("the page");
+    let (_, section) = page.split_once("\n### details\n").expect("a section");
+    let (section, _) = section.split_once("\n### jq\n").expect("its end");
+    let (mut fields, mut causes) = (Fields::new(), Vec::new());
+    for line in section.lines() {
+        if let Some(heading) = line.strip_prefix("#### ") {
+            causes = quoted(heading).collect();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let (cell, _) = row.split_once(" |").expect("a cell");
+            for cause in &causes {
+                fields.entry(cause.clone()).or_default().extend(quoted(&format!("`{cell}")));
+            }
+        }
+    }
+    (section.to_owned(), fields)
+}
+
+/// Every key within a value.
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(key, value)| {
+            found.insert(key.clone());
+            keys(value, found);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_page_of_json_lists_the_details_of_each_cause() {
+    let (section, documented) = documented();
+    let (mut seen, mut within) = (Fields::new(), BTreeSet::new());
+    for (_, scene) in cases::all() {
+        let verdict = play::verdict(scene as &dyn Fn(&mut Scene));
+        let details = serde_json::to_value(verdict.details()).expect("JSON");
+        keys(&details, &mut within);
+        let Value::Object(details) = details else { panic!("details are an object") };
+        if !details.is_empty() {
+            seen.entry(verdict.cause.to_string())
+                .or_default()
+                .extend(details.into_iter().map(|(key, _)| key));
+        }
+    }
+    assert_eq!(seen, documented, "what the cases have, and what docs/json.md says");
+    let words: BTreeSet<_> = section.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let missing: Vec<_> = within.iter().filter(|key| !words.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "docs/json.md does not mention {missing:?}");
 }
