@@ -19,11 +19,13 @@
 //! - what to look at by hand
 //! ## fix
 //! - backend: what to change there
+//! ## details
+//! - field of `details` in JSON (type): meaning
 //! ```
 //!
-//! Sections may be left out; `seen as` to `needs` are for causes only. Indented lines continue an item. Tests check that
-//! every symptom and cause has an entry. The tables of README.md and docs/causes.md are generated from these pages
-//! (`cargo xtask docs`).
+//! Sections may be left out; `seen as` to `needs` and `details` are for causes only. Indented lines continue an item. Tests check that
+//! every symptom and cause has an entry. The tables of README.md, docs/causes.md and docs/json.md are generated from these
+//! pages (`cargo xtask docs`).
 
 use std::sync::LazyLock;
 
@@ -84,6 +86,19 @@ pub struct Entry {
     pub confirm: Vec<String>,
     /// Remedies with the backend that each is for (one of [`BACKENDS`]); empty where the cause decides.
     pub fix: Vec<(&'static str, String)>,
+    /// The fields that the cause has in JSON's `details`.
+    pub details: Vec<Detail>,
+}
+
+/// Fields of `details` that are explained together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// Their names, separated by commas.
+    pub fields: &'static str,
+    /// Their type, in the words of docs/json.md.
+    pub kind: &'static str,
+    /// What they hold.
+    pub meaning: String,
 }
 
 static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
@@ -145,7 +160,14 @@ fn parse_entry(kind: Kind, text: &'static str) -> Entry {
         needs: names(section("needs")).collect(),
         confirm: items(section("confirm")).map(joined).collect(),
         fix: items(section("fix")).map(label).collect(),
+        details: items(section("details")).filter_map(detail).collect(),
     }
+}
+
+fn detail(item: &'static str) -> Option<Detail> {
+    let (head, meaning) = item.split_once("): ")?;
+    let (fields, kind) = head.split_once(" (")?;
+    Some(Detail { fields, kind, meaning: joined(meaning) })
 }
 
 /// The names of a list with commas.

@@ -1,6 +1,6 @@
-//! The tables of README.md and docs/causes.md are made from `ngx502 explain`'s pages, so that a new cause is described in
-//! one place. `cargo xtask docs` writes them; without that, these tests compare. docs/json.md is written by hand: the
-//! fields that its `details` lists are those that the synthetic cases have.
+//! The tables of README.md, docs/causes.md and docs/json.md are made from `ngx502 explain`'s pages, so that a new cause is
+//! described in one place. `cargo xtask docs` writes them; without that, these tests compare. The pages themselves are
+//! compared with what the synthetic cases and the lab show.
 
 mod synthetic;
 
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use ngx502::attribute::verdict::Cause;
-use ngx502::explain::{Entry, Kind, entries, entry};
+use ngx502::explain::{Detail, Entry, Kind, entries, entry};
 use serde_json::Value;
 use synthetic::scene::Scene;
 use synthetic::{cases, play};
@@ -18,9 +18,13 @@ use xtask::lab::faults::FAULTS;
 
 const END: &str = "<!-- end of generated part -->";
 
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 /// Compares the generated part of a page, the first after `begin`, with `table`; or writes it, where that is asked for.
 fn check(page: &str, begin: &str, table: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
+    let path = root().join(page);
     let text = fs::read_to_string(&path).expect("the page");
     let (before, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{page} has no `{begin}`"));
     let (line, rest) = rest.split_once('\n').expect("a marker ends its line");
@@ -80,8 +84,10 @@ fn the_readme_lists_the_causes_of_each_symptom() {
 }
 
 #[test]
-fn every_cause_that_the_lab_provokes_is_listed_at_its_symptom() {
-    let mut pairs = BTreeSet::new();
+fn every_cause_that_is_provoked_is_listed_at_its_symptom() {
+    let verdicts = cases::all().map(|(_, scene)| play::verdict(scene as &dyn Fn(&mut Scene)));
+    let mut pairs: BTreeSet<_> =
+        verdicts.map(|verdict| (verdict.symptom.as_str(), verdict.cause.as_str())).collect();
     for fault in FAULTS {
         // The best cause; others are only put up with.
         pairs.extend(fault.expect.causes.first().map(|cause| (fault.expect.symptom, *cause)));
@@ -93,31 +99,18 @@ fn every_cause_that_the_lab_provokes_is_listed_at_its_symptom() {
     }
 }
 
-type Fields = BTreeMap<String, BTreeSet<String>>;
-
-/// What stands between backquotes in `text`.
-fn quoted(text: &str) -> impl Iterator<Item = String> {
-    text.split('`').skip(1).step_by(2).map(str::to_owned)
-}
-
-/// The section of docs/json.md on `details`, and the fields that its tables give to each cause.
-fn documented() -> (String, Fields) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
-    let page = fs::read_to_string(path).expect("the page");
-    let (_, section) = page.split_once("\n### details\n").expect("a section");
-    let (section, _) = section.split_once("\n### jq\n").expect("its end");
-    let (mut fields, mut causes) = (Fields::new(), Vec::new());
-    for line in section.lines() {
-        if let Some(heading) = line.strip_prefix("#### ") {
-            causes = quoted(heading).collect();
-        } else if let Some(row) = line.strip_prefix("| `") {
-            let (cell, _) = row.split_once(" |").expect("a cell");
-            for cause in &causes {
-                fields.entry(cause.clone()).or_default().extend(quoted(&format!("`{cell}")));
-            }
+#[test]
+fn the_page_of_json_lists_the_details_of_each_cause() {
+    let mut tables = String::new();
+    for Entry { name, details, .. } in of(Kind::Cause).filter(|entry| !entry.details.is_empty()) {
+        let _ = writeln!(tables, "\n#### `{name}`\n\n| field | type | meaning |\n|---|---|---|");
+        for Detail { fields, kind, meaning } in details {
+            let fields = code(&fields.split(", ").collect::<Vec<_>>());
+            let _ = writeln!(tables, "| {fields} | {kind} | {} |", cell(meaning));
         }
     }
-    (section.to_owned(), fields)
+    tables.push('\n');
+    check("docs/json.md", "<!-- generated: details", &tables);
 }
 
 /// Every key within a value.
@@ -133,22 +126,26 @@ fn keys(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_page_of_json_lists_the_details_of_each_cause() {
-    let (section, documented) = documented();
-    let (mut seen, mut within) = (Fields::new(), BTreeSet::new());
+fn the_details_that_are_explained_are_those_that_verdicts_have() {
+    let (mut seen, mut within) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
     for (_, scene) in cases::all() {
         let verdict = play::verdict(scene as &dyn Fn(&mut Scene));
         let details = serde_json::to_value(verdict.details()).expect("JSON");
         keys(&details, &mut within);
         let Value::Object(details) = details else { panic!("details are an object") };
-        if !details.is_empty() {
-            seen.entry(verdict.cause.to_string())
-                .or_default()
-                .extend(details.into_iter().map(|(key, _)| key));
-        }
+        seen.entry(verdict.cause.as_str()).or_default().extend(details.into_iter().map(|(key, _)| key));
     }
-    assert_eq!(seen, documented, "what the cases have, and what docs/json.md says");
-    let words: BTreeSet<_> = section.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for Entry { name, details, .. } in of(Kind::Cause) {
+        let explained =
+            details.iter().flat_map(|detail| detail.fields.split(", ").map(str::to_owned)).collect();
+        assert_eq!(
+            seen.get(name),
+            Some(&explained),
+            "{name}: what the cases have, and what causes.md explains"
+        );
+    }
+    let page = fs::read_to_string(root().join("docs/json.md")).expect("the page");
+    let words: BTreeSet<_> = page.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     let missing: Vec<_> = within.iter().filter(|key| !words.contains(key.as_str())).collect();
     assert!(missing.is_empty(), "docs/json.md does not mention {missing:?}");
 }

@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ngx502::attribute::verdict::{Cause, Symptom, Verdict};
+use ngx502::attribute::verdict::Verdict;
 use ngx502::capture::{Options, Writer};
-use serde_json::Value;
 use synthetic::scene::{self, Scene};
 use synthetic::{cases, play};
 
@@ -66,10 +65,6 @@ fn every_cause_reads_as_it_did_in_full() {
 #[test]
 fn every_cause_reads_as_it_did_in_json() {
     let text = shown(&["replay", "--format", "json"], "causes-v1.ngx502");
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let named = |field: &str| lines.iter().filter_map(|line| line[field].as_str()).collect::<BTreeSet<_>>();
-    assert_eq!(named("cause"), Cause::ALL.iter().map(|cause| cause.as_str()).collect());
-    assert_eq!(named("symptom"), Symptom::ALL.iter().filter_map(|symptom| symptom.fact()).collect());
     insta::assert_snapshot!("causes-json", text);
 }
 

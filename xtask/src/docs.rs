@@ -1,4 +1,5 @@
-//! `cargo xtask docs`: the parts of README.md and docs/causes.md that are generated from `ngx502 explain`'s pages.
+//! `cargo xtask docs`: the parts of README.md, docs/causes.md and docs/json.md that are generated from `ngx502
+//! explain`'s pages.
 //!
 //! The work is done by the test `ngx502/tests/docs.rs`, which compares unless it is asked to write: so this crate does not
 //! depend on the product.

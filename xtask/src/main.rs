@@ -28,7 +28,7 @@ enum Chore {
     Build,
     /// Show the tracer at work on an nginx with upstreams that fail in a dozen ways.
     Demo(demo::Args),
-    /// Write the tables of README.md and docs/causes.md that come from `ngx502 explain`.
+    /// Write the tables of README.md and docs/ that come from `ngx502 explain`.
     Docs(docs::Args),
     /// Draw docs/verdict.svg, the picture of a verdict in README.md.
     Picture(picture::Args),

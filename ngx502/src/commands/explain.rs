@@ -76,6 +76,17 @@ impl<W: Write> Page<'_, W> {
         for (backend, fix) in &entry.fix {
             self.item(&format!("  {:<12}", if *backend == "any" { "" } else { backend }), fix)?;
         }
+        self.details(entry)
+    }
+
+    fn details(&mut self, entry: &Entry) -> std::io::Result<()> {
+        if !entry.details.is_empty() {
+            writeln!(self.out)?;
+            self.title("`details` in JSON")?;
+        }
+        for detail in &entry.details {
+            self.item(&format!("  {:<18}", detail.fields), &format!("{}: {}", detail.kind, detail.meaning))?;
+        }
         Ok(())
     }
 
