@@ -27,7 +27,7 @@ const GROUND: Color = Color::Rgb(RgbColor(0x0d, 0x11, 0x17));
 const PROMPT: &str = "$ sudo ngx502 trace\n\n";
 
 /// Columns: GitHub shows that many at a readable size.
-const WIDTH: u16 = 100;
+const WIDTH: u16 = 110;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
