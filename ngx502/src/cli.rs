@@ -23,7 +23,7 @@ pub(crate) use self::pages::{completions, man};
 #[command(name = "ngx502", version, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Show more, with diagnostics on stderr; repeat (-vv) for BPF loader and verifier logs.
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, display_order = 900)]
     pub(crate) verbose: u8,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -30,11 +30,11 @@ pub enum Kind {
     All,
     /// How long upstream requests took: a histogram over a logarithmic axis with percentiles marked.
     Latency,
-    /// Percentiles of that over time.
+    /// Latency percentiles over time.
     Percentiles,
     /// Failed requests by cause over time, stacked.
     Causes,
-    /// Failed requests by cause, one bar an upstream.
+    /// Failed requests by cause, one bar per upstream.
     Upstreams,
 }
 
