@@ -83,11 +83,15 @@ fn the_readme_lists_the_causes_of_each_symptom() {
     check("README.md", "<!-- generated: symptoms", &table);
 }
 
+/// Symptom and cause of every synthetic case.
+fn of_cases() -> BTreeSet<(&'static str, &'static str)> {
+    let verdicts = cases::all().map(|(_, scene)| play::verdict(scene as &dyn Fn(&mut Scene)));
+    verdicts.map(|verdict| (verdict.symptom.as_str(), verdict.cause.as_str())).collect()
+}
+
 #[test]
 fn every_cause_that_is_provoked_is_listed_at_its_symptom() {
-    let verdicts = cases::all().map(|(_, scene)| play::verdict(scene as &dyn Fn(&mut Scene)));
-    let mut pairs: BTreeSet<_> =
-        verdicts.map(|verdict| (verdict.symptom.as_str(), verdict.cause.as_str())).collect();
+    let mut pairs = of_cases();
     for fault in FAULTS {
         // The best cause; others are only put up with.
         pairs.extend(fault.expect.causes.first().map(|cause| (fault.expect.symptom, *cause)));
@@ -97,6 +101,14 @@ fn every_cause_that_is_provoked_is_listed_at_its_symptom() {
         let symptom = entry(symptom).unwrap_or_else(|| panic!("no symptom {symptom}"));
         assert!(symptom.related.contains(&cause), "{cause} does not list {} in `seen as`", symptom.name);
     }
+}
+
+#[test]
+fn every_symptom_and_cause_has_a_case() {
+    let shown: BTreeSet<_> = of_cases().into_iter().flat_map(|(symptom, cause)| [symptom, cause]).collect();
+    let missing: Vec<_> =
+        entries().iter().map(|entry| entry.name).filter(|name| !shown.contains(name)).collect();
+    assert!(missing.is_empty(), "tests/synthetic/cases shows none of {missing:?}");
 }
 
 #[test]
