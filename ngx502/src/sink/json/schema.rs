@@ -91,7 +91,7 @@ pub(super) struct Summary<'a> {
     /// Cause to count, most frequent first.
     #[serde(serialize_with = "counts")]
     by_cause: &'a [(Cause, u64)],
-    /// Symptom to count, most frequent first; `unknown` for those whose symptom is null.
+    /// Symptom to count, most frequent first; last `unknown`, for those whose symptom is null.
     #[serde(serialize_with = "symptoms")]
     by_symptom: &'a [(Symptom, u64)],
     /// Status to count of what nginx answered without an upstream.
@@ -173,7 +173,9 @@ fn figures<S: Serializer>(figures: &Figures, serializer: S) -> Result<S::Ok, S::
 }
 
 fn symptoms<S: Serializer>(counts: &&[(Symptom, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(counts.iter().map(|(symptom, count)| (symptom.fact().unwrap_or("unknown"), count)))
+    let known = counts.iter().filter_map(|(symptom, count)| Some((symptom.fact()?, *count)));
+    let unknown = counts.iter().filter(|(symptom, _)| symptom.fact().is_none()).map(|(_, count)| count).sum();
+    serializer.collect_map(known.chain((unknown > 0).then_some(("unknown", unknown))))
 }
 
 fn counts<S: Serializer, K: ToString>(counts: &&[(K, u64)], serializer: S) -> Result<S::Ok, S::Error> {
