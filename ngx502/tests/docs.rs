@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use ngx502::attribute::verdict::Cause;
+use ngx502::attribute::verdict::{Cause, Certainty, Verdict};
 use ngx502::explain::{Detail, Entry, Kind, entries, entry};
 use serde_json::Value;
 use synthetic::scene::Scene;
@@ -83,15 +83,15 @@ fn the_readme_lists_the_causes_of_each_symptom() {
     check("README.md", "<!-- generated: symptoms", &table);
 }
 
-/// Symptom and cause of every synthetic case.
-fn of_cases() -> BTreeSet<(&'static str, &'static str)> {
-    let verdicts = cases::all().map(|(_, scene)| play::verdict(scene as &dyn Fn(&mut Scene)));
-    verdicts.map(|verdict| (verdict.symptom.as_str(), verdict.cause.as_str())).collect()
+/// The verdict of every synthetic case.
+fn verdicts() -> impl Iterator<Item = Verdict> {
+    cases::all().map(|(_, scene)| play::verdict(scene as &dyn Fn(&mut Scene)))
 }
 
 #[test]
 fn every_cause_that_is_provoked_is_listed_at_its_symptom() {
-    let mut pairs = of_cases();
+    let mut pairs: BTreeSet<_> =
+        verdicts().map(|verdict| (verdict.symptom.as_str(), verdict.cause.as_str())).collect();
     for fault in FAULTS {
         // The best cause; others are only put up with.
         pairs.extend(fault.expect.causes.first().map(|cause| (fault.expect.symptom, *cause)));
@@ -105,10 +105,24 @@ fn every_cause_that_is_provoked_is_listed_at_its_symptom() {
 
 #[test]
 fn every_symptom_and_cause_has_a_case() {
-    let shown: BTreeSet<_> = of_cases().into_iter().flat_map(|(symptom, cause)| [symptom, cause]).collect();
+    let shown: BTreeSet<_> =
+        verdicts().flat_map(|verdict| [verdict.symptom.as_str(), verdict.cause.as_str()]).collect();
     let missing: Vec<_> =
         entries().iter().map(|entry| entry.name).filter(|name| !shown.contains(name)).collect();
     assert!(missing.is_empty(), "tests/synthetic/cases shows none of {missing:?}");
+}
+
+#[test]
+fn a_certainty_that_verdicts_have_is_explained() {
+    for verdict in verdicts() {
+        let (cause, certainty) = (entry(verdict.cause.as_str()).expect("an entry"), verdict.certainty);
+        let missing = match certainty {
+            Certainty::Proven => cause.proven.is_empty(),
+            Certainty::Inferred => cause.inferred.is_empty(),
+            Certainty::Unknown => false,
+        };
+        assert!(!missing, "{}: causes.md does not say when it is {certainty}", cause.name);
+    }
 }
 
 #[test]
@@ -140,8 +154,7 @@ fn keys(value: &Value, found: &mut BTreeSet<String>) {
 #[test]
 fn the_details_that_are_explained_are_those_that_verdicts_have() {
     let (mut seen, mut within) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
-    for (_, scene) in cases::all() {
-        let verdict = play::verdict(scene as &dyn Fn(&mut Scene));
+    for verdict in verdicts() {
         let details = serde_json::to_value(verdict.details()).expect("JSON");
         keys(&details, &mut within);
         let Value::Object(details) = details else { panic!("details are an object") };
