@@ -201,7 +201,7 @@ macro_rules! named_enum {
             fn from_str(text: &str) -> Result<Self, String> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
                     let names: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();
-                    format!("no {} is named `{text}`; one of: {}", stringify!($name).to_lowercase(), names.join(", "))
+                    format!("unknown {} `{text}`: expected one of {}", stringify!($name).to_lowercase(), names.join(", "))
                 })
             }
         }
