@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use bstr::ByteSlice as _;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6};
 
 use super::sockets::{self, Netns};
 use crate::event::{Limits, MemoryLimit, Oom, Pid, Ports};
@@ -44,19 +43,9 @@ pub(super) fn ports(worker: Pid, remote: SocketAddr) -> io::Result<Ports> {
         let mut range = range.fields().filter_map(|field| field.to_str().ok()?.parse::<u16>().ok());
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "ip_local_port_range has no two numbers");
         let (low, high) = range.next().zip(range.next()).ok_or_else(missing)?;
-        let mut used = std::collections::HashSet::new();
-        let families = if remote.is_ipv4() { &[AF_INET, AF_INET6][..] } else { &[AF_INET6] };
-        for family in families {
-            sockets::towards_port(*family, remote.port(), |socket| {
-                let port = socket.local.port();
-                if socket.remote.ip().to_canonical() == remote.ip().to_canonical()
-                    && (low..=high).contains(&port)
-                {
-                    used.insert(port);
-                }
-            })?;
-        }
-        Ok(Ports { remote, netns: netns.inum, low, high, used: used.len() as u32 })
+        let used = sockets::ports_towards(remote)?;
+        let used = used.iter().filter(|port| (low..=high).contains(port)).count() as u32;
+        Ok(Ports { remote, netns: netns.inum, low, high, used })
     })
 }
 

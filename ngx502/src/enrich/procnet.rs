@@ -1,7 +1,7 @@
 //! Listeners from `/proc/PID/net`, for kernels and sandboxes without sock_diag: no queue limits, no bound files.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use bstr::{BString, ByteSlice as _};
 
@@ -35,53 +35,34 @@ fn tcp_line(line: &[u8]) -> Option<Listening> {
     let state = fields.nth(1)?;
     let inode = fields.nth(5)?;
     (state == "0A").then_some(())?;
-    Some(Listening {
-        bound: Endpoint::Tcp(address(local)?),
-        inode: inode.parse().ok()?,
-        queue: None,
-        file: None,
-        v6_only: false,
-    })
+    Some(Listening::at(Endpoint::Tcp(address(local)?), inode.parse().ok()?))
 }
 
 /// `0100007F:1F90`: the address as host-order words, the port as a number.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    let mut bytes = [0; 16];
-    let words = ip.as_bytes().chunks_exact(8);
-    (words.remainder().is_empty() && matches!(words.len(), 1 | 4)).then_some(())?;
-    let count = words.len();
-    for (word, target) in words.zip(bytes.chunks_exact_mut(4)) {
-        let value = u32::from_str_radix(word.to_str().ok()?, 16).ok()?;
-        target.copy_from_slice(&value.to_ne_bytes());
-    }
-    let ip = match count {
-        1 => IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])),
-        _ => IpAddr::V6(Ipv6Addr::from(bytes)),
+    let (words, []) = ip.as_bytes().as_chunks::<8>() else { return None };
+    let word = |digits: &[u8; 8]| Some(u32::from_str_radix(digits.to_str().ok()?, 16).ok()?.to_ne_bytes());
+    let ip: IpAddr = match *words.iter().map(word).collect::<Option<Vec<_>>>()?.as_flattened() {
+        [a, b, c, d] => [a, b, c, d].into(),
+        ref sixteen => <[u8; 16]>::try_from(sixteen).ok()?.into(),
     };
     Some(SocketAddr::new(ip, port))
 }
 
 /// A line of `/proc/net/unix`; `None` unless it is a named stream listener (flag `SO_ACCEPTCON`).
 fn unix_line(line: &[u8]) -> Option<Listening> {
-    // Num RefCount Protocol Flags Type St Inode Path; the path may hold blanks.
-    let mut rest = line;
-    let mut fields = [&line[..0]; 7];
-    for field in &mut fields {
-        rest = rest.trim_start();
-        let end = rest.find_byteset(b" ").unwrap_or(rest.len());
-        (*field, rest) = rest.split_at(end);
-    }
-    let flags = u32::from_str_radix(fields[3].to_str().ok()?, 16).ok()?;
-    (flags & 0x1_0000 != 0 && fields[4] == b"0001").then_some(())?;
-    let path = rest.strip_prefix(b" ").filter(|path| !path.is_empty())?;
+    // Num RefCount Protocol Flags Type St Inode Path; blanks may pad the inode, and be in the path.
+    let mut fields = line.splitn_str(7, " ");
+    let flags = u32::from_str_radix(fields.nth(3)?.to_str().ok()?, 16).ok()?;
+    (flags & 0x1_0000 != 0 && fields.next()? == b"0001").then_some(())?;
+    let (inode, path) = fields.nth(1)?.trim_start().split_once_str(" ")?;
     let mut name = BString::from(path);
-    if name.first() == Some(&b'@') {
-        name[0] = 0;
+    if let mark @ b'@' = name.first_mut()? {
+        *mark = 0;
     }
-    let inode = fields[6].to_str().ok()?.parse().ok()?;
-    Some(Listening { bound: Endpoint::Unix(name), inode, queue: None, file: None, v6_only: false })
+    Some(Listening::at(Endpoint::Unix(name), inode.to_str().ok()?.parse().ok()?))
 }
 
 #[cfg(test)]

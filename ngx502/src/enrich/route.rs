@@ -3,18 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 
 use super::access::Credentials;
-use super::sockets::Netns;
+use super::sockets::{Netns, exchange};
 use crate::event::{Pid, RouteLookup};
-
-/// Larger than the answer about one route.
-const RECEIVE_BYTES: usize = 16 * 1024;
 
 /// Looks the route up in the worker's namespace, with its user id, since rules may depend on it.
 ///
@@ -37,25 +32,12 @@ fn ask(to: IpAddr, uid: u32) -> io::Result<Option<i32>> {
     };
     (message.header.address_family, message.header.destination_prefix_length) = (family, bits);
     message.attributes = vec![RouteAttribute::Destination(address), RouteAttribute::Uid(uid)];
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    // The kernel answers within send itself: waiting would only ever wait for nothing.
-    socket.set_non_blocking(true)?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
-    let mut packet = NetlinkMessage::new(header, RouteNetlinkMessage::GetRoute(message).into());
-    packet.finalize();
-    let mut bytes = vec![0; packet.buffer_len()];
-    packet.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut buffer = vec![0; RECEIVE_BYTES];
-    let size = socket.recv(&mut &mut buffer[..], 0)?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(buffer.get(..size).unwrap_or(&[]));
-    match answer.map_err(io::Error::other)?.payload {
-        NetlinkPayload::Error(error) => Ok(error.to_io().raw_os_error()),
-        NetlinkPayload::InnerMessage(_) => Ok(None),
-        other => Err(io::Error::other(format!("an answer of another kind: {other:?}"))),
+    let mut found = false;
+    let request = RouteNetlinkMessage::GetRoute(message);
+    match exchange(NETLINK_ROUTE, request, false, |_| found = true)? {
+        Err(refusal) => Ok(refusal.raw_os_error()),
+        Ok(()) if found => Ok(None),
+        Ok(()) => Err(io::Error::other("an answer of another kind")),
     }
 }
 

@@ -1,9 +1,10 @@
-//! The kernel's socket tables, asked through sock_diag in any network namespace.
+//! The kernel, asked through netlink in any network namespace; above all for its socket tables, by sock_diag.
 //!
 //! A netlink socket belongs to the namespace of the thread that made it and keeps that namespace alive. So each
 //! question opens its own socket, on a thread that ends with the question: no thread of the tracer ever changes
 //! its namespace, and no container's network outlives the container on our account.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -13,11 +14,14 @@ use std::thread;
 
 use bstr::BString;
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable, Nla as _,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
-use netlink_packet_sock_diag::inet::{self, ExtensionFlags, InetRequest, InetResponse, SocketId};
+use netlink_packet_sock_diag::inet::{
+    self, ExtensionFlags, InetRequest, InetResponse, InetResponseHeader, SocketId,
+};
 use netlink_packet_sock_diag::unix::nlas::{Nla, UnixDiagName};
 use netlink_packet_sock_diag::unix::{self, ShowFlags, UnixRequest, UnixResponse};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
@@ -27,7 +31,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::event::{Endpoint, Pid, Queue};
 
-/// Larger than any single answer of sock_diag (NLMSG_GOODSIZE is at most 32 KiB for dumps).
+/// Larger than any single answer (NLMSG_GOODSIZE is at most 32 KiB for dumps).
 const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// A network namespace and a process that lives in it.
@@ -81,105 +85,78 @@ pub(super) struct Listening {
     pub(super) v6_only: bool,
 }
 
-/// A TCP socket that does not listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TcpSocket {
-    /// Its own address.
-    pub(super) local: SocketAddr,
-    /// Its peer's.
-    pub(super) remote: SocketAddr,
-    /// Inode in sockfs; 0 while it waits in an accept queue, and in TIME_WAIT.
-    pub(super) inode: u64,
-    /// Unread bytes.
-    pub(super) unread: u32,
-}
-
-/// A connected AF_UNIX socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct UnixSocket {
-    /// The name, which a server's end inherits from its listener; empty for the client's end.
-    pub(super) name: BString,
-    /// Inode in sockfs.
-    pub(super) inode: u64,
-    /// The other end's inode: 0 when that end has been closed; `None` when there is none.
-    pub(super) peer: Option<u64>,
-    /// Unread bytes, as charged by the kernel.
-    pub(super) unread: u32,
+impl Listening {
+    /// Of which nothing but its place is known.
+    pub(super) fn at(bound: Endpoint, inode: u64) -> Self {
+        Self { bound, inode, queue: None, file: None, v6_only: false }
+    }
 }
 
 /// Every TCP and AF_UNIX stream listener of the calling thread's namespace.
 pub(super) fn listening() -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
-    for family in [AF_INET, AF_INET6] {
-        dump_tcp(family, inet::StateFlags::LISTEN, 0, |response| found.push(tcp_listener(&response)))?;
+    for any in [SocketId::new_v4(), SocketId::new_v6()] {
+        ask_tcp(inet::StateFlags::LISTEN, any, true, |response| found.push(tcp_listener(&response)))?;
     }
     let show = ShowFlags::NAME | ShowFlags::VFS | ShowFlags::RQLEN;
     dump_unix(unix::StateFlags::LISTEN, show, |response| found.extend(unix_listener(&response)))?;
     Ok(found)
 }
 
-/// Every TCP socket of the calling thread's namespace whose remote port is `port`, TIME_WAIT included.
-pub(super) fn towards_port(family: u8, port: u16, mut each: impl FnMut(TcpSocket)) -> io::Result<()> {
+/// The local ports of the calling thread's namespace with a TCP socket towards `remote`, TIME_WAIT included.
+pub(super) fn ports_towards(remote: SocketAddr) -> io::Result<HashSet<u16>> {
+    let mut ports = HashSet::new();
     let states = inet::StateFlags::all().difference(inet::StateFlags::LISTEN);
-    dump_tcp(family, states, port, |response| each(tcp_socket(&response)))
+    // A socket of IPv6 may lead to an IPv4 address.
+    let families = [remote.is_ipv4().then(SocketId::new_v4), Some(SocketId::new_v6())];
+    for mut towards in families.into_iter().flatten() {
+        towards.destination_port = remote.port();
+        ask_tcp(states.clone(), towards, true, |response| {
+            let SocketId { source_port, destination_address, .. } = response.header.socket_id;
+            if destination_address.to_canonical() == remote.ip().to_canonical() {
+                ports.insert(source_port);
+            }
+        })?;
+    }
+    Ok(ports)
 }
 
-/// The connected TCP socket with exactly these ends in the calling thread's namespace; `None` when there is none.
-pub(super) fn exact(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<TcpSocket>> {
-    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
-    let mut socket_id = if local.is_ipv4() { SocketId::new_v4() } else { SocketId::new_v6() };
-    (socket_id.source_address, socket_id.source_port) = (local.ip(), local.port());
-    (socket_id.destination_address, socket_id.destination_port) = (remote.ip(), remote.port());
-    socket_id.cookie = [0xff; 8];
-    let request = tcp_request(family, inet::StateFlags::all(), socket_id);
+/// The connected TCP socket with exactly these ends in the calling thread's namespace; `None` when there is none. Its
+/// inode is 0 while it waits in an accept queue, and in TIME_WAIT.
+pub(super) fn exact(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<InetResponseHeader>> {
+    let mut ends = if local.is_ipv4() { SocketId::new_v4() } else { SocketId::new_v6() };
+    (ends.source_address, ends.source_port) = (local.ip(), local.port());
+    (ends.destination_address, ends.destination_port) = (remote.ip(), remote.port());
+    ends.cookie = [0xff; 8];
     let mut found = None;
-    let outcome = exchange(request, false, |message| {
-        if let SockDiagMessage::InetResponse(response) = message {
-            // The kernel falls back to a listener when no connection has these ends.
-            found = (response.header.state != LISTEN).then(|| tcp_socket(&response));
-        }
+    // The kernel falls back to a listener when no connection has these ends.
+    let outcome = ask_tcp(inet::StateFlags::all(), ends, false, |response| {
+        found = Some(response.header).filter(|header| header.state != LISTEN);
     });
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-        Ok(()) => Ok(found),
+        outcome => outcome.map(|()| found),
     }
 }
 
-/// Every connected AF_UNIX socket of the calling thread's namespace.
-pub(super) fn unix_connected() -> io::Result<Vec<UnixSocket>> {
+/// The connected AF_UNIX sockets of the calling thread's namespace with this name, which a server's end inherits from its
+/// listener. The inode of their peer is 0 when that end has been closed.
+pub(super) fn unix_connected(name: &BString) -> io::Result<Vec<UnixResponse>> {
     let mut found = Vec::new();
     let show = ShowFlags::NAME | ShowFlags::PEER | ShowFlags::RQLEN;
     dump_unix(unix::StateFlags::ESTABLISHED, show, |response| {
-        found.push(UnixSocket {
-            name: name_of(&response).unwrap_or_default(),
-            inode: u64::from(response.header.inode),
-            peer: response.peer().map(u64::from),
-            unread: response.receive_queue_size().unwrap_or(0),
-        });
+        found.extend(Some(response).filter(|response| name_of(response).as_ref() == Some(name)));
     })?;
     Ok(found)
 }
 
 fn tcp_listener(response: &InetResponse) -> Listening {
     let header = &response.header;
+    let SocketId { source_address, source_port, .. } = header.socket_id;
     Listening {
-        bound: Endpoint::Tcp(SocketAddr::new(header.socket_id.source_address, header.socket_id.source_port)),
-        inode: u64::from(header.inode),
         queue: Some(Queue { length: header.recv_queue, limit: header.send_queue }),
-        file: None,
         v6_only: response.nlas.iter().any(|attribute| matches!(attribute, inet::nlas::Nla::SkV6Only(true))),
-    }
-}
-
-fn tcp_socket(response: &InetResponse) -> TcpSocket {
-    let InetResponse { header, .. } = response;
-    let id = &header.socket_id;
-    TcpSocket {
-        local: SocketAddr::new(id.source_address, id.source_port),
-        remote: SocketAddr::new(id.destination_address, id.destination_port),
-        inode: u64::from(header.inode),
-        unread: header.recv_queue,
+        ..Listening::at(Endpoint::Tcp((source_address, source_port).into()), header.inode.into())
     }
 }
 
@@ -200,45 +177,33 @@ fn unix_listener(response: &UnixResponse) -> Option<Listening> {
         }
         _ => None,
     });
-    Some(Listening {
-        bound: Endpoint::Unix(name_of(response)?),
-        inode: u64::from(response.header.inode),
-        queue: queue.map(|(length, limit)| Queue { length, limit }),
-        file,
-        v6_only: false,
-    })
+    let place = Listening::at(Endpoint::Unix(name_of(response)?), response.header.inode.into());
+    Some(Listening { queue: queue.map(|(length, limit)| Queue { length, limit }), file, ..place })
 }
 
 /// The bound name, with the leading NUL of an abstract one; `None` for an unnamed socket.
 fn name_of(response: &UnixResponse) -> Option<BString> {
     match response.name()? {
         UnixDiagName::Pathname(path) => Some(path.as_bytes().into()),
-        UnixDiagName::Abstract(name) => {
-            let mut bytes = vec![0];
-            bytes.extend_from_slice(name);
-            Some(bytes.into())
-        }
+        UnixDiagName::Abstract(name) => Some([b"\0", name.as_slice()].concat().into()),
     }
 }
 
-fn tcp_request(family: u8, states: inet::StateFlags, socket_id: SocketId) -> SockDiagMessage {
-    let extensions = ExtensionFlags::empty();
-    SockDiagMessage::InetRequest(InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id })
-}
-
-fn dump_tcp(
-    family: u8,
+/// Asks about TCP sockets of the family of `ends`: with `dump` about all in these states.
+fn ask_tcp(
     states: inet::StateFlags,
-    remote_port: u16,
+    ends: SocketId,
+    dump: bool,
     mut each: impl FnMut(InetResponse),
 ) -> io::Result<()> {
-    let mut socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    socket_id.destination_port = remote_port;
-    exchange(tcp_request(family, states, socket_id), true, |message| {
+    let family = if ends.source_address.is_ipv4() { AF_INET } else { AF_INET6 };
+    let extensions = ExtensionFlags::empty();
+    let request = InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id: ends };
+    exchange(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), dump, |message| {
         if let SockDiagMessage::InetResponse(response) = message {
             each(*response);
         }
-    })
+    })?
 }
 
 fn dump_unix(
@@ -247,25 +212,30 @@ fn dump_unix(
     mut each: impl FnMut(UnixResponse),
 ) -> io::Result<()> {
     let request = UnixRequest { state_flags: states, inode: 0, show_flags: show, cookie: [0xff; 8] };
-    exchange(SockDiagMessage::UnixRequest(request), true, |message| {
+    exchange(NETLINK_SOCK_DIAG, SockDiagMessage::UnixRequest(request), true, |message| {
         if let SockDiagMessage::UnixResponse(response) = message {
             each(*response);
         }
-    })
+    })?
 }
 
 /// Sends one request and hands over each answer, until the dump is done or, without `dump`, the first one came.
 ///
-/// Answers that the decoder does not understand are left out; the kernel's errors are returned.
-fn exchange(request: SockDiagMessage, dump: bool, mut each: impl FnMut(SockDiagMessage)) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+/// The inner result is the kernel's own answer. What the decoder does not understand is left out.
+pub(super) fn exchange<M: NetlinkSerializable + NetlinkDeserializable>(
+    protocol: isize,
+    request: M,
+    dump: bool,
+    mut each: impl FnMut(M),
+) -> io::Result<io::Result<()>> {
+    let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
     // The kernel answers within send and recv themselves: waiting would only ever wait for nothing.
     socket.set_non_blocking(true)?;
     let mut header = NetlinkHeader::default();
     header.flags = if dump { NLM_F_REQUEST | NLM_F_DUMP } else { NLM_F_REQUEST };
-    let mut packet = NetlinkMessage::new(header, request.into());
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
@@ -273,23 +243,24 @@ fn exchange(request: SockDiagMessage, dump: bool, mut each: impl FnMut(SockDiagM
     let mut buffer = vec![0; RECEIVE_BYTES];
     loop {
         let size = socket.recv(&mut &mut buffer[..], 0)?;
-        if take_messages(buffer.get(..size).unwrap_or(&[]), &mut each)? || !dump {
-            return Ok(());
+        match take_messages(buffer.get(..size).unwrap_or(&[]), &mut each) {
+            Ok(false) if dump => {}
+            outcome => return Ok(outcome.map(|_| ())),
         }
     }
 }
 
 /// Decodes one datagram; true when it ended the dump.
-fn take_messages(mut bytes: &[u8], each: &mut impl FnMut(SockDiagMessage)) -> io::Result<bool> {
+fn take_messages<M: NetlinkDeserializable>(mut bytes: &[u8], each: &mut impl FnMut(M)) -> io::Result<bool> {
     while let Some((length, _)) = bytes.split_first_chunk::<4>() {
         let length = u32::from_ne_bytes(*length) as usize;
         let Some(message) = bytes.get(..length).filter(|message| message.len() >= 16) else { break };
-        match NetlinkMessage::<SockDiagMessage>::deserialize(message).map(|message| message.payload) {
+        match NetlinkMessage::<M>::deserialize(message).map(|message| message.payload) {
             Ok(NetlinkPayload::InnerMessage(answer)) => each(answer),
             Ok(NetlinkPayload::Done(_)) => return Ok(true),
             Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
             Ok(_) => {}
-            Err(error) => log::debug!("one socket of sock_diag is left out: {error}"),
+            Err(error) => log::debug!("one answer of netlink is left out: {error}"),
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
