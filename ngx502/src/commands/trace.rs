@@ -151,8 +151,8 @@ impl Tracer {
         let ring = RingSource::new(kernel.take_events()?)?;
         let mut targets = Tracked::new(options.pids.iter().copied().map(Pid).collect(), options.passthrough);
         let found = targets.attach_all(&mut kernel)?;
-        let mut enricher = Enricher::new(targets.workers());
-        let snapshot = enricher.snapshot(clock::now());
+        let mut enricher = Enricher::of_this_machine();
+        let snapshot = enricher.snapshot(targets.workers(), clock::now());
         add_holders(&mut kernel, &snapshot);
         let session = session(&kernel, &targets, options);
         match (targets.is_empty(), targets.refused()) {

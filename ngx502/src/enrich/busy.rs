@@ -53,6 +53,29 @@ fn threads(pid: Pid) -> Vec<Doing> {
         .collect()
 }
 
+/// System calls in which a server waits for connections.
+const WAITING: &[i64] = &[
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+];
+
+/// Those that may be about anything: a futex or a lock may guard accept among siblings, io_uring may accept.
+const UNCLEAR: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_select,
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_futex,
+    libc::SYS_flock,
+    libc::SYS_io_uring_enter,
+];
+
 /// From `/proc/PID/syscall` (`running`, or a number first), else from the function in `/proc/PID/wchan`.
 fn doing(syscall: &[u8], wchan: &[u8]) -> Doing {
     if syscall.starts_with(b"running") {
@@ -60,31 +83,12 @@ fn doing(syscall: &[u8], wchan: &[u8]) -> Doing {
     }
     let number = syscall.fields().next().and_then(|field| field.to_str().ok()?.parse::<i64>().ok());
     match number {
-        Some(number) if waits(number) => Doing::Waiting,
-        Some(number) if unclear(number) => Doing::Unclear,
+        Some(number) if WAITING.contains(&number) => Doing::Waiting,
+        Some(number) if number < 0 || UNCLEAR.contains(&number) => Doing::Unclear,
         Some(_) => Doing::Occupied,
         None if wchan.starts_with(b"ep_poll") || wchan.contains_str("accept") => Doing::Waiting,
         None => Doing::Unclear,
     }
-}
-
-fn waits(number: i64) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if number == libc::SYS_epoll_wait {
-        return true;
-    }
-    [libc::SYS_accept, libc::SYS_accept4, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&number)
-}
-
-fn unclear(number: i64) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if [libc::SYS_poll, libc::SYS_select].contains(&number) {
-        return true;
-    }
-    // A futex or a lock may guard accept among siblings, io_uring may accept.
-    let others =
-        [libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_futex, libc::SYS_flock, libc::SYS_io_uring_enter];
-    others.contains(&number) || number < 0
 }
 
 #[cfg(test)]

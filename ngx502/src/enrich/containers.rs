@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::event::{ContainerNames, PodName, Runtime, is_container_id};
 
@@ -70,7 +69,8 @@ impl Containers {
         {
             return names.clone();
         }
-        let names = self.look_up(id, runtime).unwrap_or(ContainerNames { runtime, name: None, pod: None });
+        let names =
+            self.look_up(id, runtime).unwrap_or(ContainerNames { runtime, ..ContainerNames::default() });
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
@@ -88,26 +88,29 @@ impl Containers {
     }
 
     fn in_docker(&self, id: &str) -> Option<ContainerNames> {
-        let configured: Option<DockerDaemon> = self.json(Path::new(DOCKER_CONFIG));
-        let root = configured.and_then(|daemon| daemon.data_root).unwrap_or(DOCKER_ROOT.into());
-        let state: DockerContainer = self.json(&root.join("containers").join(id).join("config.v2.json"))?;
-        named(Some(Runtime::Docker), state.name.strip_prefix('/').unwrap_or(&state.name))
+        let configured = self.json(Path::new(DOCKER_CONFIG)).unwrap_or_default();
+        let root = Path::new(configured["data-root"].as_str().unwrap_or(DOCKER_ROOT));
+        let state = self.json(&root.join("containers").join(id).join("config.v2.json"))?;
+        let name = state["Name"].as_str()?;
+        named(Some(Runtime::Docker), name.strip_prefix('/').unwrap_or(name))
     }
 
     fn in_storage(&self, id: &str, runtime: Option<Runtime>) -> Option<ContainerNames> {
-        let folders =
-            STORAGE_FOLDERS.iter().flat_map(|folder| STORAGE_LISTS.iter().map(move |list| (folder, list)));
-        folders.into_iter().find_map(|(folder, list)| {
-            let all: Vec<StoredContainer> = self.json(&Path::new(STORAGE).join(folder).join(list))?;
-            named(runtime, all.into_iter().find(|one| one.id == id)?.names.first()?)
+        let lists = STORAGE_FOLDERS.iter().flat_map(|folder| STORAGE_LISTS.map(|list| (folder, list)));
+        lists.into_iter().find_map(|(folder, list)| {
+            let all = self.json(&Path::new(STORAGE).join(folder).join(list))?;
+            let container = all.as_array()?.iter().find(|one| one["id"] == id)?;
+            named(runtime, container["names"][0].as_str()?)
         })
     }
 
     fn in_bundle(&self, id: &str) -> Option<ContainerNames> {
         BUNDLES.iter().find_map(|bundles| {
-            let bundle: Bundle = self.json(&Path::new(bundles).join(id).join("config.json"))?;
-            let annotation =
-                |name: &str| bundle.annotations.get(name).cloned().filter(|value| is_name(value));
+            let bundle = self.json(&Path::new(bundles).join(id).join("config.json"))?;
+            let annotation = |name: &str| {
+                let value = bundle["annotations"][name].as_str().filter(|value| is_name(value));
+                value.map(str::to_owned)
+            };
             if let Some(name) = annotation("nerdctl/name") {
                 return named(Some(Runtime::Nerdctl), &name);
             }
@@ -121,7 +124,7 @@ impl Containers {
     }
 
     /// A file's content, where root alone may write it; `None` for all else.
-    fn json<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+    fn json(&self, path: &Path) -> Option<Value> {
         let place = self.root.join(path.strip_prefix("/").ok()?);
         let text = self.read(&place).inspect_err(|error| {
             if error.kind() != io::ErrorKind::NotFound {
@@ -163,31 +166,6 @@ fn named(runtime: Option<Runtime>, name: &str) -> Option<ContainerNames> {
 
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES
-}
-
-#[derive(Deserialize)]
-struct DockerDaemon {
-    #[serde(rename = "data-root")]
-    data_root: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct DockerContainer {
-    #[serde(rename = "Name")]
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct StoredContainer {
-    id: String,
-    #[serde(default)]
-    names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Bundle {
-    #[serde(default)]
-    annotations: HashMap<String, String>,
 }
 
 #[cfg(test)]

@@ -57,7 +57,6 @@ const PROGRAMS_EVERY: Duration = Duration::from_secs(2);
 /// Asks the machine on behalf of attribution.
 #[derive(Debug)]
 pub struct Enricher {
-    workers: Vec<Pid>,
     owners: SocketOwners,
     containers: Containers,
     limit: RateLimit<Lookup>,
@@ -73,10 +72,9 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    /// An enricher for these nginx workers; others are learned from the records.
-    pub fn new(workers: impl Iterator<Item = Pid>) -> Self {
+    /// One that knows nothing yet.
+    pub fn of_this_machine() -> Self {
         Self {
-            workers: workers.collect(),
             owners: SocketOwners::default(),
             containers: Containers::of_this_machine(),
             limit: RateLimit::new(LOOKUPS_PER_SECOND),
@@ -89,14 +87,14 @@ impl Enricher {
         }
     }
 
-    /// Everything that listens now, in every network namespace with a process, and who holds it.
+    /// These nginx workers, and everything that listens now, in every network namespace with a process, and who holds it.
     ///
     /// `Process` facts come before the `Endpoint` that names them.
-    pub fn snapshot(&mut self, now: Nanos) -> Vec<Record> {
+    pub fn snapshot(&mut self, workers: impl Iterator<Item = Pid>, now: Nanos) -> Vec<Record> {
         self.owners.refresh();
         let mut bodies = Vec::new();
-        for worker in self.workers.clone() {
-            self.report(&ProcessRef { pid: worker, ..ProcessRef::default() }, &mut bodies);
+        for pid in workers {
+            self.report(&ProcessRef { pid, ..ProcessRef::default() }, &mut bodies);
         }
         for endpoint in listeners::everywhere(&mut self.owners) {
             self.report_endpoint(endpoint, &mut bodies);
@@ -142,7 +140,6 @@ impl Enricher {
     /// Forgets a process that ended, so that a later one of its number is reported again.
     pub fn forget(&mut self, pid: Pid) {
         self.known.remove(&pid);
-        self.workers.retain(|worker| *worker != pid);
     }
 
     fn answer(&mut self, lookups: Vec<Lookup>, at: Nanos, bodies: &mut Vec<Body>) {
@@ -156,11 +153,7 @@ impl Enricher {
                 continue;
             }
             match self.look_up(&lookup) {
-                Ok(answers) => {
-                    for answer in answers {
-                        self.push(answer, bodies);
-                    }
-                }
+                Ok(answers) => answers.into_iter().for_each(|answer| self.push(answer, bodies)),
                 Err(error) => log::debug!("{lookup:?} found nothing: {error}"),
             }
         }

@@ -48,7 +48,7 @@ fn endpoint(records: &[Record]) -> EndpointInfo {
 }
 
 fn enricher() -> Enricher {
-    Enricher::new([own()].into_iter())
+    Enricher::of_this_machine()
 }
 
 fn held_by_us(listener: &ListenerInfo) -> bool {
@@ -74,7 +74,7 @@ fn the_snapshot_names_every_listener_its_queue_and_its_holder() {
     let address = UnixAddr::from_abstract_name(&name).expect("a name");
     let _hidden = UnixListener::bind_addr(&address).expect("a listener");
     let began = Instant::now();
-    let records = enricher().snapshot(Nanos(7));
+    let records = enricher().snapshot([own()].into_iter(), Nanos(7));
     eprintln!("snapshot: {} records in {:?}", records.len(), began.elapsed());
     for wanted in [
         Endpoint::Tcp(v4.local_addr().expect("an address")),
@@ -160,7 +160,7 @@ fn the_program_that_listened_there_before_is_near_wherever_it_listens_now() {
     let former = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let peer = former.local_addr().expect("an address");
     let mut enricher = enricher();
-    enricher.snapshot(Nanos(1));
+    enricher.snapshot([own()].into_iter(), Nanos(1));
     drop(former);
     let directory = tempfile::tempdir().expect("a directory");
     let elsewhere = directory.path().join("elsewhere.sock");
