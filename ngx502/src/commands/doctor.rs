@@ -160,7 +160,7 @@ fn nginx() -> Vec<Finding> {
                     version: None,
                     pids: of(id).map(|nginx| nginx.process.pid.0).collect(),
                     probes: Vec::new(),
-                    problems: vec![error.to_string()],
+                    problems: vec![format!("{}: {error}", first.binary_path.display())],
                     layout: "unknown".to_owned(),
                 },
             })
@@ -170,7 +170,7 @@ fn nginx() -> Vec<Finding> {
 
 fn executable(exe: String, pids: Vec<Pid>, binary: &Binary) -> Finding {
     let (probes, missing): (Vec<&Uprobe>, Vec<_>) =
-        providers::error_path().partition(|uprobe| binary.functions.offset(uprobe.program).is_some());
+        providers::error_path().partition(|uprobe| binary.functions.contains_key(uprobe.program));
     let mut problems: Vec<_> = binary.problem().iter().map(ToString::to_string).collect();
     problems.extend(pids.iter().find_map(|pid| debug_log(*pid, binary)));
     problems.extend(missing.iter().map(|uprobe| format!("without {}: {}", uprobe.symbol, uprobe.without)));

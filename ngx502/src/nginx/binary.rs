@@ -1,23 +1,20 @@
 //! One nginx executable: where its probe points are, what its literals say, and why it may be unusable.
 
-use std::{
-    fs::{File, Metadata},
-    io::Read as _,
-    ops::Range,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use bstr::{BString, ByteSlice as _};
 use ngx502_common::config::FileKey;
+use nix::sys::stat::{major, minor};
 use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _};
 
-use crate::kernel::providers::{SPECIAL_RESPONSE, SSL_ERROR, UPROBES, Uprobe, When};
-
-use super::{
-    problem::{BinaryError, BinaryProblem},
-    version::{Signature, Version},
-};
+use super::problem::{BinaryError, BinaryProblem};
+use super::version::{Signature, Version};
+use crate::kernel::providers::{SPECIAL_RESPONSE, SSL_ERROR, UPROBES, When};
 
 /// No executable or debug file larger than this is read: the largest known, with debug information, have some 100 MB.
 const MAX_FILE: u64 = 1 << 30;
@@ -38,34 +35,13 @@ impl BinaryId {
     /// The file as the kernel's side knows it.
     pub fn key(self) -> FileKey {
         let number = |part: u64| u32::try_from(part).unwrap_or(u32::MAX);
-        FileKey::of(
-            number(nix::sys::stat::major(self.dev)),
-            number(nix::sys::stat::minor(self.dev)),
-            self.inode,
-        )
+        FileKey::of(number(major(self.dev)), number(minor(self.dev)), self.inode)
     }
 }
 
 impl From<&Metadata> for BinaryId {
     fn from(metadata: &Metadata) -> Self {
         Self { dev: metadata.dev(), inode: metadata.ino() }
-    }
-}
-
-/// Offsets in the *file* (what a uprobe wants) of the functions in [`UPROBES`], in that order; `None` where the binary has
-/// no such symbol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Functions([Option<u64>; UPROBES.len()]);
-
-impl Functions {
-    /// Every probed function with its offset.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static Uprobe, Option<u64>)> {
-        UPROBES.iter().zip(self.0)
-    }
-
-    /// The offset for a BPF program.
-    pub fn offset(&self, program: &str) -> Option<u64> {
-        self.iter().find(|(uprobe, _)| uprobe.program == program)?.1
     }
 }
 
@@ -104,8 +80,8 @@ pub struct Binary {
     pub path: PathBuf,
     /// Which file it is.
     pub id: BinaryId,
-    /// Where to put the probes.
-    pub functions: Functions,
+    /// Where to put the probes: for each BPF program in [`UPROBES`] whose function has a symbol, its offset in the *file*.
+    pub functions: HashMap<&'static str, u64>,
     /// What it calls itself; `None` when it does not say so.
     pub version: Option<Version>,
     /// Its build options as modules see them.
@@ -116,8 +92,6 @@ pub struct Binary {
     pub debug_link: Option<(BString, u32)>,
     /// Whether it carries its debug information itself.
     pub has_debug_info: bool,
-    /// Whether it is loaded at the addresses in the file (`ET_EXEC`), not at random ones.
-    pub fixed_address: bool,
     /// Address in the file of the variable `ngx_cycle`; `None` without such a symbol.
     pub cycle: Option<u64>,
     /// Whether it has dynamic symbols at all.
@@ -137,15 +111,15 @@ impl Binary {
     }
 
     pub(super) fn parse(path: &Path, id: BinaryId, data: &[u8]) -> Result<Self, BinaryError> {
-        let malformed = |reason: String| BinaryError::Malformed { path: path.to_owned(), reason };
-        let elf = object::File::parse(data).map_err(|error| malformed(error.to_string()))?;
+        let elf = object::File::parse(data)?;
         if !elf.is_64() {
-            return Err(BinaryError::WordSize { path: path.to_owned() });
+            return Err(BinaryError::WordSize);
         }
         if !matches!(elf.kind(), ObjectKind::Executable | ObjectKind::Dynamic) {
-            return Err(malformed("it is neither executable nor position-independent".to_owned()));
+            let reason = "it is neither executable nor position-independent";
+            return Err(BinaryError::Malformed(reason.to_owned()));
         }
-        let segments = segments(&elf).map_err(|error| malformed(error.to_string()))?;
+        let segments = segments(&elf)?;
         let texts = || segments.iter().map(|segment| segment.bytes.as_slice());
         Ok(Self {
             path: path.to_owned(),
@@ -156,8 +130,7 @@ impl Binary {
             build_id: elf.build_id().ok().flatten().map(<[u8]>::to_vec),
             debug_link: elf.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.into(), crc)),
             has_debug_info: elf.section_by_name(".debug_info").is_some(),
-            fixed_address: elf.kind() == ObjectKind::Executable,
-            cycle: cycle(&elf),
+            cycle: symbols(&elf).find(|(name, _)| *name == b"ngx_cycle").map(|(_, address)| address),
             has_dynamic_symbols: elf.dynamic_symbols().next().is_some(),
             segments,
         })
@@ -166,31 +139,21 @@ impl Binary {
     /// Whether this is nginx or a fork: it has nginx's error page function, or both nginx's version line and module
     /// signature (a stripped static build). Programs that merely talk about nginx have neither.
     pub fn is_nginx(&self) -> bool {
-        self.functions.offset(SPECIAL_RESPONSE).is_some()
-            || (self.version.is_some() && self.signature.is_some())
+        self.functions.contains_key(SPECIAL_RESPONSE) || (self.version.is_some() && self.signature.is_some())
     }
 
     /// What keeps it from being probed fully; `None` when all is well. A build without TLS needs no `ngx_ssl_error`.
     pub fn problem(&self) -> Option<BinaryProblem> {
-        if self.functions == Functions::default() {
-            let fault = if self.has_dynamic_symbols {
-                BinaryProblem::NotExported
-            } else {
-                BinaryProblem::StaticAndStripped
-            };
-            return Some(fault);
+        if self.functions.is_empty() {
+            let dynamic = self.has_dynamic_symbols;
+            return Some(if dynamic { BinaryProblem::NotExported } else { BinaryProblem::StaticAndStripped });
         }
         let without_tls = self.signature.is_some() && !self.mentions(b"SSL_do_handshake() failed");
-        let missing: Vec<_> = self
-            .functions
-            .iter()
-            .filter(|(uprobe, offset)| {
-                let needless =
-                    uprobe.when == When::Passthrough || (without_tls && uprobe.program == SSL_ERROR);
-                offset.is_none() && !needless
-            })
-            .map(|(uprobe, _)| uprobe.symbol)
-            .collect();
+        let needed = UPROBES.iter().filter(|uprobe| {
+            uprobe.when != When::Passthrough && !(without_tls && uprobe.program == SSL_ERROR)
+        });
+        let missing = needed.filter(|uprobe| !self.functions.contains_key(uprobe.program));
+        let missing: Vec<_> = missing.map(|uprobe| uprobe.symbol).collect();
         (!missing.is_empty()).then_some(BinaryProblem::Missing(missing))
     }
 
@@ -235,16 +198,15 @@ impl Binary {
 
 /// Reads a whole regular file with its metadata; a device, a FIFO or a giant is refused without blocking.
 pub(super) fn read_file(path: &Path) -> Result<(Vec<u8>, Metadata), BinaryError> {
-    let failed = |source| BinaryError::Read { path: path.to_owned(), source };
     // Opening a FIFO or a device may block or act, so the type is looked at first.
-    let metadata = path.metadata().map_err(failed)?;
+    let metadata = path.metadata()?;
     if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(BinaryError::NotReadable { path: path.to_owned() });
+        return Err(BinaryError::NotReadable);
     }
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
     let mut data = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut data).map_err(failed)?;
+    file.take(MAX_FILE).read_to_end(&mut data)?;
     Ok((data, metadata))
 }
 
@@ -265,30 +227,20 @@ fn segments(elf: &object::File<'_>) -> object::Result<Vec<Segment>> {
         .collect()
 }
 
-fn cycle(elf: &object::File<'_>) -> Option<u64> {
-    let mut symbols = elf.dynamic_symbols().chain(elf.symbols());
-    symbols
-        .find(|symbol| symbol.is_definition() && symbol.name_bytes() == Ok(b"ngx_cycle"))
-        .map(|symbol| symbol.address())
+/// The symbols of `.dynsym`, which survives `strip`, then of `.symtab`: only what is defined here, since an imported
+/// function (a dynamic module's) has the name but no code.
+fn symbols<'elf>(elf: &'elf object::File<'elf>) -> impl Iterator<Item = (&'elf [u8], u64)> {
+    let defined = elf.dynamic_symbols().chain(elf.symbols()).filter(|symbol| symbol.is_definition());
+    defined.filter_map(|symbol| Some((symbol.name_bytes().ok()?, symbol.address())))
 }
 
-/// Looks the functions up in `.dynsym` (which survives `strip`) first, then in `.symtab`.
-fn functions(elf: &object::File<'_>, segments: &[Segment]) -> Functions {
-    let mut functions = Functions::default();
-    for symbol in elf.dynamic_symbols().chain(elf.symbols()) {
-        // An imported function (a dynamic module's) has the name but no code here.
-        if !symbol.is_definition() {
-            continue;
-        }
-        let Ok(name) = symbol.name_bytes() else { continue };
-        let index = UPROBES.iter().position(|uprobe| uprobe.symbol.as_bytes() == name);
-        if let Some(offset) = index.and_then(|index| functions.0.get_mut(index))
-            && offset.is_none()
-        {
-            *offset = segments
-                .iter()
-                .filter(|segment| segment.executable)
-                .find_map(|segment| segment.file_offset_of(symbol.address()));
+fn functions(elf: &object::File<'_>, segments: &[Segment]) -> HashMap<&'static str, u64> {
+    let mut functions = HashMap::new();
+    for (name, address) in symbols(elf) {
+        let Some(uprobe) = UPROBES.iter().find(|uprobe| uprobe.symbol.as_bytes() == name) else { continue };
+        let mut code = segments.iter().filter(|segment| segment.executable);
+        if let Some(offset) = code.find_map(|segment| segment.file_offset_of(address)) {
+            functions.entry(uprobe.program).or_insert(offset);
         }
     }
     functions

@@ -1,38 +1,26 @@
 //! Why an executable cannot be read, or not be probed fully.
 
-use std::{io, path::PathBuf};
-
 /// Why an executable cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BinaryError {
-    /// It cannot be opened or read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The path tried.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    /// What the kernel said.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
     /// It is not a regular file, or too large to be a server's executable.
-    #[error("{}: not a regular file of at most 1 GiB, so it is not read", path.display())]
-    NotReadable {
-        /// The path tried.
-        path: PathBuf,
-    },
-    /// It is not a whole ELF executable.
-    #[error("{}: not a valid ELF executable ({reason}), so it cannot be probed", path.display())]
-    Malformed {
-        /// The path tried.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error("not a regular file of at most 1 GiB, so it is not read")]
+    NotReadable,
+    /// It is not a whole ELF executable, for this reason.
+    #[error("not a valid ELF executable ({0}), so it cannot be probed")]
+    Malformed(String),
     /// It is a 32-bit executable, whose structs the probes do not know.
-    #[error("{}: 32-bit executables are not supported by the nginx probes; only the kernel's view is left", path.display())]
-    WordSize {
-        /// The path tried.
-        path: PathBuf,
-    },
+    #[error("32-bit executables are not supported by the nginx probes; only the kernel's view is left")]
+    WordSize,
+}
+
+impl From<object::Error> for BinaryError {
+    fn from(error: object::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
 }
 
 /// What keeps a readable nginx binary from being probed fully.

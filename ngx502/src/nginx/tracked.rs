@@ -10,19 +10,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use bstr::BString;
 
 use self::binary::TrackedBinary;
-use super::{
-    Binary, BinaryId, NginxProcess, discover, hides_failures, load_bias, log_level, memory::string_at,
-};
-use crate::{
-    decode::ResolveText,
-    event::{Body, Pid, ProcessRef, Record, WorkerInfo},
-    kernel::load::Kernel,
-    proc::clock,
-};
+pub use self::logs::LOG_LIMIT;
+use super::memory::{hides_failures, load_bias, log_level, string_at};
+use super::{Binary, BinaryId, NginxProcess, discover};
+use crate::decode::ResolveText;
+use crate::event::{Body, Pid, ProcessRef, Record, WorkerInfo};
+use crate::kernel::load::Kernel;
+use crate::proc::clock;
 
 /// A traced process.
 struct TrackedProcess {
@@ -222,27 +220,36 @@ impl Tracked {
         if self.processes.get(&pid).is_some_and(|process| process.id == nginx.id) {
             return None;
         }
-        if let Err(error) = self.attach_new(nginx, kernel) {
+        let traced = self.trace(nginx, kernel).inspect_err(|error| {
             if discover::inspect(pid).is_none() {
                 log::debug!("nginx {pid} ended meanwhile: {error:#}");
-                return None;
+            } else {
+                log::warn!("nginx {pid} ({}) is not traced: {error:#}", nginx.exe);
+                self.refused += 1;
             }
-            log::warn!("nginx {pid} ({}) is not traced: {error:#}", nginx.exe);
-            self.refused += 1;
-            return None;
+        });
+        traced.ok()
+    }
+
+    /// Traces a process, and attaches to its executable unless that was done.
+    fn trace(&mut self, nginx: &NginxProcess, kernel: &mut Kernel) -> Result<Record> {
+        let pid = nginx.process.pid;
+        if !self.binaries.contains_key(&nginx.id) {
+            let path = &nginx.binary_path;
+            let binary = Binary::open(path).with_context(|| path.display().to_string())?;
+            if let Some(problem) = binary.problem() {
+                log::warn!("{}: {problem}", nginx.exe);
+            }
+            self.attach_binary(binary, path, nginx.exe.clone(), kernel)?;
         }
-        let target = self.binaries.get(&nginx.id)?;
+        let target = self.binaries.get(&nginx.id).context("its executable was replaced meanwhile")?;
         let bias = load_bias(pid, &target.binary);
         if bias.is_none() {
             log::warn!(
                 "cannot read the memory map of nginx {pid}; its log messages are read from its memory instead"
             );
         }
-        if let Err(error) = kernel.trace(pid.0, target.traced(bias)) {
-            log::warn!("nginx {pid} is not traced: {error:#}");
-            self.refused += 1;
-            return None;
-        }
+        kernel.trace(pid.0, target.traced(bias))?;
         self.processes.insert(pid, TrackedProcess { id: nginx.id, bias, serves: nginx.role.serves() });
         let version = target.binary.version.as_ref().map(ToString::to_string);
         if bias.and_then(|bias| log_level(pid, &target.binary, bias)).is_some_and(hides_failures) {
@@ -254,19 +261,7 @@ impl Tracked {
             version,
             container: nginx.container.clone(),
         };
-        Some(Record { at: clock::now(), body: Body::Worker(worker) })
-    }
-
-    /// Attaches to an nginx's executable unless that was done.
-    fn attach_new(&mut self, nginx: &NginxProcess, kernel: &mut Kernel) -> Result<()> {
-        if self.binaries.contains_key(&nginx.id) {
-            return Ok(());
-        }
-        let binary = Binary::open(&nginx.binary_path)?;
-        if let Some(problem) = binary.problem() {
-            log::warn!("{}: {problem}", nginx.exe);
-        }
-        self.attach_binary(binary, &nginx.binary_path, nginx.exe.clone(), kernel)
+        Ok(Record { at: clock::now(), body: Body::Worker(worker) })
     }
 
     fn attach_binary(

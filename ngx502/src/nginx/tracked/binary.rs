@@ -7,15 +7,11 @@ use aya::programs::uprobe::UProbeLinkId;
 use bstr::BString;
 use ngx502_common::config::Traced;
 
-use super::super::log_rate::LogRate;
-use crate::{
-    kernel::{
-        load::Kernel,
-        providers::{LOG, Uprobe, When},
-    },
-    nginx::{Binary, layout},
-    proc::clock,
-};
+use super::logs::LogRate;
+use crate::kernel::load::Kernel;
+use crate::kernel::providers::{LOG, UPROBES, Uprobe, When};
+use crate::nginx::{Binary, layout};
+use crate::proc::clock;
 
 /// See the module.
 pub(super) struct TrackedBinary {
@@ -52,11 +48,18 @@ impl TrackedBinary {
         let (layout, source) = layout::of(&binary);
         log::debug!("{exe}: layout from {source:?}: {layout:?}");
         kernel.set_layout(index, layout)?;
-        let (probes, deferred, log) = (Vec::new(), Vec::new(), None);
-        let (log_hides, log_unread) = (false, false);
-        let mut new = Self { binary, index, probes, deferred, log_hides, log, log_unread, exe };
-        let found: Vec<_> = new.binary.functions.iter().collect();
-        for (Uprobe { program, when, .. }, offset) in found {
+        let mut new = Self {
+            binary,
+            index,
+            probes: Vec::new(),
+            deferred: Vec::new(),
+            log_hides: false,
+            log: None,
+            log_unread: false,
+            exe,
+        };
+        for Uprobe { program, when, .. } in &UPROBES {
+            let offset = new.binary.functions.get(program).copied();
             let Some(offset) = offset.filter(|_| passthrough || *when != When::Passthrough) else { continue };
             if *when == When::LogHides {
                 new.deferred.push((program, offset));
