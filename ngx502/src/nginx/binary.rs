@@ -148,7 +148,7 @@ impl Binary {
             let dynamic = self.has_dynamic_symbols;
             return Some(if dynamic { BinaryProblem::NotExported } else { BinaryProblem::StaticAndStripped });
         }
-        let without_tls = self.signature.is_some() && !self.mentions(b"SSL_do_handshake() failed");
+        let without_tls = self.signature.is_some() && self.find(b"SSL_do_handshake() failed").is_none();
         let needed = UPROBES.iter().filter(|uprobe| {
             uprobe.when != When::Passthrough && !(without_tls && uprobe.program == SSL_ERROR)
         });
@@ -182,11 +182,6 @@ impl Binary {
     /// The virtual address in the file of the first occurrence of some bytes in the read-only segments.
     pub fn find(&self, bytes: &[u8]) -> Option<u64> {
         self.segments.iter().find_map(|segment| segment.vaddr.checked_add(segment.bytes.find(bytes)? as u64))
-    }
-
-    /// Whether some bytes occur in the read-only segments.
-    pub(super) fn mentions(&self, bytes: &[u8]) -> bool {
-        self.segments.iter().any(|segment| segment.bytes.contains_str(bytes))
     }
 
     /// The virtual address in the file of what is mapped from `offset` on for `length` bytes, if that is code.

@@ -1,14 +1,13 @@
 //! Field offsets from DWARF debug information: in the binary itself or in its separate debug file, which is found by
 //! build id or debug link as debuggers find it, on this host and in the container of the process.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    fs,
-    io::Read as _,
-    os::unix::ffi::OsStrExt as _,
-    path::{Component, Path, PathBuf},
-};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use gimli::{
     AttributeValue, Dwarf, DwarfSections, EndianSlice, RunTimeEndian, Unit, UnitOffset, constants as dw,
@@ -40,11 +39,9 @@ pub fn layout(binary: &Binary, base: NginxLayout) -> Option<(NginxLayout, PathBu
     own.into_iter().chain(separate_files(binary)).find_map(|path| {
         let (data, _) = read_file(&path).ok()?;
         let elf = object::File::parse(data.as_slice()).ok()?;
-        let is_own = path == binary.path;
-        if !is_own && !belongs_to(binary, &elf, &data) {
-            return None;
-        }
-        Some((read_layout(&elf, base)?, path))
+        let believed = path == binary.path || belongs_to(binary, &elf, &data);
+        let layout = believed.then(|| read_layout(&elf, base))??;
+        Some((layout, path))
     })
 }
 
@@ -65,7 +62,7 @@ fn separate_files(binary: &Binary) -> Vec<PathBuf> {
             // The name comes from the file; one with a slash would lead elsewhere.
             && !name.contains(&b'/')
         {
-            let name = Path::new(std::ffi::OsStr::from_bytes(name));
+            let name = Path::new(OsStr::from_bytes(name));
             let directory = directory.strip_prefix("/").unwrap_or(directory);
             files.push(root.join(directory).join(name));
             files.push(root.join(directory).join(".debug").join(name));
@@ -77,15 +74,8 @@ fn separate_files(binary: &Binary) -> Vec<PathBuf> {
 
 /// This host's root, and before it that of the process when the binary was opened as `/proc/PID/…`.
 fn roots(path: &Path) -> Vec<PathBuf> {
-    let mut parts = path.components();
-    let of_process = match (parts.next(), parts.next(), parts.next()) {
-        (Some(Component::RootDir), Some(Component::Normal(proc)), Some(Component::Normal(pid)))
-            if proc == "proc" =>
-        {
-            Some(Path::new("/proc").join(pid).join("root"))
-        }
-        _ => None,
-    };
+    let pid = path.strip_prefix("/proc").ok().and_then(|within| within.iter().next());
+    let of_process = pid.map(|pid| Path::new("/proc").join(pid).join("root"));
     of_process.into_iter().chain([PathBuf::from("/")]).collect()
 }
 
@@ -237,12 +227,8 @@ impl<'data> Types<'data> {
 
     /// Fills in all that the structs say; `None` unless they describe every part.
     fn layout(&self, base: NginxLayout) -> Option<NginxLayout> {
-        let [request, connection, upstream, log] = ROOTS
-            .map(|name| self.roots.get(name).copied())
-            .into_iter()
-            .collect::<Option<Vec<_>>>()?
-            .try_into()
-            .ok()?;
+        let [request, connection, upstream, log] = ROOTS.map(|name| self.roots.get(name).copied());
+        let (request, connection, upstream, log) = (request?, connection?, upstream?, log?);
         let state = self.member(upstream, "state")?.1;
         let at = |parent, path| u16::try_from(self.member(parent, path)?.0).ok();
         let request_line = at(request, "request_line")?;

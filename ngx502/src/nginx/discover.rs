@@ -3,27 +3,20 @@
 //! An executable counts by what it holds, not by its name alone; everything comes from `/proc`, and a process that
 //! vanishes while it is looked at is simply not there.
 
-use std::{
-    collections::HashMap,
-    fs::{self, File},
-    os::unix::{
-        ffi::{OsStrExt as _, OsStringExt as _},
-        fs::MetadataExt as _,
-    },
-    path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, PoisonError},
-};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use bstr::{BString, ByteSlice as _};
 
-use super::{
-    binary::{Binary, BinaryId},
-    role::{self, Role},
-};
-use crate::{
-    event::{Pid, ProcessRef},
-    proc,
-};
+use super::binary::{Binary, BinaryId};
+use super::role::{self, Role};
+use crate::event::{Pid, ProcessRef};
+use crate::proc;
 
 /// A file is only opened to see whether it is nginx when its name has one of these words, or its process nginx's title.
 const NAMES: [&[u8]; 4] = [b"nginx", b"openresty", b"angie", b"tengine"];
@@ -109,7 +102,7 @@ pub fn has_nginx_name(exe: &[u8]) -> bool {
 
 /// The magic link opens even a removed file; the path through the process's root serves where the link is closed.
 fn openable(directory: &Path, exe: &[u8]) -> Option<PathBuf> {
-    let relative = Path::new(std::ffi::OsStr::from_bytes(exe.trim_start_with(|c| c == '/'))).to_owned();
+    let relative = OsStr::from_bytes(exe.trim_start_with(|c| c == '/'));
     [directory.join("exe"), directory.join("root").join(relative)]
         .into_iter()
         .find(|path| path.metadata().is_ok_and(|metadata| metadata.is_file()) && File::open(path).is_ok())

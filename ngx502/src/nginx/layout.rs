@@ -8,11 +8,9 @@ use std::path::PathBuf;
 
 use ngx502_common::layout::{ABSENT, NginxLayout};
 
-use super::{
-    binary::Binary,
-    debuginfo,
-    version::{Product, Signature, Version},
-};
+use super::binary::Binary;
+use super::debuginfo;
+use super::version::{Product, Signature, Version};
 
 /// Where a layout comes from, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +41,7 @@ mod flag {
 /// The layout of a build and what it rests on.
 pub fn of(binary: &Binary) -> (NginxLayout, LayoutSource) {
     let (layout, source) = match &binary.version {
-        Some(version) => from_version(version, binary.signature.as_ref(), &|text| binary.mentions(text)),
+        Some(version) => from_version(version, binary.signature.as_ref(), |text| binary.find(text).is_some()),
         None => (NginxLayout::UNIVERSAL, LayoutSource::Universal),
     };
     match debuginfo::layout(binary, layout) {
@@ -56,20 +54,20 @@ pub fn of(binary: &Binary) -> (NginxLayout, LayoutSource) {
 fn from_version(
     version: &Version,
     signature: Option<&Signature>,
-    mentions: &dyn Fn(&[u8]) -> bool,
+    mentions: impl Fn(&[u8]) -> bool,
 ) -> (NginxLayout, LayoutSource) {
-    let layout = NginxLayout::UNIVERSAL;
-    let (layout, source) = match version.product {
-        Product::Nginx => {
-            let layout = nginx(version.number, signature);
-            let exact = layout.request_line != ABSENT;
-            (layout, if exact { LayoutSource::Signature } else { LayoutSource::Version })
-        }
-        Product::OpenResty => (nginx(version.number, None), LayoutSource::Version),
-        Product::Freenginx => (freenginx(layout, version.number), LayoutSource::Version),
-        Product::Angie => (angie(layout, version.number, mentions), LayoutSource::Version),
-        Product::Tengine => (tengine(layout, version.number, mentions), LayoutSource::Version),
-        Product::Other => (layout, LayoutSource::Universal),
+    let layout = match version.product {
+        Product::Nginx => nginx(version.number, signature),
+        Product::OpenResty => nginx(version.number, None),
+        Product::Freenginx => freenginx(version.number),
+        Product::Angie => angie(version.number, mentions(b"ngx_http_upstream_sticky_module")),
+        Product::Tengine => tengine(version.number, mentions(b"ngx_http_multi_upstream_module")),
+        Product::Other => NginxLayout::UNIVERSAL,
+    };
+    let source = match version.product {
+        Product::Other => LayoutSource::Universal,
+        _ if layout.request_line != ABSENT => LayoutSource::Signature,
+        _ => LayoutSource::Version,
     };
     // Angie's signature has other flags.
     let has_cache = match signature {
@@ -137,21 +135,21 @@ fn request_line(release: (u16, u16, u16), signature: &Signature) -> u16 {
         + when(signature.flag(flag::CACHE), 8)
 }
 
-fn freenginx(layout: NginxLayout, release: (u16, u16, u16)) -> NginxLayout {
+fn freenginx(release: (u16, u16, u16)) -> NginxLayout {
     let short_log = release >= (1, 27, 2);
     NginxLayout {
         log_data: if short_log { 32 } else { 40 },
         log_action: if short_log { 56 } else { 64 },
         host: if release >= (1, 29, 7) { 168 } else { 160 },
         status_before_request_line: 280,
-        ..layout
+        ..NginxLayout::UNIVERSAL
     }
 }
 
-fn angie(layout: NginxLayout, release: (u16, u16, u16), mentions: &dyn Fn(&[u8]) -> bool) -> NginxLayout {
+fn angie(release: (u16, u16, u16), has_sticky: bool) -> NginxLayout {
     // From 1.12 on the attempt's transport comes first in its state.
     let transport = if release >= (1, 12, 0) { 8 } else { 0 };
-    let sticky = if mentions(b"ngx_http_upstream_sticky_module") { 8 } else { 0 };
+    let sticky = if has_sticky { 8 } else { 0 };
     NginxLayout {
         log_data: if release >= (1, 12, 0) { 32 } else { 40 },
         log_core_has_file: u16::from(release >= (1, 12, 0)),
@@ -166,13 +164,13 @@ fn angie(layout: NginxLayout, release: (u16, u16, u16), mentions: &dyn Fn(&[u8])
         state_bytes_received: 48 + transport,
         state_bytes_sent: 56 + transport,
         state_peer: 64 + transport + sticky,
-        ..layout
+        ..NginxLayout::UNIVERSAL
     }
 }
 
-fn tengine(layout: NginxLayout, release: (u16, u16, u16), mentions: &dyn Fn(&[u8]) -> bool) -> NginxLayout {
+fn tengine(release: (u16, u16, u16), has_multi: bool) -> NginxLayout {
     // This module adds a field in front of `c->fd`.
-    let multi = if mentions(b"ngx_http_multi_upstream_module") { 8 } else { 0 };
+    let multi = if has_multi { 8 } else { 0 };
     let current = release >= (3, 0, 0);
     NginxLayout {
         host: if current { 168 } else { 160 },
@@ -184,7 +182,7 @@ fn tengine(layout: NginxLayout, release: (u16, u16, u16), mentions: &dyn Fn(&[u8
         state_bytes_received: 88,
         state_bytes_sent: 96,
         state_peer: 104,
-        ..layout
+        ..NginxLayout::UNIVERSAL
     }
 }
 
@@ -207,7 +205,7 @@ mod tests {
         let version = Version::find(format!("nginx version: {version}\n").as_bytes()).unwrap();
         let signature = Signature::find(format!("{signature}\0").as_bytes());
         // The measured Angie builds have the sticky module, the measured Tengine ones no multi_upstream.
-        from_version(&version, signature.as_ref(), &|text| text == b"ngx_http_upstream_sticky_module")
+        from_version(&version, signature.as_ref(), |text| text == b"ngx_http_upstream_sticky_module")
     }
 
     #[test]

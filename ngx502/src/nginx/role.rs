@@ -19,15 +19,11 @@ pub enum Role {
 impl Role {
     /// Reads `/proc/PID/cmdline`: NUL-separated arguments, or the title that nginx wrote over them.
     pub(super) fn from_cmdline(cmdline: &[u8]) -> Self {
-        let Some(title) = title(cmdline) else {
-            return if runs_a_server(cmdline) { Self::Single } else { Self::Other };
-        };
-        if title.starts_with(b"master process") {
-            Self::Master
-        } else if title.starts_with(b"worker process") {
-            Self::Worker
-        } else {
-            Self::Other
+        match title(cmdline) {
+            Some(title) if title.starts_with(b"master process") => Self::Master,
+            Some(title) if title.starts_with(b"worker process") => Self::Worker,
+            None if runs_a_server(cmdline) => Self::Single,
+            _ => Self::Other,
         }
     }
 

@@ -122,7 +122,7 @@ fn the_real_binary_offers_all_probe_points() {
     assert!(binary.is_nginx());
     let version = binary.version.clone().unwrap();
     assert_eq!((version.product, version.number.0), (Product::Nginx, 1));
-    assert_eq!(binary.signature.clone().unwrap().as_bstr().len(), "8,4,8,".len() + 34);
+    assert_eq!(binary.signature.clone().unwrap().0.len(), "8,4,8,".len() + 34);
 }
 
 #[test]

@@ -3,12 +3,15 @@
 
 use std::fmt;
 
-use bstr::{BStr, BString, ByteSlice as _};
+use bstr::{BString, ByteSlice as _};
 
 /// The longest product-and-number text that is believed.
 const MAX_TEXT: usize = 64;
 
-/// How many flags follow `8,4,8,` in nginx (Angie has one more in later versions).
+/// How the signature of a 64-bit build begins.
+const SIZES: &[u8] = b"8,4,8,";
+
+/// How many flags follow in nginx (Angie has one more in later versions).
 const FLAGS: usize = 34;
 
 /// nginx or one of the servers that were made from it.
@@ -91,14 +94,14 @@ fn leading_number(part: &[u8]) -> Option<u16> {
     part[..digits].to_str().ok()?.parse().ok()
 }
 
-/// `NGX_MODULE_SIGNATURE`: the sizes and options of a build that dynamic modules must share with it.
+/// `NGX_MODULE_SIGNATURE`: the sizes and options of a build that dynamic modules must share with it, such as
+/// `8,4,8,0011111111010111001111111111111111`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature(BString);
+pub struct Signature(pub(super) BString);
 
 impl Signature {
-    /// Finds the signature in read-only data; only that of 64-bit builds (`8,4,8,…`) is meant.
+    /// Finds the signature of a 64-bit build in read-only data.
     pub fn find(data: &[u8]) -> Option<Self> {
-        const SIZES: &[u8] = b"8,4,8,";
         data.find_iter(SIZES).find_map(|at| {
             let rest = &data[at + SIZES.len()..];
             let flags = rest.iter().take_while(|byte| matches!(byte, b'0' | b'1')).count();
@@ -108,15 +111,9 @@ impl Signature {
         })
     }
 
-    /// The text, such as `8,4,8,0011111111010111001111111111111111`.
-    pub fn as_bstr(&self) -> &BStr {
-        self.0.as_bstr()
-    }
-
     /// Flag `n`, counted from 1 as in nginx's `ngx_module.h`; `false` beyond the end.
     pub fn flag(&self, n: usize) -> bool {
-        const SIZES_LENGTH: usize = 6;
-        n.checked_sub(1).and_then(|index| self.0.get(SIZES_LENGTH + index)) == Some(&b'1')
+        n.checked_sub(1).and_then(|index| self.0.get(SIZES.len() + index)) == Some(&b'1')
     }
 }
 
@@ -169,7 +166,7 @@ mod tests {
         let expected = format!("8,4,8,{}", "00111111110101110111111111111111111");
         let text = format!("8,4,8,01\0Angie,{expected}\0");
         let signature = Signature::find(text.as_bytes()).unwrap();
-        assert_eq!(signature.as_bstr(), expected);
+        assert_eq!(signature.0, expected);
         assert_eq!([0, 1, 2, 3, 35, 36].map(|n| signature.flag(n)), [false, false, false, true, true, false]);
         assert_eq!(Signature::find(b"8,4,8,0011"), None);
     }
