@@ -4,6 +4,9 @@
 
 use std::io;
 
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
 use crate::event::Pid;
 use crate::proc::{self, status};
 
@@ -15,28 +18,21 @@ pub(super) const SEARCH: u16 = 1;
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 
-/// The file-system identity of a process.
+/// The file-system identity of a process: fsuid, fsgid and supplementary groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Credentials {
-    /// fsuid.
     pub(super) uid: u32,
-    /// fsgid.
     pub(super) gid: u32,
-    /// Supplementary groups.
     pub(super) groups: Vec<u32>,
     capabilities: u64,
 }
 
-/// Owner, group and mode of a file or directory, with its access ACL's bytes where it has one.
+/// Owner, group and permission bits of a file or directory, with its access ACL where it has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FilePermissions {
-    /// Owner.
     pub(super) uid: u32,
-    /// Group.
     pub(super) gid: u32,
-    /// `st_mode`'s permission bits.
     pub(super) mode: u32,
-    /// Whether it is a directory.
     pub(super) directory: bool,
     /// `system.posix_acl_access`, as the kernel hands it out.
     pub(super) acl: Option<Vec<u8>>,
@@ -60,9 +56,10 @@ impl Credentials {
 
     /// Whether the bits, the ACL and the capabilities grant [`WRITE`] or [`SEARCH`], in the kernel's order.
     pub(super) fn may(&self, want: u16, file: &FilePermissions) -> bool {
-        let overrides =
-            if file.directory { CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH } else { CAP_DAC_OVERRIDE };
-        let overrides = if want == WRITE { CAP_DAC_OVERRIDE } else { overrides };
+        let overrides = match want {
+            SEARCH if file.directory => CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH,
+            _ => CAP_DAC_OVERRIDE,
+        };
         if self.capabilities & overrides != 0 {
             return true;
         }
@@ -84,15 +81,16 @@ impl Credentials {
 
     /// The verdict of an ACL on one who is not the owner; `None` when its bytes are not an ACL's.
     fn acl_grants(&self, want: u16, file: &FilePermissions, acl: &[u8]) -> Option<bool> {
-        let entries = acl_entries(acl)?;
-        let mask = entries.iter().find(|entry| entry.tag == ACL_MASK).map_or(7, |entry| entry.permissions);
+        let entries = <[AclEntry]>::ref_from_bytes(acl.strip_prefix(&ACL_VERSION)?).ok()?;
+        let mask = entries.iter().find(|entry| entry.tag == ACL_MASK);
+        let mask = mask.map_or(7, |entry| entry.permissions.get());
         let mut member = false;
-        for entry in &entries {
-            let granted = entry.permissions & want == want;
-            match entry.tag {
+        for entry in entries {
+            let granted = entry.permissions.get() & want == want;
+            match entry.tag.get() {
                 ACL_USER if entry.id == self.uid => return Some(granted && mask & want == want),
-                ACL_GROUP_OBJ | ACL_GROUP => {
-                    let gid = if entry.tag == ACL_GROUP { entry.id } else { file.gid };
+                tag @ (ACL_GROUP_OBJ | ACL_GROUP) => {
+                    let gid = if tag == ACL_GROUP { entry.id.get() } else { file.gid };
                     if self.member_of(gid) {
                         if granted {
                             return Some(mask & want == want);
@@ -114,25 +112,16 @@ const ACL_GROUP: u16 = 0x08;
 const ACL_MASK: u16 = 0x10;
 const ACL_OTHER: u16 = 0x20;
 
-struct AclEntry {
-    tag: u16,
-    permissions: u16,
-    id: u32,
-}
+/// How the attribute begins: with its version, 2.
+const ACL_VERSION: [u8; 4] = 2_u32.to_le_bytes();
 
-/// The entries of version 2 of the attribute: (tag, permissions, id) of 2, 2 and 4 bytes, little-endian.
-fn acl_entries(acl: &[u8]) -> Option<Vec<AclEntry>> {
-    let entries = acl.strip_prefix(&2u32.to_le_bytes())?;
-    let entry = |raw: &[u8]| {
-        let (tag, rest) = raw.split_first_chunk::<2>()?;
-        let (permissions, id) = rest.split_first_chunk::<2>()?;
-        Some(AclEntry {
-            tag: u16::from_le_bytes(*tag),
-            permissions: u16::from_le_bytes(*permissions),
-            id: u32::from_le_bytes(id.try_into().ok()?),
-        })
-    };
-    entries.chunks(8).map(entry).collect()
+/// What follows in it.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct AclEntry {
+    tag: U16,
+    permissions: U16,
+    id: U32,
 }
 
 #[cfg(test)]

@@ -178,10 +178,10 @@ impl Enricher {
             }
             Lookup::Limits(worker) => Ok(vec![Body::Limits(limits::descriptors(*worker)?)]),
             Lookup::Ports(worker, remote) => Ok(vec![Body::Ports(limits::ports(*worker, *remote)?)]),
-            Lookup::Peer(worker, of, ends) => Ok(peer::find(&mut self.owners, *worker, *of, ends)
-                .map(Body::PeerSocket)
-                .into_iter()
-                .collect()),
+            Lookup::Peer(worker, of, ends) => {
+                let found = peer::find(&mut self.owners, *worker, *of, ends);
+                Ok(found.map(Body::PeerSocket).into_iter().collect())
+            }
             Lookup::Route(worker, to) => Ok(vec![Body::Route(route::towards(*worker, *to)?)]),
             Lookup::Guards(worker) => Ok(vec![Body::Guards(Box::new(guards::of(*worker)?))]),
             Lookup::Lives(process) => Ok(self.alive(process).into_iter().collect()),

@@ -67,24 +67,35 @@ struct Walk<'a> {
 ///
 /// The process is gone, or a relative path climbs above its working directory.
 pub(super) fn walk(pid: Pid, path: &[u8], as_whom: Option<&Credentials>) -> io::Result<Walked> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let start = if path.first() == Some(&b'/') { "root" } else { "cwd" };
-    let directory = open(format!("/proc/{pid}/{start}").as_str(), flags, Mode::empty())?;
-    let label = match start {
-        "cwd" => std::fs::read_link(format!("/proc/{pid}/cwd"))?.as_os_str().as_bytes().into(),
-        _ => BString::default(),
+    let absolute = path.first() == Some(&b'/');
+    let (directory, label) = match absolute {
+        true => (start(pid, "root")?, BString::default()),
+        false => {
+            let label = std::fs::read_link(format!("/proc/{pid}/cwd"))?;
+            (start(pid, "cwd")?, label.as_os_str().as_bytes().into())
+        }
     };
-    let walked =
-        Walked { kind: PathKind::Unknown, resolved: path.into(), missing: None, refused: None, file: None };
     let mut walk = Walk {
         as_whom,
         stack: vec![(directory, label)],
         pending: path.split_str("/").map(BString::from).collect(),
         links: 0,
-        walked,
+        walked: Walked {
+            kind: PathKind::Unknown,
+            resolved: path.into(),
+            missing: None,
+            refused: None,
+            file: None,
+        },
     };
-    walk.run(pid, start == "root")?;
+    walk.run(pid, absolute)?;
     Ok(walk.walked)
+}
+
+/// A process's root or working directory, as these links of /proc are called.
+fn start(pid: Pid, link: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(format!("/proc/{pid}/{link}").as_str(), flags, Mode::empty())
 }
 
 impl Walk<'_> {
@@ -94,8 +105,8 @@ impl Walk<'_> {
                 continue;
             }
             let (directory, _) = self.stack.last().ok_or(Errno::ENOENT)?;
-            let stat = fstat(directory)?;
-            self.check(&self.place(None), directory_permissions(directory, &stat), SEARCH);
+            let permissions = permissions(directory, &fstat(directory)?);
+            self.check(self.place(None), permissions, SEARCH);
             let (directory, _) = self.stack.last().ok_or(Errno::ENOENT)?;
             if name == ".." {
                 if self.stack.len() > 1 {
@@ -125,7 +136,7 @@ impl Walk<'_> {
     /// Takes one existing component; true when the walk ends with it.
     fn enter(&mut self, pid: Pid, name: BString, file: OwnedFd) -> io::Result<bool> {
         let stat = fstat(&file)?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let kind = kind(&stat);
         if kind == SFlag::S_IFLNK {
             self.links += 1;
             if self.links > MAX_LINKS {
@@ -133,9 +144,7 @@ impl Walk<'_> {
             }
             let target = readlinkat(&file, "")?;
             if target.as_bytes().first() == Some(&b'/') {
-                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-                let root = open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty())?;
-                self.stack = vec![(root, BString::default())];
+                self.stack = vec![(start(pid, "root")?, BString::default())];
             }
             for component in target.as_bytes().rsplit_str("/") {
                 self.pending.push_front(component.into());
@@ -147,12 +156,13 @@ impl Walk<'_> {
             return Ok(false);
         }
         let place = self.place(Some(&name));
-        self.walked.kind = if kind == SFlag::S_IFSOCK { PathKind::Socket } else { PathKind::Other };
+        self.walked.kind = PathKind::Other;
         if self.pending.is_empty() {
-            self.check(&place, permissions(&file, &stat), WRITE);
+            if kind == SFlag::S_IFSOCK {
+                self.walked.kind = PathKind::Socket;
+            }
+            self.check(place.clone(), permissions(&file, &stat), WRITE);
             self.walked.file = Some((file, stat));
-        } else {
-            self.walked.kind = PathKind::Other;
         }
         self.walked.resolved = place;
         Ok(true)
@@ -161,22 +171,18 @@ impl Walk<'_> {
     /// The walk cannot go on: nothing there, or nothing that can be looked at.
     fn stop(&mut self, name: &BString, error: Errno) {
         let place = self.place(Some(name));
-        let mut resolved = place.clone();
-        for component in self.pending.iter().filter(|component| !component.is_empty()) {
-            resolved.push(b'/');
-            resolved.extend_from_slice(component);
-        }
-        self.walked.resolved = resolved;
+        let rest = self.pending.iter().filter(|component| !component.is_empty());
+        self.walked.resolved = bstr::join("/", [&place].into_iter().chain(rest)).into();
         if error == Errno::ENOENT {
             self.walked.kind = PathKind::Missing;
             self.walked.missing = Some(place);
         }
     }
 
-    fn check(&mut self, place: &BString, permissions: FilePermissions, want: u16) {
+    fn check(&mut self, place: BString, permissions: FilePermissions, want: u16) {
         let refuses = self.as_whom.is_some_and(|whom| !whom.may(want, &permissions));
         if refuses && self.walked.refused.is_none() {
-            self.walked.refused = Some((place.clone(), permissions, want == SEARCH));
+            self.walked.refused = Some((place, permissions, want == SEARCH));
         }
     }
 
@@ -188,8 +194,9 @@ impl Walk<'_> {
     }
 }
 
-fn directory_permissions(file: &OwnedFd, stat: &FileStat) -> FilePermissions {
-    FilePermissions { directory: true, ..permissions(file, stat) }
+/// What kind of file it is.
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
 fn permissions(file: &OwnedFd, stat: &FileStat) -> FilePermissions {
@@ -199,7 +206,8 @@ fn permissions(file: &OwnedFd, stat: &FileStat) -> FilePermissions {
     let acl = rustix::fs::getxattr(link.as_str(), "system.posix_acl_access", acl.as_mut_slice())
         .ok()
         .and_then(|length| acl.get(..length).map(<[u8]>::to_vec));
-    FilePermissions { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, directory: false, acl }
+    let directory = kind(stat) == SFlag::S_IFDIR;
+    FilePermissions { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, directory, acl }
 }
 
 /// The record of a walk for a worker: who it is, what refuses or is missing.
@@ -237,7 +245,7 @@ fn account(worker: Pid, file: &str, id: u32) -> Option<String> {
     let walked = walk(worker, file.as_bytes(), None).ok()?;
     let (file, stat) = walked.file?;
     // Only a regular file: the worker's container may have put a FIFO there, which would block us.
-    (SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG).then_some(())?;
+    (kind(&stat) == SFlag::S_IFREG).then_some(())?;
     let mut text = Vec::new();
     let opened = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
     opened.take(ACCOUNTS_BYTES).read_to_end(&mut text).ok()?;

@@ -34,12 +34,10 @@ use crate::event::{Endpoint, Pid, Queue};
 /// Larger than any single answer (NLMSG_GOODSIZE is at most 32 KiB for dumps).
 const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// A network namespace and a process that lives in it.
+/// A network namespace, by its inode number in nsfs, and a process through which it can be entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Netns {
-    /// Its inode number in nsfs.
     pub(super) inum: u32,
-    /// A process through which it can be entered.
     pub(super) via: Pid,
 }
 
@@ -70,14 +68,12 @@ impl Netns {
     }
 }
 
-/// A socket that listens.
+/// A socket that listens, by its inode in sockfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listening {
-    /// Where, as it was bound.
     pub(super) bound: Endpoint,
-    /// Its inode in sockfs.
     pub(super) inode: u64,
-    /// Its accept queue; `None` when only /proc was readable.
+    /// `None` when only /proc was readable.
     pub(super) queue: Option<Queue>,
     /// AF_UNIX: the bound file as (kernel device number, inode's low 32 bits).
     pub(super) file: Option<(u32, u32)>,
