@@ -2,7 +2,6 @@
 //! build id or debug link as debuggers find it, on this host and in the container of the process.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
@@ -10,7 +9,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use gimli::{
-    AttributeValue, Dwarf, DwarfSections, EndianSlice, RunTimeEndian, Unit, UnitOffset, constants as dw,
+    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, DwarfSections, EndianSlice,
+    RunTimeEndian, Unit, UnitOffset, constants as dw,
 };
 use ngx502_common::layout::{ABSENT, NginxLayout};
 use object::{CompressionFormat, Object as _, ObjectSection as _};
@@ -30,6 +30,7 @@ const MAX_TYPE_DEPTH: usize = 16;
 const ROOTS: [&str; 4] = ["ngx_http_request_s", "ngx_connection_s", "ngx_http_upstream_s", "ngx_log_s"];
 
 type Reader<'data> = EndianSlice<'data, RunTimeEndian>;
+type Entry<'data> = DebuggingInformationEntry<Reader<'data>>;
 
 /// The offsets that debug information gives, over those of `base`; and the file that holds it.
 ///
@@ -90,8 +91,7 @@ fn belongs_to(binary: &Binary, debug: &object::File<'_>, data: &[u8]) -> bool {
 fn read_layout(elf: &object::File<'_>, base: NginxLayout) -> Option<NginxLayout> {
     let endian = if elf.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
     let sections = DwarfSections::load(|id| section(elf, id.name())).ok()?;
-    let types = Types::read(sections.borrow(|data| EndianSlice::new(data, endian))).ok()?;
-    types.layout(base)
+    Types::read(sections.borrow(|data| EndianSlice::new(data, endian))).ok()?.layout(base)
 }
 
 /// A section's bytes, unpacked; empty when it is missing.
@@ -114,18 +114,11 @@ fn section<'data>(elf: &object::File<'data>, name: &str) -> Result<Cow<'data, [u
     Ok(Cow::Owned(if done.is_ok() { unpacked } else { Vec::new() }))
 }
 
-/// A type's place: its unit's index and its entry there.
-#[derive(Clone, Copy)]
-struct Type {
-    unit: usize,
-    entry: UnitOffset,
-}
-
-/// The compilation units of a file and nginx's structs in them.
+/// The compilation units of a file, and where nginx's structs are in them.
 struct Types<'data> {
     dwarf: Dwarf<Reader<'data>>,
     units: Vec<Unit<Reader<'data>>>,
-    roots: HashMap<&'static str, Type>,
+    roots: [Option<DebugInfoOffset>; ROOTS.len()],
 }
 
 impl<'data> Types<'data> {
@@ -135,100 +128,63 @@ impl<'data> Types<'data> {
         while let Some(header) = headers.next()? {
             units.push(dwarf.unit(header)?);
         }
-        let mut types = Self { dwarf, units, roots: HashMap::new() };
-        for unit in 0..types.units.len() {
-            types.find_roots(unit)?;
-            if types.roots.len() == ROOTS.len() {
+        let mut types = Self { dwarf, units, roots: [None; ROOTS.len()] };
+        for unit in &types.units {
+            let root = |entry: &Entry<'data>| {
+                let name = types.name_of(unit, entry).filter(|_| is_definition(entry))?;
+                let root = ROOTS.iter().position(|root| root.as_bytes() == name)?;
+                Some((root, entry.offset().to_debug_info_offset(&unit.header)?))
+            };
+            for (root, place) in children(unit, None, root)? {
+                types.roots[root].get_or_insert(place);
+            }
+            if types.roots.iter().all(Option::is_some) {
                 break;
             }
         }
         Ok(types)
     }
 
-    /// Notes which of the root structs a unit defines (not merely declares).
-    fn find_roots(&mut self, index: usize) -> gimli::Result<()> {
-        let unit = &self.units[index];
-        let mut tree = unit.entries_tree(None)?;
-        let mut children = tree.root()?.children();
-        while let Some(child) = children.next()? {
-            let entry = child.entry();
-            if entry.tag() != dw::DW_TAG_structure_type || !entry.has_attr(dw::DW_AT_byte_size) {
-                continue;
-            }
-            let name = self.name_of(unit, entry);
-            if let Some(root) = ROOTS.into_iter().find(|root| name == Some(root.as_bytes())) {
-                self.roots.entry(root).or_insert(Type { unit: index, entry: entry.offset() });
-            }
-        }
-        Ok(())
-    }
-
-    fn name_of(
-        &self,
-        unit: &Unit<Reader<'data>>,
-        entry: &gimli::DebuggingInformationEntry<Reader<'data>>,
-    ) -> Option<&'data [u8]> {
+    fn name_of(&self, unit: &Unit<Reader<'data>>, entry: &Entry<'data>) -> Option<&'data [u8]> {
         let name = self.dwarf.attr_string(unit, entry.attr_value(dw::DW_AT_name)?).ok()?;
         Some(name.slice())
     }
 
     /// The offset of a member such as `peer.name` and its type.
-    fn member(&self, parent: Type, path: &str) -> Option<(u64, Type)> {
+    fn member(&self, parent: DebugInfoOffset, path: &str) -> Option<(u64, DebugInfoOffset)> {
         path.split('.').try_fold((0_u64, parent), |(offset, parent), name| {
-            let (at, member) = self.direct_member(self.structure(parent)?, name)?;
-            Some((offset.checked_add(at)?, member))
+            let (unit, structure) = self.structure(parent)?;
+            let member = |entry: &Entry<'data>| {
+                let found = entry.tag() == dw::DW_TAG_member;
+                (found && self.name_of(unit, entry) == Some(name.as_bytes())).then(|| entry.clone())
+            };
+            let member = children(unit, Some(structure), member).ok()?.into_iter().next()?;
+            let at = member.attr_value(dw::DW_AT_data_member_location)?.udata_value()?;
+            Some((offset.checked_add(at)?, type_of(unit, &member)?))
         })
     }
 
-    fn direct_member(&self, structure: Type, name: &str) -> Option<(u64, Type)> {
-        let unit = &self.units[structure.unit];
-        let mut tree = unit.entries_tree(Some(structure.entry)).ok()?;
-        let mut children = tree.root().ok()?.children();
-        while let Some(child) = children.next().ok()? {
-            let entry = child.entry();
-            if entry.tag() == dw::DW_TAG_member && self.name_of(unit, entry) == Some(name.as_bytes()) {
-                let offset = entry.attr_value(dw::DW_AT_data_member_location)?.udata_value()?;
-                return Some((offset, self.referred(structure.unit, entry.attr_value(dw::DW_AT_type)?)?));
-            }
-        }
-        None
-    }
-
     /// Follows typedefs, qualifiers and pointers to the struct behind them.
-    fn structure(&self, mut place: Type) -> Option<Type> {
+    fn structure(&self, mut place: DebugInfoOffset) -> Option<(&Unit<Reader<'data>>, UnitOffset)> {
         for _ in 0..MAX_TYPE_DEPTH {
-            let entry = self.units[place.unit].entry(place.entry).ok()?;
+            let within = |unit: &'_ Unit<Reader<'data>>| place.to_unit_offset(&unit.header);
+            let (unit, offset) = self.units.iter().find_map(|unit| Some((unit, within(unit)?)))?;
+            let entry = unit.entry(offset).ok()?;
             match entry.tag() {
-                dw::DW_TAG_structure_type if entry.has_attr(dw::DW_AT_byte_size) => return Some(place),
+                _ if is_definition(&entry) => return Some((unit, offset)),
                 dw::DW_TAG_typedef
                 | dw::DW_TAG_const_type
                 | dw::DW_TAG_volatile_type
-                | dw::DW_TAG_pointer_type => {
-                    place = self.referred(place.unit, entry.attr_value(dw::DW_AT_type)?)?;
-                }
+                | dw::DW_TAG_pointer_type => place = type_of(unit, &entry)?,
                 _ => return None,
             }
         }
         None
     }
 
-    /// Where a reference leads, in the same unit or another.
-    fn referred(&self, unit: usize, value: AttributeValue<Reader<'data>>) -> Option<Type> {
-        match value {
-            AttributeValue::UnitRef(entry) => Some(Type { unit, entry }),
-            AttributeValue::DebugInfoRef(offset) => {
-                self.units.iter().enumerate().find_map(|(unit, candidate)| {
-                    offset.to_unit_offset(&candidate.header).map(|entry| Type { unit, entry })
-                })
-            }
-            _ => None,
-        }
-    }
-
     /// Fills in all that the structs say; `None` unless they describe every part.
     fn layout(&self, base: NginxLayout) -> Option<NginxLayout> {
-        let [request, connection, upstream, log] = ROOTS.map(|name| self.roots.get(name).copied());
-        let (request, connection, upstream, log) = (request?, connection?, upstream?, log?);
+        let [Some(request), Some(connection), Some(upstream), Some(log)] = self.roots else { return None };
         let state = self.member(upstream, "state")?.1;
         let at = |parent, path| u16::try_from(self.member(parent, path)?.0).ok();
         let request_line = at(request, "request_line")?;
@@ -256,4 +212,33 @@ impl<'data> Types<'data> {
             ..base
         })
     }
+}
+
+/// Whether a struct is defined there, not merely declared.
+fn is_definition(entry: &Entry<'_>) -> bool {
+    entry.tag() == dw::DW_TAG_structure_type && entry.has_attr(dw::DW_AT_byte_size)
+}
+
+/// Where the type of an entry is, in the same unit or another.
+fn type_of<'data>(unit: &Unit<Reader<'data>>, entry: &Entry<'data>) -> Option<DebugInfoOffset> {
+    match entry.attr_value(dw::DW_AT_type)? {
+        AttributeValue::UnitRef(offset) => offset.to_debug_info_offset(&unit.header),
+        AttributeValue::DebugInfoRef(offset) => Some(offset),
+        _ => None,
+    }
+}
+
+/// What `pick` takes of the entries below `parent`, or of the whole unit's.
+fn children<'data, T>(
+    unit: &Unit<Reader<'data>>,
+    parent: Option<UnitOffset>,
+    pick: impl Fn(&Entry<'data>) -> Option<T>,
+) -> gimli::Result<Vec<T>> {
+    let mut tree = unit.entries_tree(parent)?;
+    let mut children = tree.root()?.children();
+    let mut picked = Vec::new();
+    while let Some(child) = children.next()? {
+        picked.extend(pick(child.entry()));
+    }
+    Ok(picked)
 }
