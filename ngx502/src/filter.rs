@@ -2,26 +2,34 @@
 
 use std::borrow::Cow;
 
+use clap::Args;
 use jiff::Timestamp;
 
 use crate::attribute::verdict::{Cause, Outcome, Symptom, Verdict};
 use crate::event::{Latency, LatencySeries, Nanos};
 use crate::session::Session;
+use crate::values;
 
 /// Which verdicts to show. Empty lists let everything through; within a list any entry suffices.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Filter {
-    /// Causes.
+    /// Only these causes, e.g. oom-killed,queue-full.
+    #[arg(long = "cause", value_delimiter = ',', value_name = "CAUSE")]
     pub causes: Vec<Cause>,
-    /// Symptoms.
+    /// Only these symptoms, e.g. connect-refused.
+    #[arg(long = "symptom", value_delimiter = ',', value_name = "SYMPTOM")]
     pub symptoms: Vec<Symptom>,
-    /// Upstream addresses as nginx names them.
+    /// Only this upstream, as nginx names it, e.g. 127.0.0.1:9000 or unix:/run/x.sock; repeatable.
+    #[arg(long = "upstream", value_name = "ADDRESS")]
     pub upstreams: Vec<String>,
-    /// Hosts that were traced.
+    /// Only verdicts of this host; repeatable.
+    #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
-    /// Not before this.
+    /// Only verdicts at or after this time, e.g. 2026-11-21T02:00:00Z (UTC if no offset is given).
+    #[arg(long, value_parser = values::moment, value_name = "TIME")]
     pub since: Option<Timestamp>,
-    /// Before this.
+    /// Only verdicts before this time.
+    #[arg(long, value_parser = values::moment, value_name = "TIME")]
     pub until: Option<Timestamp>,
 }
 

@@ -81,6 +81,9 @@ pub mod output;
 
 // What a user runs.
 
+/// Reads what a user types: times, sizes, moments.
+mod values;
+
 /// Wires the stages together, one module per command.
 pub mod commands;
 

@@ -7,27 +7,22 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cli::{Cli, Command};
-use ngx502::commands::{chart, doctor, explain, export, replay, report, trace};
+use ngx502::commands::{self, chart, doctor, explain, export, replay, report, trace};
 
 fn main() -> ExitCode {
     let Cli { verbose, command } = Cli::parse();
     start_log(verbose);
+    let out = || io::stdout().lock();
     let result = match command {
-        Command::Trace(args) => trace::run(&args.options(verbose)),
-        Command::Replay(args) => replay::run(&args.options(verbose)),
-        Command::Report(args) => report::run(&args.options()),
-        Command::Chart(args) => chart::run(&args.options()),
-        Command::Export(args) => export::run(&args.options()),
-        Command::Doctor(args) => {
-            doctor::run(cli::format_or_default(args.format), args.cost, &mut io::stdout().lock())
-        }
-        Command::Explain(args) => {
-            explain::run(args.name.as_deref(), &mut io::stdout().lock(), cli::use_color())
-        }
-        Command::Man(args) => cli::man(args.command.as_deref(), &mut io::stdout().lock()).map_err(Into::into),
-        Command::Completions(args) => {
-            cli::completions(args.shell, &mut io::stdout().lock()).map_err(Into::into)
-        }
+        Command::Trace(options) => trace::run(&options, verbose),
+        Command::Replay(options) => replay::run(&options, verbose),
+        Command::Report(options) => report::run(&options),
+        Command::Chart(options) => chart::run(&options),
+        Command::Export(options) => export::run(&options),
+        Command::Doctor(options) => doctor::run(&options, &mut out()),
+        Command::Explain { name } => explain::run(name.as_deref(), &mut out(), commands::use_color()),
+        Command::Man { command } => cli::man(command.as_deref(), &mut out()).map_err(Into::into),
+        Command::Completions { shell } => cli::completions(shell, &mut out()).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

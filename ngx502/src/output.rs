@@ -5,14 +5,16 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 /// Where to write.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Destination {
-    /// The file.
+    /// Write to this file instead of stdout; its extension selects the format.
+    #[arg(short = 'o', long = "output", value_name = "FILE", required = false)]
     pub path: PathBuf,
-    /// Replace a regular file that is there.
+    /// Overwrite an existing file.
+    #[arg(long, requires = "path")]
     pub force: bool,
 }
 

@@ -17,5 +17,5 @@ mod writer;
 
 pub use format::{End, MAJOR, MINOR, Opening};
 pub use reader::{Damage, ReadError, Reader};
-pub use rotate::{CreateError, Retention, check};
-pub use writer::{Options, Stopped, Writer};
+pub use rotate::{CreateError, Options, check};
+pub use writer::{Stopped, Writer};

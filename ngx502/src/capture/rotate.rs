@@ -7,14 +7,24 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use thiserror::Error;
 
-/// How much disk a capture may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// Bytes after which a file is rotated away; `None` never rotates.
+use crate::values;
+
+/// What a capture may overwrite, and how much disk it may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+#[group(skip)]
+pub struct Options {
+    /// Overwrite an existing file.
+    #[arg(long, requires = "capture")]
+    pub force: bool,
+    /// Rotate the capture at this size, e.g. 500M or 1G (FILE.1 is the newest rotated file).
+    #[arg(long, requires = "capture", value_parser = values::size, value_name = "SIZE", default_value = "1G")]
     pub max_size: Option<u64>,
-    /// Files that are kept, the current one included; 0 and 1 keep only that.
+    /// Keep at most this many files of the capture; the oldest is deleted first.
+    #[arg(long, requires = "capture", value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N",
+          default_value_t = 8)]
     pub max_files: u32,
 }
 
@@ -42,14 +52,14 @@ pub enum CreateError {
 ///
 /// # Errors
 /// Those of creating it, as far as a look can tell.
-pub fn check(path: &Path, force: bool, retention: Retention) -> Result<(), CreateError> {
-    names(path, retention).try_for_each(|name| look(&name, force).map(drop))
+pub fn check(path: &Path, options: Options) -> Result<(), CreateError> {
+    names(path, options).try_for_each(|name| look(&name, options.force).map(drop))
 }
 
 /// The current file and its place.
 pub(super) struct Files {
     path: PathBuf,
-    retention: Retention,
+    options: Options,
     file: File,
     /// Bytes of whole frames in the current file.
     size: u64,
@@ -57,20 +67,20 @@ pub(super) struct Files {
 
 impl Files {
     /// Creates the first file: mode 0600, never through a symbolic link, over nothing unless `force`.
-    pub(super) fn create(path: &Path, force: bool, retention: Retention) -> Result<Files, CreateError> {
-        names(path, retention).try_for_each(|name| make_way(&name, force))?;
+    pub(super) fn create(path: &Path, options: Options) -> Result<Files, CreateError> {
+        names(path, options).try_for_each(|name| make_way(&name, options.force))?;
         let file = open_new(path).map_err(|error| match error.kind() {
             // Someone was faster between the look and the open; whatever it is, it is not ours.
             io::ErrorKind::AlreadyExists => CreateError::Exists(path.to_owned()),
             _ => CreateError::System { path: path.to_owned(), source: error },
         })?;
-        Ok(Files { path: path.to_owned(), retention, file, size: 0 })
+        Ok(Files { path: path.to_owned(), options, file, size: 0 })
     }
 
     /// A file that is open already, for tests of failing writes.
     #[cfg(test)]
     pub(super) fn over(path: &Path, file: File) -> Files {
-        Files { path: path.to_owned(), retention: Retention::default(), file, size: 0 }
+        Files { path: path.to_owned(), options: Options::default(), file, size: 0 }
     }
 
     /// The current file's name.
@@ -85,7 +95,7 @@ impl Files {
 
     /// Whether `more` bytes would exceed the current file's limit.
     pub(super) fn is_full(&self, more: u64) -> bool {
-        self.retention.max_size.is_some_and(|max| self.size + more > max)
+        self.options.max_size.is_some_and(|max| self.size + more > max)
     }
 
     /// Appends whole frames. After an error the file ends where it ended before, if the system lets it.
@@ -105,7 +115,7 @@ impl Files {
 
     /// Moves every part one number up, drops the oldest and begins an empty current file.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
-        let kept = self.retention.max_files.max(1);
+        let kept = self.options.max_files.max(1);
         if kept == 1 {
             fs::remove_file(&self.path)?;
         }
@@ -132,8 +142,8 @@ fn part(path: &Path, number: u32) -> PathBuf {
 }
 
 /// Every name that a capture will use: rotation renames over those of its parts, so they must be free or given up too.
-fn names(path: &Path, retention: Retention) -> impl Iterator<Item = PathBuf> {
-    let parts = retention.max_size.map_or(0, |_| retention.max_files.max(1) - 1);
+fn names(path: &Path, options: Options) -> impl Iterator<Item = PathBuf> {
+    let parts = options.max_size.map_or(0, |_| options.max_files.max(1) - 1);
     (0..=parts).map(|number| part(path, number))
 }
 

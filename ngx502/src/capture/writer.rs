@@ -16,7 +16,7 @@ use super::format::{
     CARRIED, End, FRAME_END, FRAME_OPENING, FRAME_RECORDS, FULL_FRAME, FULL_TEXT, FrameHeader, Opening,
     file_header,
 };
-use super::rotate::{CreateError, Files, Retention};
+use super::rotate::{CreateError, Files, Options};
 use crate::event::{Body, Endpoint, Nanos, Pid, Record};
 use crate::session::Session;
 
@@ -34,15 +34,6 @@ const FLUSH_BEFORE: u64 = 750_000_000;
 const FLUSH_TICKS_AFTER: u64 = 60_000_000_000;
 /// Processes, endpoints and workers, each, that a rotated file begins with.
 const MAX_CARRIED: usize = 4096;
-
-/// How to write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Replace a regular file that is there.
-    pub force: bool,
-    /// When to rotate, what to keep.
-    pub retention: Retention,
-}
 
 /// The capture had to end before the trace.
 #[derive(Debug, Error)]
@@ -99,7 +90,7 @@ impl Rows {
 impl Writer {
     /// Creates the file and writes what is known of the trace.
     pub fn create(path: &Path, session: &Session, options: Options) -> Result<Writer, CreateError> {
-        let files = Files::create(path, options.force, options.retention)?;
+        let files = Files::create(path, options)?;
         let mut writer = Writer::over(files, session);
         writer.open_part().map_err(|source| CreateError::System { path: path.to_owned(), source })?;
         Ok(writer)

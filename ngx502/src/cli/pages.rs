@@ -1,5 +1,4 @@
-//! The manual page and the shell completions, both generated from the command tree, so that `cli.rs` stays the only
-//! place where help is written.
+//! The manual page and the shell completions, both generated from the command tree, so that help is written once.
 
 use std::io::{self, Write};
 

@@ -1,7 +1,9 @@
 //! `ngx502 chart`: draws captures into an SVG or PNG file.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 use super::replay::Captures;
 use super::report;
@@ -10,14 +12,19 @@ use crate::report::Report;
 use crate::report::chart::{self, Kind};
 
 /// What was asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Of what.
-    pub captures: Captures,
-    /// Which chart.
-    pub kind: Kind,
-    /// Its file; the name ends in `.svg` or `.png`.
-    pub output: Destination,
+    #[command(flatten)]
+    captures: Captures,
+    /// What to draw.
+    #[arg(long, value_enum, default_value = "all")]
+    kind: Kind,
+    /// Write the chart to this file; the extension is .svg or .png.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Overwrite an existing file.
+    #[arg(long)]
+    force: bool,
 }
 
 /// Draws the chart. Nothing is written unless it could be drawn.
@@ -26,9 +33,10 @@ pub struct Options {
 /// When the output's name ends in neither `.svg` nor `.png`, a file is no capture or cannot be read at all, there is
 /// nothing to draw, or the output cannot be written.
 pub fn run(options: &Options) -> Result<()> {
-    let encoding = Encoding::of(&options.output)?;
-    options.output.check()?;
-    draw(options, encoding, &report::collect(&options.captures)?)
+    let to = Destination { path: options.output.clone(), force: options.force };
+    let encoding = Encoding::of(&to)?;
+    to.check()?;
+    draw(options.kind, encoding, &report::collect(&options.captures)?, &to)
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -46,12 +54,12 @@ impl Encoding {
     }
 }
 
-fn draw(options: &Options, encoding: Encoding, report: &Report) -> Result<()> {
+fn draw(kind: Kind, encoding: Encoding, report: &Report, to: &Destination) -> Result<()> {
     let picture = match encoding {
-        Encoding::Svg => chart::svg(report, options.kind, chart::WIDE)?.into_bytes(),
-        Encoding::Png => chart::png(report, options.kind, chart::WIDE)?,
+        Encoding::Svg => chart::svg(report, kind, chart::WIDE)?.into_bytes(),
+        Encoding::Png => chart::png(report, kind, chart::WIDE)?,
     };
-    options.output.write_bytes(&picture)
+    to.write_bytes(&picture)
 }
 
 #[cfg(test)]
@@ -66,13 +74,11 @@ mod tests {
         for (name, wanted) in
             [("x.svg", "nothing to draw"), ("x.png", "nothing to draw"), ("x.pdf", ".svg or .png")]
         {
-            let output = Destination { path: folder.path().join(name), force: false };
-            let captures = Captures::default();
-            let options = Options { captures, kind: Kind::All, output: output.clone() };
-            let drawn = Encoding::of(&output).and_then(|encoding| draw(&options, encoding, &report));
+            let to = Destination { path: folder.path().join(name), force: false };
+            let drawn = Encoding::of(&to).and_then(|encoding| draw(Kind::All, encoding, &report, &to));
             let error = drawn.unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
-            assert!(!output.path.exists());
+            assert!(!to.path.exists());
         }
     }
 

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use serde::Serialize;
 
 use crate::{
@@ -20,7 +21,21 @@ use crate::{
     },
     nginx::{LOG_LIMIT, binary::Binary, discover, is_debug, layout, load_bias, log_level},
     sink::options::Format,
+    values,
 };
+
+/// What to measure and how to show it.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Trace for this long (default 3s) and show what each BPF program costs: runs per second, time per run, share of
+    /// one CPU. While it measures, the kernel's statistics cost every BPF program on the machine about 20 ns per run.
+    #[arg(long, value_parser = values::duration, value_name = "TIME", num_args = 0..=1, default_missing_value = "3s",
+          require_equals = true)]
+    pub cost: Option<Duration>,
+    /// Output format. Default: human on a terminal, json otherwise.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
 
 /// One line of the diagnosis; as JSON, `type` comes first.
 #[derive(Debug, Serialize)]
@@ -94,12 +109,12 @@ struct Refused {
     reason: String,
 }
 
-/// Loads and attaches every probe for a moment, and says what came of it; with `cost`, traces for so long and says
+/// Loads and attaches every probe for a moment, and says what came of it; with [`Options::cost`], traces for so long and says
 /// what that took.
 ///
 /// # Errors
 /// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
-pub fn run(format: Format, cost: Option<Duration>, out: &mut impl Write) -> Result<()> {
+pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let mut kernel = Kernel::load(preflight::check()?, false)?;
     kernel.load_every_uprobe()?;
     kernel.attach(&[]);
@@ -109,12 +124,12 @@ pub fn run(format: Format, cost: Option<Duration>, out: &mut impl Write) -> Resu
     let can_trace =
         nginx.iter().all(|finding| matches!(finding, Finding::Nginx { probes, .. } if !probes.is_empty()));
     let result = Finding::Result { can_trace, signals: served, of: observations.len(), nginx: nginx.len() };
-    let costs = match cost {
+    let costs = match options.cost {
         Some(time) => cost::measure(&mut kernel, time)?,
         None => Vec::new(),
     };
     let findings = observations.iter().chain(&nginx).chain(&costs).chain([&result]);
-    if format == Format::Json {
+    if super::format_or_default(options.format) == Format::Json {
         for finding in findings {
             serde_json::to_writer(&mut *out, finding)?;
             writeln!(out)?;

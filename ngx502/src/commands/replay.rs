@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::driver::{Driver, Printer, Watcher, warn_forgotten};
@@ -16,16 +16,21 @@ use crate::escape;
 use crate::filter::Filter;
 use crate::output::Destination;
 use crate::session::Session;
-use crate::sink::options::OutputOptions;
+use crate::sink::options::Format;
 use crate::source::file::{FileReport, Merged};
 
 /// What to replay and how to show it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Args)]
 pub struct Options {
     /// The captures.
+    #[command(flatten)]
     pub captures: Captures,
-    /// How to show them.
-    pub output: OutputOptions,
+    /// Output format. Default: human on a terminal, json otherwise.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Print one line per verdict.
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 /// Prints what `trace` printed, apart from its `ready`: of several captures merged by time, and only what the filter
@@ -33,12 +38,13 @@ pub struct Options {
 ///
 /// # Errors
 /// When a file is no capture or cannot be read at all, or standard output fails.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Options, verbose: u8) -> Result<()> {
     let replay = Replay::open(&options.captures)?;
     let first = replay.sessions().next().context("there is no capture to replay: name a file")?.clone();
     let show_host = replay.sessions().any(|session| session.host != first.host);
     let out = BufWriter::with_capacity(1 << 16, io::stdout());
-    let mut printer = Printer::new(options.output.sink(out, show_host));
+    let output = super::output(options.format, options.quiet, verbose);
+    let mut printer = Printer::new(output.sink(out, show_host));
     let files = replay.run(&mut printer)?;
     printer.finish(&first)?;
     complain(&files);
@@ -46,28 +52,40 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// What to replay.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Captures {
-    /// The files.
+    /// Captures written by `trace -o`.
+    #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Which verdicts.
+    #[command(flatten)]
     pub filter: Filter,
-    /// Show the query strings that a capture holds.
+    /// Show query strings, if the trace kept them.
+    #[arg(long)]
     pub with_query: bool,
 }
 
 /// Captures to turn into a file of a format.
-#[derive(Clone, Debug, Default)]
-pub struct Conversion<F> {
+#[derive(Clone, Debug, Default, Args)]
+pub struct Conversion<F: ValueEnum + Default + Send + Sync + 'static> {
     /// Of what.
+    #[command(flatten)]
     pub captures: Captures,
     /// `None`: by the name of `output`, else the default.
+    #[arg(long, value_enum, help = format_help::<F>())]
     pub format: Option<F>,
     /// `None`: standard output.
+    #[command(flatten)]
     pub output: Option<Destination>,
 }
 
-impl<F: ValueEnum + Default> Conversion<F> {
+fn format_help<F: ValueEnum + Default>() -> String {
+    let default = F::default().to_possible_value();
+    let default = default.as_ref().map_or("", |value| value.get_name());
+    format!("Output format. Default: by the output's extension, else {default}")
+}
+
+impl<F: ValueEnum + Default + Send + Sync> Conversion<F> {
     /// The format asked for, or the one that the output's name suggests.
     pub fn format(&self) -> F {
         self.format.clone().or_else(|| self.output.as_ref()?.format()).unwrap_or_default()

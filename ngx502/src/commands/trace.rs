@@ -5,6 +5,7 @@ mod pipeline;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -22,8 +23,9 @@ use crate::{
     nginx::{self, Tracked},
     proc::{clock, sockets_of},
     session::{NO_PROVIDER, Session, observation},
-    sink::options::OutputOptions,
+    sink::options::Format,
     source::ring::RingSource,
+    values,
 };
 use pipeline::Pipeline;
 
@@ -38,55 +40,60 @@ const FORGET_CLOSED: Duration = Duration::from_secs(10);
 const BATCH: usize = 4096;
 
 /// What to trace and how to show it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// How to show it.
-    pub output: OutputOptions,
-    /// nginx masters or workers; empty for all.
+    /// Output format. Default: human on a terminal, json otherwise.
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Trace only this nginx master (with its workers) or worker; repeatable. Default: every nginx on the host,
+    /// including those in containers and those started later.
+    #[arg(long = "pid", value_name = "PID")]
     pub pids: Vec<u32>,
-    /// Statuses to report; `None` for all failed upstream requests.
+    /// Report only these statuses, e.g. 502,504. Default: every failed upstream request.
+    #[arg(long = "status", value_delimiter = ',', value_name = "STATUS",
+          value_parser = clap::value_parser!(u16).range(200..600))]
     pub statuses: Option<Vec<u16>>,
-    /// Also report 502s and 504s of the upstream's own.
+    /// Also report 502s and 504s that the upstream itself returned. This puts a probe on every response (about
+    /// 1.5 µs each), so it is off by default.
+    #[arg(long)]
     pub passthrough: bool,
-    /// Do without the latency of successful requests, and the hook on the success path that it takes.
-    pub no_latency: bool,
-    /// Show latency this often; `None` for at the end and on SIGUSR1 only.
+    /// Print upstream latency at this interval, e.g. 10s or 1m. Default: at the end, and on SIGUSR1.
+    #[arg(long, value_parser = values::duration, value_name = "TIME", conflicts_with = "no_latency")]
     pub interval: Option<Duration>,
-    /// End by itself after this long.
+    /// Do not measure latency (removes the probe on the success path).
+    #[arg(long)]
+    pub no_latency: bool,
+    /// Stop after this time, e.g. 30s, 5m or 1h.
+    #[arg(long, value_parser = values::duration, value_name = "TIME")]
     pub duration: Option<Duration>,
-    /// Show and capture query strings.
+    /// Keep query strings in URIs. They often contain personal data.
+    #[arg(long)]
     pub with_query: bool,
-    /// More diagnostics.
-    pub verbose: bool,
-    /// The command line, for the record.
-    pub command: Vec<String>,
-    /// Where to keep the records.
-    pub capture: Option<CaptureOptions>,
-}
-
-/// A capture to write beside what is shown.
-#[derive(Clone, Debug)]
-pub struct CaptureOptions {
-    /// Its file.
-    pub path: PathBuf,
-    /// What may be overwritten, and how large it may grow.
-    pub options: capture::Options,
+    /// Print one line per verdict.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Also record a capture to this file, for `replay`, `report`, `chart` and `export`.
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub capture: Option<PathBuf>,
+    /// What the capture may overwrite, and how large it may grow.
+    #[command(flatten)]
+    pub retention: capture::Options,
 }
 
 /// Traces until SIGINT, SIGTERM, the duration's end, or a closed standard output.
 ///
 /// # Errors
 /// When the capture cannot be created, the kernel or the privileges do not allow tracing, or standard output fails.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Options, verbose: u8) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(options))
+    runtime.block_on(trace(options, verbose))
 }
 
-async fn trace(options: &Options) -> Result<()> {
+async fn trace(options: &Options, verbose: u8) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut report = signal(SignalKind::user_defined1())?;
-    let mut tracer = Tracer::start(options)?;
+    let mut tracer = Tracer::start(options, verbose)?;
     let end = options.duration.map(|duration| Instant::now() + duration);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -134,14 +141,14 @@ const SKIPPED: &str = "probe still at work on that CPU, events of any process";
 const LOSSES: usize = ngx502_common::config::loss::COUNT as usize;
 
 impl Tracer {
-    fn start(options: &Options) -> Result<Self> {
-        if let Some(CaptureOptions { path, options }) = &options.capture {
+    fn start(options: &Options, verbose: u8) -> Result<Self> {
+        if let Some(path) = &options.capture {
             // Attaching takes a while: whoever must choose another name hears it before.
-            capture::check(path, options.force, options.retention)?;
+            capture::check(path, options.retention)?;
         }
-        let mut kernel = Kernel::load(preflight::check()?, options.verbose)?;
+        let mut kernel = Kernel::load(preflight::check()?, verbose > 0)?;
         trim_heap();
-        start_bpf_log(&mut kernel, options.verbose);
+        start_bpf_log(&mut kernel, verbose > 0);
         kernel.attach(if options.no_latency {
             // It serves latency only.
             &[observation::RECEIVED]
@@ -162,7 +169,7 @@ impl Tracer {
             ),
             (false, _) => {}
         }
-        let mut pipeline = Pipeline::new(session, options)?;
+        let mut pipeline = Pipeline::new(session, options, verbose)?;
         pipeline.ready()?;
         for record in found.into_iter().chain(snapshot) {
             pipeline.push(record)?;
@@ -375,7 +382,7 @@ fn session(kernel: &Kernel, targets: &Tracked, options: &Options) -> Session {
             .unwrap_or_default()
             .trim()
             .to_owned(),
-        command: options.command.clone(),
+        command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         providers,
         nginx: targets.builds(),
         workers: targets.workers().map(|pid| pid.0).collect(),

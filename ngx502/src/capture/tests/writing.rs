@@ -29,8 +29,8 @@ fn rotation_spares_files_that_are_there() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("c");
     fs::write(directory.path().join("c.1"), "keep").expect("a file");
-    let retention = Retention { max_size: Some(1), max_files: 2 };
-    let refused = Writer::create(&path, &session(), Options { force: false, retention });
+    let options = Options { force: false, max_size: Some(1), max_files: 2 };
+    let refused = Writer::create(&path, &session(), options);
     assert!(matches!(refused, Err(CreateError::Exists(there)) if there.ends_with("c.1")));
     assert!(!path.exists());
     assert_eq!(fs::read(directory.path().join("c.1")).expect("the file"), b"keep");
@@ -40,10 +40,9 @@ fn rotation_spares_files_that_are_there() {
 fn rotation_keeps_the_newest_and_each_part_stands_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("c");
-    let retention = Retention { max_size: Some(6_000), max_files: 3 };
     let mut records = vec![process(9, 1)];
     records.extend((0..400).flat_map(storm));
-    write(&path, &records, Options { force: false, retention });
+    write(&path, &records, Options { force: false, max_size: Some(6_000), max_files: 3 });
     let names = ["c.2", "c.1", "c"].map(|name| directory.path().join(name));
     assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 3);
     let newest = Reader::open(&path).expect("the newest part").part();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::attribute::verdict::{Cause, Outcome, Symptom};
-use crate::capture::{Options, Retention, Writer};
+use crate::capture::{self, Writer};
 use crate::event::{Attempt, Body, Nanos, Record, Request, RequestKey, Via};
 
 /// A refused connect, or for a 504 a wait in vain, and the error page after it.
@@ -34,7 +34,7 @@ fn failure(second: u64, status: u16) -> [Body; 2] {
 }
 
 /// Requests at these seconds of wall time, captured on a host whose boot was at second `boot`.
-fn capture(path: &Path, host: &str, boot: u64, requests: &[(u64, u16)], retention: Retention) {
+fn capture(path: &Path, host: &str, boot: u64, requests: &[(u64, u16)], options: capture::Options) {
     let session = Session {
         host: host.into(),
         boot_id: host.into(),
@@ -42,7 +42,7 @@ fn capture(path: &Path, host: &str, boot: u64, requests: &[(u64, u16)], retentio
         wall_offset: i64::try_from(boot * 1_000_000_000).expect("a small number"),
         ..Session::default()
     };
-    let mut writer = Writer::create(path, &session, Options { force: false, retention }).expect("a new file");
+    let mut writer = Writer::create(path, &session, options).expect("a new file");
     for (second, status) in requests {
         let at = Nanos((second - boot) * 1_000_000_000);
         for body in failure(*second, *status) {
@@ -78,9 +78,9 @@ fn run(captures: &Captures) -> (Seen, Vec<FileReport>) {
 fn hosts_are_merged_by_wall_time_and_parts_are_joined() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str| directory.path().join(name);
-    capture(&file("a"), "web-1", 10, &[(20, 502), (22, 502), (24, 502)], Retention::default());
-    let retention = Retention { max_size: Some(1), max_files: 9 };
-    capture(&file("b"), "web-2", 5, &[(21, 502), (23, 504), (25, 502)], retention);
+    capture(&file("a"), "web-1", 10, &[(20, 502), (22, 502), (24, 502)], capture::Options::default());
+    let options = capture::Options { force: false, max_size: Some(1), max_files: 9 };
+    capture(&file("b"), "web-2", 5, &[(21, 502), (23, 504), (25, 502)], options);
     let files = [file("b"), file("b.1"), file("a"), file("b.2"), file("b.3")];
     let (seen, reports) = run(&Captures { files: files.to_vec(), ..Captures::default() });
     let order: Vec<_> = seen.0.iter().map(|(host, second, _)| (host.as_str(), *second)).collect();
@@ -94,7 +94,7 @@ fn hosts_are_merged_by_wall_time_and_parts_are_joined() {
 fn filters_choose_verdicts() {
     let directory = tempfile::tempdir().expect("a directory");
     let files = [directory.path().join("a")];
-    capture(&files[0], "web-1", 10, &[(20, 502), (22, 504), (24, 502)], Retention::default());
+    capture(&files[0], "web-1", 10, &[(20, 502), (22, 504), (24, 502)], capture::Options::default());
     let seconds = |filter: Filter| {
         let (seen, _) = run(&Captures { files: files.to_vec(), filter, with_query: false });
         seen.0.into_iter().map(|(_, second, _)| second).collect::<Vec<_>>()
@@ -111,7 +111,7 @@ fn filters_choose_verdicts() {
 fn a_cut_capture_is_replayed_and_complained_about() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("a");
-    capture(&path, "web-1", 10, &[(20, 502), (22, 502)], Retention::default());
+    capture(&path, "web-1", 10, &[(20, 502), (22, 502)], capture::Options::default());
     let bytes = std::fs::read(&path).expect("the capture");
     std::fs::write(&path, &bytes[..bytes.len() - 120]).expect("room");
     let (seen, reports) = run(&Captures { files: vec![path], ..Captures::default() });
@@ -124,7 +124,7 @@ fn a_cut_capture_is_replayed_and_complained_about() {
 fn a_replay_shows_query_strings_only_when_asked_for() {
     let directory = tempfile::tempdir().expect("a directory");
     let files = vec![directory.path().join("a")];
-    capture(&files[0], "web-1", 10, &[(20, 502)], Retention::default());
+    capture(&files[0], "web-1", 10, &[(20, 502)], capture::Options::default());
     for (with_query, uri) in [(false, "/a"), (true, "/a?token=secret")] {
         let (seen, _) = run(&Captures { files: files.clone(), with_query, ..Captures::default() });
         assert_eq!(seen.0[0].2, uri);

@@ -29,13 +29,14 @@ impl Pipeline {
     ///
     /// # Errors
     /// When its file cannot be created.
-    pub(super) fn new(session: Session, options: &Options) -> Result<Self> {
+    pub(super) fn new(session: Session, options: &Options, verbose: u8) -> Result<Self> {
         let out = BufWriter::with_capacity(1 << 16, io::stdout());
         let capture = match &options.capture {
-            Some(capture) => Some(Writer::create(&capture.path, &session, capture.options)?),
+            Some(path) => Some(Writer::create(path, &session, options.retention)?),
             None => None,
         };
-        let printer = Printer::new(options.output.sink(out, false));
+        let output = super::super::output(options.format, options.quiet, verbose);
+        let printer = Printer::new(output.sink(out, false));
         Ok(Self { driver: Driver::new(session, Filter::default()), outputs: Outputs { capture, printer } })
     }
 

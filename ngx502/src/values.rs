@@ -1,4 +1,4 @@
-//! Times and sizes as people write them.
+//! Times and sizes as people write them in options.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 const SMALLEST: u64 = 1 << 20;
 
 /// `250ms`, `30s`, `5m`, `2h`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("invalid duration `{text}`: expected e.g. 30s, 5m or 1h");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: f64 = digits.parse().map_err(|_| invalid())?;
@@ -25,7 +25,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `64M`, `1G`, `2T`: binary multiples; a bare number is bytes.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let invalid = || format!("invalid size `{text}`: expected e.g. 500M or 1G");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| invalid())?;
@@ -45,7 +45,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// `2026-11-21T02:00:00Z`, or with another offset; without one, or with the date alone, UTC.
-pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     let civil = |text: &str| text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC));
     text.parse()
         .or_else(|_| civil(text).map(|time| time.timestamp()))
