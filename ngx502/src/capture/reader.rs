@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::columns::{ColumnDecoder, ColumnError, Position};
@@ -88,10 +89,10 @@ struct Frame {
     offset: u64,
     stored: u64,
     left: u32,
+    /// The beginning, or behind the last row that was stepped over.
+    position: Position,
+    /// Rows that were read since.
     done: u32,
-    /// Before the current row; kept from the first row on that could not be read.
-    position: Option<Position>,
-    begin: Position,
 }
 
 impl Reader {
@@ -242,16 +243,12 @@ impl<R: Read> Reader<R> {
     fn accept(&mut self, offset: u64, header: FrameHeader, payload: Vec<u8>) -> bool {
         let stored = u64::from(header.stored.get());
         let outcome = match header.kind {
-            FRAME_OPENING => serde_json::from_slice(&payload)
-                .map(|opening| self.opening = opening)
-                .map_err(|e| e.to_string()),
-            FRAME_END => {
-                serde_json::from_slice(&payload).map(|end| self.end = Some(end)).map_err(|e| e.to_string())
-            }
+            FRAME_OPENING => json(&payload).map(|opening| self.opening = opening),
+            FRAME_END => json(&payload).map(|end| self.end = Some(end)),
             FRAME_RECORDS if header.flags & CARRIED != 0 && self.skip_carried => Ok(()),
             FRAME_RECORDS => ColumnDecoder::new(payload).map_err(|e| e.to_string()).map(|rows| {
-                let (left, begin) = (header.records.get(), rows.position());
-                self.frame = Some(Frame { rows, offset, stored, left, done: 0, position: None, begin });
+                let (left, position) = (header.records.get(), rows.position());
+                self.frame = Some(Frame { rows, offset, stored, left, position, done: 0 });
             }),
             kind => {
                 self.note_unknown(format!("frame of kind {kind}"), 1);
@@ -289,11 +286,12 @@ impl<R: Read> Reader<R> {
     }
 }
 
+fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(payload).map_err(|error| error.to_string())
+}
+
 impl Frame {
     fn next(&mut self) -> Result<Record, ColumnError> {
-        if self.position.is_some() {
-            self.position = Some(self.rows.position());
-        }
         let record = self.rows.next()?;
         self.left -= 1;
         self.done += 1;
@@ -302,19 +300,13 @@ impl Frame {
 
     /// Steps over a row with something unknown in it: back to where it began, then over it by the schema.
     fn step_over(&mut self) -> Result<(), ColumnError> {
-        match &self.position {
-            Some(position) => self.rows.rewind(position),
-            None => {
-                self.rows.rewind(&self.begin);
-                for _ in 0..self.done {
-                    self.rows.skip()?;
-                }
-            }
+        self.rows.rewind(&self.position);
+        for _ in 0..=self.done {
+            self.rows.skip()?;
         }
-        self.rows.skip()?;
-        self.position = Some(self.rows.position());
+        self.position = self.rows.position();
         self.left -= 1;
-        self.done += 1;
+        self.done = 0;
         Ok(())
     }
 }
