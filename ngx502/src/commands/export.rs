@@ -12,7 +12,6 @@ use crate::export::{CsvSink, ParquetSink};
 use crate::session::Session;
 use crate::sink::Sink;
 use crate::sink::json::JsonSink;
-use crate::source::file::FileReport;
 
 /// What to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -57,7 +56,7 @@ impl Format {
 /// would only confuse.
 pub fn run(options: &Conversion<Format>) -> Result<()> {
     let (captures, format) = (&options.captures, options.format());
-    let files = match &options.output {
+    let complaints = match &options.output {
         Some(to) => {
             to.check()?;
             to.write(|file| export(captures, format, BufWriter::new(file)))?
@@ -67,20 +66,16 @@ pub fn run(options: &Conversion<Format>) -> Result<()> {
         }
         None => export(captures, format, BufWriter::new(io::stdout()))?,
     };
-    complain(&files);
+    complain(&complaints);
     Ok(())
 }
 
-fn export(
-    captures: &Captures,
-    format: Format,
-    output: impl Write + Send + 'static,
-) -> Result<Vec<FileReport>> {
+fn export(captures: &Captures, format: Format, output: impl Write + Send + 'static) -> Result<Vec<String>> {
     let sink = format.sink(output).context(format.failed())?;
     let mut exporting = Exporting { sink, format };
-    let files = Replay::open(captures)?.run(&mut exporting)?;
+    let complaints = Replay::open(captures)?.run(&mut exporting)?;
     exporting.sink.finish().context(format.failed())?;
-    Ok(files)
+    Ok(complaints)
 }
 
 struct Exporting {

@@ -17,7 +17,7 @@ use crate::filter::Filter;
 use crate::output::Destination;
 use crate::session::Session;
 use crate::sink::options::Format;
-use crate::source::file::{FileReport, Merged};
+use crate::source::file::Merged;
 
 /// What to replay and how to show it.
 #[derive(Clone, Debug, Args)]
@@ -45,9 +45,9 @@ pub fn run(options: &Options, verbose: u8) -> Result<()> {
     let out = BufWriter::with_capacity(1 << 16, io::stdout());
     let output = super::output(options.format, options.quiet, verbose);
     let mut printer = Printer::new(output.sink(out, show_host));
-    let files = replay.run(&mut printer)?;
+    let complaints = replay.run(&mut printer)?;
     printer.finish(&first)?;
-    complain(&files);
+    complain(&complaints);
     Ok(())
 }
 
@@ -121,12 +121,12 @@ impl<'a> Replay<'a> {
         self.drivers.iter().map(Driver::session)
     }
 
-    /// Replays everything, merged by time, and shows `watcher` what the filter accepts. What was found out about each
-    /// file: damaged ones are read as far as possible.
+    /// Replays everything, merged by time, and shows `watcher` what the filter accepts. Returns what is wrong
+    /// with the files, in sentences: damaged ones are read as far as possible.
     ///
     /// # Errors
     /// When the watcher fails.
-    pub fn run(mut self, watcher: &mut impl Watcher) -> Result<Vec<FileReport>> {
+    pub fn run(mut self, watcher: &mut impl Watcher) -> Result<Vec<String>> {
         let progress = progress_over(self.files)?;
         let mut count = 0u64;
         while let Some((index, record)) = self.merged.next() {
@@ -139,13 +139,13 @@ impl<'a> Replay<'a> {
         self.drivers.iter_mut().try_for_each(|driver| driver.finish(watcher))?;
         progress.finish_and_clear();
         warn_forgotten(&self.drivers);
-        Ok(self.merged.reports().to_vec())
+        Ok(self.merged.complaints())
     }
 }
 
 /// Says on standard error what could not be read.
-pub(super) fn complain(files: &[FileReport]) {
-    for complaint in files.iter().flat_map(FileReport::complaints) {
+pub(super) fn complain(complaints: &[String]) {
+    for complaint in complaints {
         // Whoever closed standard error does not want to know.
         let _ = writeln!(io::stderr(), "ngx502: {}", escape::terminal(complaint.as_bytes()));
     }

@@ -14,7 +14,6 @@ use crate::output::Destination;
 use crate::report::{Collector, Report, html, json, text};
 use crate::session::Session;
 use crate::sink::options::{DEFAULT_WIDTH, terminal_width};
-use crate::source::file::FileReport;
 
 /// How to write a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -44,9 +43,9 @@ pub fn run(options: &Conversion<Format>) -> Result<()> {
 /// When a file is no capture or cannot be read at all.
 pub fn collect(captures: &Captures) -> Result<Report> {
     let mut collecting = Collecting { collector: Collector::new(), filter: &captures.filter };
-    let files = Replay::open(captures)?.run(&mut collecting)?;
+    let complaints = Replay::open(captures)?.run(&mut collecting)?;
     let mut collector = collecting.collector;
-    files.iter().flat_map(FileReport::complaints).for_each(|damage| collector.damage(damage));
+    complaints.into_iter().for_each(|damage| collector.damage(damage));
     Ok(collector.finish())
 }
 

@@ -7,51 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 
-use crate::capture::{Damage, End, ReadError, Reader};
+use crate::capture::{ReadError, Reader};
 use crate::event::Record;
 use crate::session::Session;
-
-/// What was wrong with one file, once it is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileReport {
-    /// The file.
-    pub path: PathBuf,
-    /// Its host.
-    pub host: String,
-    /// Records read from it.
-    pub records: u64,
-    /// What could not be read.
-    pub damages: Vec<Damage>,
-    /// Damages beyond those.
-    pub more_damages: u64,
-    /// What a later version wrote and this one skipped, with counts.
-    pub unknown: Vec<(String, u64)>,
-    /// The end marker; `None` when the file was cut or its tracer killed.
-    pub end: Option<End>,
-}
-
-impl FileReport {
-    /// Sentences for a person; none when the file is whole.
-    pub fn complaints(&self) -> Vec<String> {
-        let name = self.path.display();
-        let mut lines: Vec<_> = self.damages.iter().map(|damage| format!("{name}: {damage}")).collect();
-        if self.more_damages > 0 {
-            lines.push(format!("{name}: {} further damages", self.more_damages));
-        }
-        for (what, count) in &self.unknown {
-            lines.push(format!(
-                "{name}: skipped {count} × {}, written by a newer ngx502",
-                what.escape_debug()
-            ));
-        }
-        if self.end.is_none() {
-            lines.push(format!(
-                "{name}: no end marker: the tracer was killed or the file was truncated; up to one second of records is missing"
-            ));
-        }
-        lines
-    }
-}
 
 /// One trace: the files of one session, in order.
 struct Stream {
@@ -68,14 +26,13 @@ struct Part {
     path: PathBuf,
     number: u64,
     reader: Reader,
-    records: u64,
 }
 
 /// All streams, merged.
 pub struct Merged {
     streams: Vec<Stream>,
     order: BinaryHeap<Reverse<(i128, usize)>>,
-    reports: Vec<FileReport>,
+    complaints: Vec<String>,
     /// Bytes of the files that are read to their end.
     finished: u64,
 }
@@ -87,10 +44,10 @@ impl Merged {
         for path in paths {
             let path = path.as_ref().to_owned();
             let reader = Reader::open(&path)?;
-            parts.push(Part { number: reader.part(), path, reader, records: 0 });
+            parts.push(Part { number: reader.part(), path, reader });
         }
         let mut merged =
-            Merged { streams: group(parts), order: BinaryHeap::new(), reports: Vec::new(), finished: 0 };
+            Merged { streams: group(parts), order: BinaryHeap::new(), complaints: Vec::new(), finished: 0 };
         for index in 0..merged.streams.len() {
             merged.advance(index);
         }
@@ -119,22 +76,21 @@ impl Merged {
         self.finished + self.streams.iter().map(|stream| stream.current.reader.position()).sum::<u64>()
     }
 
-    /// What was found out about the files that are read to their end.
-    pub fn reports(&self) -> &[FileReport] {
-        &self.reports
+    /// What is wrong with the files that are read to their end, in sentences for a person.
+    pub fn complaints(self) -> Vec<String> {
+        self.complaints
     }
 
     fn advance(&mut self, index: usize) {
         let stream = &mut self.streams[index];
         loop {
             if let Some(record) = stream.current.reader.next() {
-                stream.current.records += 1;
                 stream.wall = stream.wall.max(stream.session.wall(record.at));
                 stream.head = Some(record);
                 self.order.push(Reverse((stream.wall, index)));
                 return;
             }
-            self.reports.push(report(&stream.current));
+            self.complaints.extend(complaints(&stream.current));
             let Some(mut next) = stream.later.pop() else { return };
             if next.number == stream.current.number + 1 {
                 next.reader.skip_carried();
@@ -165,15 +121,22 @@ fn group(mut parts: Vec<Part>) -> Vec<Stream> {
     streams
 }
 
-fn report(part: &Part) -> FileReport {
-    let (damages, more_damages) = part.reader.damages();
-    FileReport {
-        path: part.path.clone(),
-        host: part.reader.session().host.clone(),
-        records: part.records,
-        damages: damages.to_vec(),
-        more_damages,
-        unknown: part.reader.unknown().iter().map(|(what, count)| (what.clone(), *count)).collect(),
-        end: part.reader.end(),
+/// What is wrong with a file that is read to its end, in sentences for a person.
+fn complaints(Part { path, reader, .. }: &Part) -> Vec<String> {
+    let name = path.display();
+    let (damages, more) = reader.damages();
+    let mut lines: Vec<_> = damages.iter().map(|damage| format!("{name}: {damage}")).collect();
+    if more > 0 {
+        lines.push(format!("{name}: {more} further damages"));
     }
+    for (what, count) in reader.unknown() {
+        let what = what.escape_debug();
+        lines.push(format!("{name}: skipped {count} × {what}, written by a newer ngx502"));
+    }
+    if reader.end().is_none() {
+        lines.push(format!(
+            "{name}: no end marker: the tracer was killed or the file was truncated; up to one second of records is missing"
+        ));
+    }
+    lines
 }
