@@ -1,16 +1,18 @@
 //! From records to what is shown: the one order that a live trace and a replay share.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 
 use anyhow::{Context as _, Result};
 
 use crate::attribute::verdict::Outcome;
 use crate::attribute::{Attributor, Options};
+use crate::capture::{Stopped, Writer};
 use crate::event::{Body, Latency, Nanos, Record};
 use crate::filter::Filter;
 use crate::query;
 use crate::session::Session;
 use crate::sink::Sink;
+use crate::sink::options::OutputOptions;
 use crate::summary::Tally;
 use crate::time::Moment;
 
@@ -104,17 +106,21 @@ pub(super) fn warn_forgotten<'a>(drivers: impl IntoIterator<Item = &'a Driver>) 
     }
 }
 
-/// Prints outcomes on standard output through a sink, and counts them for its summary.
-pub(super) struct Printer {
+/// Where a trace or replay leaves things: outcomes on standard output, what they amount to in its summary, and the
+/// records of a trace in a capture, if one is asked for.
+pub(super) struct Outputs {
     sink: Box<dyn Sink>,
     tally: Tally,
+    capture: Option<Writer>,
 }
 
 const FAILED: &str = "cannot write to standard output";
 
-impl Printer {
-    pub(super) fn new(sink: Box<dyn Sink>) -> Printer {
-        Printer { sink, tally: Tally::default() }
+impl Outputs {
+    /// `show_host` names each verdict's host.
+    pub(super) fn new(options: OutputOptions, show_host: bool, capture: Option<Writer>) -> Outputs {
+        let out = BufWriter::with_capacity(1 << 16, io::stdout());
+        Outputs { sink: options.sink(out, show_host), tally: Tally::default(), capture }
     }
 
     /// Says that everything is attached.
@@ -145,10 +151,26 @@ impl Printer {
         self.sink.summary(session, &self.tally.summary()).context(FAILED)?;
         self.sink.finish().context(FAILED)
     }
+
+    /// Does something with the capture; when that fails, the trace says so and goes on without.
+    fn capture(&mut self, work: impl FnOnce(&mut Writer) -> Result<(), Stopped>) {
+        if let Some(Err(stopped)) = self.capture.as_mut().map(work) {
+            self.capture = None;
+            warn_stopped(&stopped);
+        }
+    }
+
+    /// Closes the capture.
+    pub(super) fn close(&mut self) {
+        if let Some(Err(stopped)) = self.capture.take().map(Writer::finish) {
+            warn_stopped(&stopped);
+        }
+    }
 }
 
-impl Watcher for Printer {
+impl Watcher for Outputs {
     fn record(&mut self, _session: &Session, record: &Record) -> Result<()> {
+        self.capture(|capture| capture.record(record));
         self.tally.record(record);
         Ok(())
     }
@@ -159,6 +181,20 @@ impl Watcher for Printer {
     }
 
     fn tick(&mut self, session: &Session, at: Nanos) -> Result<()> {
+        self.capture(|capture| capture.tick(at));
         self.sink.tick(Moment::of(session, at)).context(FAILED)
     }
+}
+
+impl Drop for Outputs {
+    /// Also a trace that ends since nobody reads its output leaves a whole capture.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Says why there is no capture from here on.
+fn warn_stopped(stopped: &Stopped) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(io::stderr(), "ngx502: {stopped}");
 }

@@ -4,14 +4,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::driver::{Driver, Printer, Watcher, warn_forgotten};
+use super::driver::{Driver, Outputs, Watcher, warn_forgotten};
 use crate::escape;
 use crate::filter::Filter;
 use crate::output::Destination;
@@ -42,11 +42,10 @@ pub fn run(options: &Options, verbose: u8) -> Result<()> {
     let replay = Replay::open(&options.captures)?;
     let first = replay.sessions().next().context("there is no capture to replay: name a file")?.clone();
     let show_host = replay.sessions().any(|session| session.host != first.host);
-    let out = BufWriter::with_capacity(1 << 16, io::stdout());
     let output = super::output(options.format, options.quiet, verbose);
-    let mut printer = Printer::new(output.sink(out, show_host));
-    let complaints = replay.run(&mut printer)?;
-    printer.finish(&first)?;
+    let mut outputs = Outputs::new(output, show_host, None);
+    let complaints = replay.run(&mut outputs)?;
+    outputs.finish(&first)?;
     complain(&complaints);
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! `ngx502 trace`: attach, explain, until told to stop.
 
-mod pipeline;
-
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -9,11 +7,13 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::driver::{Driver, Outputs, warn_forgotten};
 use crate::{
     capture,
     decode::{self, Decoded},
     enrich::Enricher,
     event::{Body, LOST_TRAFFIC, Latency, Nanos, Pid, Record},
+    filter::Filter,
     kernel::{
         durations::DurationReader,
         load::Kernel,
@@ -27,7 +27,6 @@ use crate::{
     source::ring::RingSource,
     values,
 };
-use pipeline::Pipeline;
 
 /// How often held verdicts, losses and folded lines are looked after.
 const TICK: Duration = Duration::from_millis(500);
@@ -121,7 +120,8 @@ struct Tracer {
     ring: RingSource,
     targets: Tracked,
     enricher: Enricher,
-    pipeline: Pipeline,
+    driver: Driver,
+    outputs: Outputs,
     /// Losses that were reported already.
     lost: [u64; LOSSES],
     skipped_runs: SkippedRuns,
@@ -169,10 +169,16 @@ impl Tracer {
             ),
             (false, _) => {}
         }
-        let mut pipeline = Pipeline::new(session, options, verbose)?;
-        pipeline.ready()?;
+        let capture = match &options.capture {
+            Some(path) => Some(capture::Writer::create(path, &session, options.retention)?),
+            None => None,
+        };
+        let output = super::output(options.format, options.quiet, verbose);
+        let mut outputs = Outputs::new(output, false, capture);
+        outputs.ready(&session)?;
+        let mut driver = Driver::new(session, Filter::default());
         for record in found.into_iter().chain(snapshot) {
-            pipeline.push(record)?;
+            driver.push(record, &mut outputs)?;
         }
         let durations = kernel.take_durations(clock::now())?;
         trim_heap();
@@ -183,7 +189,8 @@ impl Tracer {
             ring,
             targets,
             enricher,
-            pipeline,
+            driver,
+            outputs,
             lost,
             skipped_runs: SkippedRuns::default(),
             durations,
@@ -192,6 +199,10 @@ impl Tracer {
             shown_at: now,
             forgot_at: now,
         })
+    }
+
+    fn push(&mut self, record: Record) -> Result<()> {
+        self.driver.push(record, &mut self.outputs)
     }
 
     /// Takes what the ring buffer holds, at most a batch of it, one record after the other: a record's memory is free
@@ -203,13 +214,13 @@ impl Tracer {
                 Some(Ok(decoded)) => self.accept(decoded)?,
                 Some(Err(error)) => log::error!("skipping an undecodable record: {error}"),
                 None => {
-                    self.pipeline.flush()?;
+                    self.outputs.flush()?;
                     return Ok(true);
                 }
             }
         }
         self.ring.leave_rest();
-        self.pipeline.flush()?;
+        self.outputs.flush()?;
         Ok(false)
     }
 
@@ -219,7 +230,7 @@ impl Tracer {
             Decoded::Exec(process) => {
                 let mut found = self.targets.executed(&process, &mut self.kernel);
                 found.extend(self.targets.rescan(&mut self.kernel));
-                return found.into_iter().try_for_each(|record| self.pipeline.push(record));
+                return found.into_iter().try_for_each(|record| self.push(record));
             }
         };
         match &record.body {
@@ -235,24 +246,24 @@ impl Tracer {
         }
         let facts = self.enricher.before(&record);
         add_holders(&mut self.kernel, &facts);
-        facts.into_iter().chain([record]).try_for_each(|record| self.pipeline.push(record))
+        facts.into_iter().chain([record]).try_for_each(|record| self.push(record))
     }
 
     fn tick(&mut self) -> Result<()> {
         let now = clock::now();
         let found = self.targets.rescan(&mut self.kernel);
         let unread = self.targets.watch_logs(&mut self.kernel, now);
-        found.into_iter().chain(unread).try_for_each(|record| self.pipeline.push(record))?;
+        found.into_iter().chain(unread).try_for_each(|record| self.push(record))?;
         for (reason, total) in self.kernel.lost().into_iter().enumerate() {
             let events = total - self.lost[reason];
             if events > 0 {
                 self.lost[reason] = total;
                 let reason = ngx502_common::config::loss::NAMES[reason].to_owned();
-                self.pipeline.push(Record { at: now, body: Body::Lost { events, reason } })?;
+                self.push(Record { at: now, body: Body::Lost { events, reason } })?;
             }
         }
         self.report_skipped(now)?;
-        self.pipeline.push(Record { at: now, body: Body::Tick })?;
+        self.push(Record { at: now, body: Body::Tick })?;
         if self.forgot_at.elapsed() >= FORGET_CLOSED {
             self.forgot_at = Instant::now();
             self.durations.forget_closed(now, sockets_of);
@@ -268,7 +279,7 @@ impl Tracer {
             self.shown_at = Instant::now();
             self.latency()?;
         }
-        self.pipeline.flush()
+        self.outputs.flush()
     }
 
     /// Reports events that no program saw.
@@ -276,7 +287,7 @@ impl Tracer {
         let Skipped { traffic, others } = self.skipped_runs.read(&self.kernel);
         let kinds = [(traffic, LOST_TRAFFIC), (others, SKIPPED)];
         for (events, reason) in kinds.into_iter().filter(|(events, _)| *events > 0) {
-            self.pipeline.push(Record { at: now, body: Body::Lost { events, reason: reason.to_owned() } })?;
+            self.push(Record { at: now, body: Body::Lost { events, reason: reason.to_owned() } })?;
         }
         Ok(())
     }
@@ -285,7 +296,8 @@ impl Tracer {
     fn read_durations(&mut self) -> Result<()> {
         self.read_at = Instant::now();
         let now = clock::now();
-        push_latency(&mut self.pipeline, now, self.durations.read(now))
+        let latency = self.durations.read(now).map(|latency| record_of(now, latency));
+        latency.map_or(Ok(()), |record| self.push(record))
     }
 
     /// Shows the latency of all upstream requests so far.
@@ -293,28 +305,29 @@ impl Tracer {
         self.read_durations()?;
         let now = clock::now();
         let uncounted = self.durations.uncounted(now);
-        self.pipeline.latency(now, uncounted.as_ref())
+        self.outputs.latency(self.driver.session(), now, uncounted.as_ref())
     }
 
     fn finish(mut self) -> Result<()> {
         while !self.drain()? {}
         self.tick()?;
-        let Self { kernel, mut durations, mut pipeline, .. } = self;
+        let Self { kernel, mut durations, mut driver, mut outputs, .. } = self;
         // Without its probes, no request ends between the two readings and is then in both of them, or in neither.
         drop(kernel);
         let now = clock::now();
         // What is not counted by now never will be.
-        push_latency(&mut pipeline, now, durations.read(now))?;
-        push_latency(&mut pipeline, now, durations.uncounted(now))?;
-        pipeline.finish()
+        for latency in [durations.read(now), durations.uncounted(now)].into_iter().flatten() {
+            driver.push(record_of(now, latency), &mut outputs)?;
+        }
+        outputs.close();
+        driver.finish(&mut outputs)?;
+        warn_forgotten([&driver]);
+        outputs.finish(driver.session())
     }
 }
 
-fn push_latency(pipeline: &mut Pipeline, now: Nanos, latency: Option<Latency>) -> Result<()> {
-    match latency {
-        Some(latency) => pipeline.push(Record { at: now, body: Body::Latency(Box::new(latency)) }),
-        None => Ok(()),
-    }
+fn record_of(at: Nanos, latency: Latency) -> Record {
+    Record { at, body: Body::Latency(Box::new(latency)) }
 }
 
 /// Returns freed memory to the kernel, where the allocator is glibc's; others do so by themselves. A start takes much that
