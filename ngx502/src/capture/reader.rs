@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::columns::{ColumnDecoder, ColumnError, Position};
+use super::columns::{ColumnDecoder, ColumnError};
 use super::format::{
     CARRIED, End, FILE_HEADER, FILE_MAGIC, FRAME_END, FRAME_HEADER, FRAME_OPENING, FRAME_RECORDS,
     FrameHeader, MAJOR, MAX_FRAME, Opening,
@@ -89,10 +89,6 @@ struct Frame {
     offset: u64,
     stored: u64,
     left: u32,
-    /// The beginning, or behind the last row that was stepped over.
-    position: Position,
-    /// Rows that were read since.
-    done: u32,
 }
 
 impl Reader {
@@ -247,8 +243,7 @@ impl<R: Read> Reader<R> {
             FRAME_END => json(&payload).map(|end| self.end = Some(end)),
             FRAME_RECORDS if header.flags & CARRIED != 0 && self.skip_carried => Ok(()),
             FRAME_RECORDS => ColumnDecoder::new(payload).map_err(|e| e.to_string()).map(|rows| {
-                let (left, position) = (header.records.get(), rows.position());
-                self.frame = Some(Frame { rows, offset, stored, left, position, done: 0 });
+                self.frame = Some(Frame { rows, offset, stored, left: header.records.get() });
             }),
             kind => {
                 self.note_unknown(format!("frame of kind {kind}"), 1);
@@ -273,11 +268,12 @@ impl<R: Read> Reader<R> {
         let stepped = match error {
             ColumnError::UnknownVariant(name) => {
                 self.note_unknown(*name, 1);
-                frame.step_over()
+                frame.rows.step_over()
             }
             error => Err(error),
         };
         let Err(error) = stepped else {
+            frame.left -= 1;
             self.frame = Some(frame);
             return;
         };
@@ -290,35 +286,17 @@ fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
     serde_json::from_slice(payload).map_err(|error| error.to_string())
 }
 
-impl Frame {
-    fn next(&mut self) -> Result<Record, ColumnError> {
-        let record = self.rows.next()?;
-        self.left -= 1;
-        self.done += 1;
-        Ok(record)
-    }
-
-    /// Steps over a row with something unknown in it: back to where it began, then over it by the schema.
-    fn step_over(&mut self) -> Result<(), ColumnError> {
-        self.rows.rewind(&self.position);
-        for _ in 0..=self.done {
-            self.rows.skip()?;
-        }
-        self.position = self.rows.position();
-        self.left -= 1;
-        self.done = 0;
-        Ok(())
-    }
-}
-
 impl<R: Read> Iterator for Reader<R> {
     type Item = Record;
 
     fn next(&mut self) -> Option<Record> {
         loop {
             while let Some(frame) = self.frame.as_mut().filter(|frame| frame.left > 0) {
-                match frame.next() {
-                    Ok(record) => return Some(record),
+                match frame.rows.next() {
+                    Ok(record) => {
+                        frame.left -= 1;
+                        return Some(record);
+                    }
                     Err(error) => self.not_read(error),
                 }
             }

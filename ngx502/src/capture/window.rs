@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use bstr::ByteSlice as _;
+
 use super::format::FRAME_MAGIC;
 
 /// Bytes that are read at once.
@@ -43,21 +45,20 @@ impl<R: Read> Window<R> {
         self.offset += len as u64;
     }
 
-    /// Moves to the next frame's magic or the end; returns how many bytes were passed over.
-    pub(super) fn seek_frame(&mut self) -> io::Result<u64> {
-        let from = self.offset;
+    /// Moves to the next frame's magic or the end.
+    pub(super) fn seek_frame(&mut self) -> io::Result<()> {
         loop {
             let seen = self.peek(CHUNK)?;
-            if let Some(at) = find_frame(seen) {
+            if let Some(at) = seen.find(FRAME_MAGIC) {
                 self.consume(at);
-                return Ok(self.offset - from);
+                return Ok(());
             }
             let seen = seen.len();
             let is_rest = self.ended && seen == self.buffer.len() - self.start;
             // The magic may straddle the end of what was searched.
             self.consume(if is_rest { seen } else { seen.saturating_sub(FRAME_MAGIC.len() - 1) });
             if self.ended && self.start == self.buffer.len() {
-                return Ok(self.offset - from);
+                return Ok(());
             }
         }
     }
@@ -77,8 +78,4 @@ impl<R: Read> Window<R> {
         self.ended = read? == 0;
         Ok(())
     }
-}
-
-fn find_frame(bytes: &[u8]) -> Option<usize> {
-    bstr::ByteSlice::find(bytes, FRAME_MAGIC)
 }

@@ -27,6 +27,10 @@ pub(in crate::capture) struct ColumnDecoder {
     members: Vec<NodeId>,
     composites: Vec<ReadAs>,
     columns: Vec<Column>,
+    /// The columns as they were at the beginning, or behind the last row that was stepped over.
+    mark: Vec<Column>,
+    /// Rows that were read since.
+    rows_since_mark: u32,
     visits_left: u64,
     text_left: usize,
 }
@@ -51,9 +55,6 @@ struct Column {
     previous: u64,
 }
 
-/// How far each column was read: a place to go back to.
-pub(in crate::capture) struct Position(Vec<Column>);
-
 impl ColumnDecoder {
     /// Opens a frame's payload.
     ///
@@ -75,7 +76,17 @@ impl ColumnDecoder {
         }
         // A value takes at least a byte, and no value of a record lies deeper than a dozen structs.
         let visits_left = 4096 + 16 * data.len() as u64;
-        Ok(ColumnDecoder { data, schema, members, composites, columns, visits_left, text_left: MAX_TEXT })
+        Ok(ColumnDecoder {
+            data,
+            schema,
+            members,
+            composites,
+            mark: columns.clone(),
+            columns,
+            rows_since_mark: 0,
+            visits_left,
+            text_left: MAX_TEXT,
+        })
     }
 
     /// The next row.
@@ -83,22 +94,20 @@ impl ColumnDecoder {
     /// # Errors
     /// When the columns do not hold a `T` next, or hold more than a frame may.
     pub(in crate::capture) fn next<'de, T: Deserialize<'de>>(&mut self) -> Result<T> {
-        T::deserialize(ValueDecoder { decoder: self, node: 0, depth: 0 })
+        let row = T::deserialize(ValueDecoder { decoder: self, node: 0, depth: 0 })?;
+        self.rows_since_mark += 1;
+        Ok(row)
     }
 
-    /// Steps over the next row, whatever is in it.
-    pub(in crate::capture) fn skip(&mut self) -> Result {
-        self.next::<IgnoredAny>().map(drop)
-    }
-
-    /// Where reading is now.
-    pub(in crate::capture) fn position(&self) -> Position {
-        Position(self.columns.clone())
-    }
-
-    /// Goes back; what was charged stays charged.
-    pub(in crate::capture) fn rewind(&mut self, position: &Position) {
-        self.columns.copy_from_slice(&position.0);
+    /// Steps over the row that [`ColumnDecoder::next`] failed at, by the schema: from the mark on, since the row's
+    /// beginning is not known. What was charged stays charged.
+    pub(in crate::capture) fn step_over(&mut self) -> Result {
+        self.columns.copy_from_slice(&self.mark);
+        for _ in 0..=std::mem::take(&mut self.rows_since_mark) {
+            IgnoredAny::deserialize(ValueDecoder { decoder: self, node: 0, depth: 0 })?;
+        }
+        self.mark.copy_from_slice(&self.columns);
+        Ok(())
     }
 
     /// Gives the frame's memory back for the next one.

@@ -20,7 +20,7 @@ use std::fmt;
 use serde::{de, ser};
 use thiserror::Error;
 
-pub(super) use self::decoder::{ColumnDecoder, Position};
+pub(super) use self::decoder::ColumnDecoder;
 pub(super) use self::encoder::ColumnEncoder;
 
 type Result<T = (), E = ColumnError> = std::result::Result<T, E>;
