@@ -351,7 +351,7 @@ fn time(at: u64) -> Option<Nanos> {
 }
 
 /// IPv4 stands in the first four bytes, also for an IPv4-mapped peer of an IPv6 socket.
-fn address(family: u16, bytes: [u8; 16], port: u16) -> SocketAddr {
+pub(crate) fn address(family: u16, bytes: [u8; 16], port: u16) -> SocketAddr {
     let [a, b, c, d, rest @ ..] = bytes;
     let v4 = Ipv4Addr::new(a, b, c, d);
     let ip = match family {

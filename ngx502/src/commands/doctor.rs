@@ -15,7 +15,7 @@ use crate::{
     escape,
     event::Pid,
     kernel::{
-        load::{Kernel, ObservationState, ProviderResult},
+        load::{Kernel, ObservationState, Refused},
         preflight,
         providers::{self, Uprobe},
     },
@@ -45,13 +45,13 @@ enum Finding {
     #[serde(rename = "signal")]
     Observation {
         /// Its name.
-        name: String,
+        name: &'static str,
         /// The hook in use; `null` when none attaches.
-        provider: Option<String>,
+        provider: Option<&'static str>,
         /// Hooks tried before, each with the reason why it is not available.
         tried: Vec<Refused>,
         /// What is lost without it; `null` when nothing is.
-        costs: Option<String>,
+        costs: Option<&'static str>,
     },
     /// An nginx executable that runs.
     Nginx {
@@ -62,7 +62,7 @@ enum Finding {
         /// Its processes.
         pids: Vec<u32>,
         /// Functions that can be probed.
-        probes: Vec<String>,
+        probes: Vec<&'static str>,
         /// What is missing and what that costs, in sentences.
         problems: Vec<String>,
         /// Where the struct layout comes from.
@@ -103,14 +103,8 @@ enum Finding {
     },
 }
 
-#[derive(Debug, Serialize)]
-struct Refused {
-    provider: String,
-    reason: String,
-}
-
-/// Loads and attaches every probe for a moment, and says what came of it; with [`Options::cost`], traces for so long and says
-/// what that took.
+/// Loads and attaches every probe for a moment, and says what came of it; with [`Options::cost`], traces for so long and
+/// says what that took.
 ///
 /// # Errors
 /// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
@@ -120,7 +114,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     kernel.attach(&[]);
     let observations: Vec<_> = kernel.observations.iter().map(observation).collect();
     let nginx = nginx();
-    let served = kernel.observations.iter().filter(|state| state.provider().is_some()).count();
+    let served = kernel.observations.iter().filter(|state| state.provider.is_some()).count();
     let can_trace =
         nginx.iter().all(|finding| matches!(finding, Finding::Nginx { probes, .. } if !probes.is_empty()));
     let result = Finding::Result { can_trace, signals: served, of: observations.len(), nginx: nginx.len() };
@@ -144,17 +138,9 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
 }
 
 fn observation(state: &ObservationState) -> Finding {
-    let provider = state.provider();
-    let refused = |result: &ProviderResult| {
-        let provider = result.provider.to_owned();
-        result.error.clone().map(|reason| Refused { provider, reason })
-    };
-    Finding::Observation {
-        name: state.observation.name.to_owned(),
-        provider: provider.map(str::to_owned),
-        tried: state.tried.iter().filter_map(refused).collect(),
-        costs: provider.is_none().then(|| state.observation.without.to_owned()),
-    }
+    let ObservationState { observation, provider, tried } = state.clone();
+    let costs = provider.is_none().then_some(observation.without);
+    Finding::Observation { name: observation.name, provider, tried, costs }
 }
 
 /// One finding for each executable, in the order of its first process.
@@ -193,7 +179,7 @@ fn executable(exe: String, pids: Vec<Pid>, binary: &Binary) -> Finding {
         exe,
         version: binary.version.as_ref().map(ToString::to_string),
         pids: pids.into_iter().map(|pid| pid.0).collect(),
-        probes: probes.iter().map(|uprobe| uprobe.symbol.to_owned()).collect(),
+        probes: probes.iter().map(|uprobe| uprobe.symbol).collect(),
         problems,
         layout: format!("{:?}", layout::of(binary).1),
     }

@@ -378,7 +378,7 @@ fn session(kernel: &Kernel, targets: &Tracked, options: &Options) -> Session {
     let mut providers: Vec<_> = kernel
         .observations
         .iter()
-        .map(|state| (state.observation.name.to_owned(), state.provider().unwrap_or(NO_PROVIDER).to_owned()))
+        .map(|state| (state.observation.name.to_owned(), state.provider.unwrap_or(NO_PROVIDER).to_owned()))
         .collect();
     providers.extend(providers::error_path().map(|uprobe| {
         let attached = targets.has_probe(uprobe.program);

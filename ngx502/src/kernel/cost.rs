@@ -10,22 +10,14 @@ use aya::sys::{Stats, enable_stats};
 
 use super::load::Kernel;
 
-/// The kernel counts run times for as long as this lives: it does so for whoever holds the descriptor, so that also a
-/// process that is killed leaves nothing switched on.
-pub struct Accounting {
-    _open: OwnedFd,
-}
-
-impl Accounting {
-    /// Begins to count.
-    ///
-    /// # Errors
-    /// When the kernel (before Linux 5.8) or the privileges do not allow it.
-    pub fn start() -> Result<Self> {
-        let open = enable_stats(Stats::RunTime)
-            .context("the kernel does not count the run time of BPF programs, so their cost is not known")?;
-        Ok(Self { _open: open })
-    }
+/// Lets the kernel count run times for as long as the descriptor is open, so that also a process that is killed leaves
+/// nothing switched on.
+///
+/// # Errors
+/// When the kernel (before Linux 5.8) or the privileges do not allow it.
+pub fn count_runs() -> Result<OwnedFd> {
+    enable_stats(Stats::RunTime)
+        .context("the kernel does not count the run time of BPF programs, so their cost is not known")
 }
 
 /// Runs of one program so far.

@@ -1,7 +1,6 @@
 //! Reads the kernel's latency histograms.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use aya::maps::{self, MapData, PerCpuArray};
@@ -9,9 +8,10 @@ use bstr::BString;
 use ngx502_common::{
     connection::{Connection, Phases},
     latency::{BUCKETS, Durations, Series, bucket, durations_at, upper_bound},
-    net::{AF_INET, AF_UNIX},
+    net::AF_UNIX,
 };
 
+use crate::decode::address;
 use crate::event::{Latency, LatencySeries, Nanos, Pid};
 
 /// An AF_UNIX connection that was idle for so long is looked after.
@@ -171,7 +171,7 @@ impl DurationReader {
                 };
                 BString::from([b"unix:".as_slice(), &text].concat())
             }
-            family => BString::from(address(family, &series).to_string()),
+            family => BString::from(address(family, series.address, series.port).to_string()),
         }
     }
 }
@@ -200,16 +200,4 @@ fn grown(before: &[u64; BUCKETS], now: &[u64; BUCKETS]) -> Vec<(u64, u64)> {
 
 fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-fn address(family: u16, series: &Series) -> SocketAddr {
-    let [a, b, c, d, rest @ ..] = series.address;
-    let v4 = Ipv4Addr::new(a, b, c, d);
-    // An IPv6 socket towards an IPv4-mapped peer counts as IPv4, as in `decode`.
-    let ip = if family == AF_INET || (rest == [0; 12] && !v4.is_unspecified()) {
-        IpAddr::V4(v4)
-    } else {
-        IpAddr::V6(Ipv6Addr::from(series.address))
-    };
-    SocketAddr::new(ip, series.port)
 }

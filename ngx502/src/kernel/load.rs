@@ -16,6 +16,7 @@ use ngx502_common::{
     latency::{Durations, durations_at},
     layout::NginxLayout,
 };
+use serde::Serialize;
 
 use super::{
     btf::KernelTypes,
@@ -29,13 +30,13 @@ use crate::event::Nanos;
 /// The object that build.rs compiled from `ngx502-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NGX502_BPF_OBJECT"));
 
-/// How one provider fared.
-#[derive(Clone, Debug)]
-pub struct ProviderResult {
+/// Why a provider does not serve.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refused {
     /// Its name.
     pub provider: &'static str,
-    /// Why it did not attach; `None` when it did.
-    pub error: Option<String>,
+    /// Why it did not attach.
+    pub reason: String,
 }
 
 /// What became of an observation.
@@ -43,15 +44,10 @@ pub struct ProviderResult {
 pub struct ObservationState {
     /// The table's entry.
     pub observation: &'static Observation,
-    /// Providers tried, in order; only the last one can be in use.
-    pub tried: Vec<ProviderResult>,
-}
-
-impl ObservationState {
     /// The provider in use.
-    pub fn provider(&self) -> Option<&'static str> {
-        self.tried.iter().find(|result| result.error.is_none()).map(|result| result.provider)
-    }
+    pub provider: Option<&'static str>,
+    /// Those that were tried before, in order.
+    pub tried: Vec<Refused>,
 }
 
 /// The loaded programs and their maps.
@@ -126,27 +122,26 @@ impl Kernel {
     pub fn attach(&mut self, without: &[&str]) {
         let tracepoints = self.tracepoints.take().unwrap_or_default();
         for observation in OBSERVATIONS.iter().filter(|one| !without.contains(&one.name)) {
-            let mut tried = Vec::new();
+            let mut state = ObservationState { observation, provider: None, tried: Vec::new() };
             for provider in observation.providers {
-                let error = attach_provider(&mut self.ebpf, provider, &tracepoints)
-                    .err()
-                    .map(|error| format!("{error:#}"));
-                let attached = error.is_none();
-                if let Some(error) = &error {
-                    log::debug!("{}: {} does not attach: {error}", observation.name, provider.name);
-                }
-                tried.push(ProviderResult { provider: provider.name, error });
-                if attached {
-                    break;
+                match attach_provider(&mut self.ebpf, provider, &tracepoints) {
+                    Ok(()) => {
+                        state.provider = Some(provider.name);
+                        break;
+                    }
+                    Err(error) => {
+                        log::debug!("{}: {} does not attach: {error:#}", observation.name, provider.name);
+                        state.tried.push(Refused { provider: provider.name, reason: format!("{error:#}") });
+                    }
                 }
             }
-            self.observations.push(ObservationState { observation, tried });
+            self.observations.push(state);
         }
     }
 
     /// Whether an observation has a provider.
     pub fn observes(&self, name: &str) -> bool {
-        self.observations.iter().any(|state| state.observation.name == name && state.provider().is_some())
+        self.observations.iter().any(|state| state.observation.name == name && state.provider.is_some())
     }
 
     /// The latency histograms; can be taken once.
@@ -326,7 +321,7 @@ fn attach_provider(ebpf: &mut Ebpf, provider: &Provider, tracepoints: &Btf) -> R
                 program.load(tracepoint, tracepoints).map_err(explain)?;
                 program.attach().map_err(explain)?;
             }
-            Hook::Kprobe(function) | Hook::Kretprobe(function) => {
+            Hook::Kprobe(function) => {
                 if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
                     bail!("this kernel has no kprobes");
                 }

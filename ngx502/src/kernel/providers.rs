@@ -12,10 +12,8 @@ pub enum Hook {
     RawTracepoint(&'static str),
     /// The same for a program whose arguments have the kernel's own types, so that it may load from them.
     BtfTracepoint(&'static str),
-    /// A kprobe at a function's entry.
+    /// A kprobe at a function's entry or return, as the program says.
     Kprobe(&'static str),
-    /// A kprobe at a function's return.
-    Kretprobe(&'static str),
 }
 
 /// A way to make an observation: all its programs must attach.
@@ -151,7 +149,7 @@ pub const OBSERVATIONS: &[Observation] = &[
             name: "kprobe:__sys_connect",
             programs: &[
                 ("sys_connect_enter", Hook::Kprobe("__sys_connect")),
-                ("sys_connect_exit", Hook::Kretprobe("__sys_connect")),
+                ("sys_connect_exit", Hook::Kprobe("__sys_connect")),
             ],
         }],
         without: "AF_UNIX connects have no times, and their errno comes from nginx's error log only",

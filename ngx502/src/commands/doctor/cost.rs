@@ -7,7 +7,7 @@ use anyhow::Result;
 use aya::maps::{MapData, RingBuf};
 
 use super::Finding;
-use crate::kernel::{cost::Accounting, load::Kernel};
+use crate::kernel::{cost::count_runs, load::Kernel};
 use crate::nginx::Tracked;
 
 /// How often the ring buffer is emptied: a full one would spare the programs work, and the account with it.
@@ -19,7 +19,7 @@ const EMPTY_EVERY: Duration = Duration::from_millis(5);
 /// # Errors
 /// When the kernel keeps no account, or nginx cannot be traced.
 pub(super) fn measure(kernel: &mut Kernel, time: Duration) -> Result<Vec<Finding>> {
-    let accounting = Accounting::start()?;
+    let counting = count_runs()?;
     let mut ring = kernel.take_events()?;
     Tracked::new(Default::default(), false).attach_all(kernel)?;
     let (before, start) = (kernel.runs()?, Instant::now());
@@ -28,7 +28,7 @@ pub(super) fn measure(kernel: &mut Kernel, time: Duration) -> Result<Vec<Finding
         thread::sleep(EMPTY_EVERY);
     }
     let (after, elapsed) = (kernel.runs()?, start.elapsed());
-    drop(accounting);
+    drop(counting);
     let mut costs: Vec<_> = after
         .into_iter()
         .map(|(program, runs)| {

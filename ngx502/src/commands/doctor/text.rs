@@ -2,7 +2,8 @@
 
 use std::io::{Result, Write};
 
-use super::{Finding, Refused};
+use super::Finding;
+use crate::kernel::load::Refused;
 use crate::session::NO_PROVIDER;
 
 /// Writes all findings, in their order.
@@ -22,7 +23,7 @@ pub(super) fn show<'a>(findings: impl Iterator<Item = &'a Finding>, out: &mut im
 fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
     match finding {
         Finding::Observation { name, provider, tried, costs } => {
-            writeln!(out, "{name:<15} {}", provider.as_deref().unwrap_or(NO_PROVIDER))?;
+            writeln!(out, "{name:<15} {}", provider.unwrap_or(NO_PROVIDER))?;
             for Refused { provider, reason } in tried {
                 writeln!(out, "{:15} {provider} unavailable: {reason}", "")?;
             }
