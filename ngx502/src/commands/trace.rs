@@ -180,7 +180,7 @@ impl Tracer {
         for record in found.into_iter().chain(snapshot) {
             driver.push(record, &mut outputs)?;
         }
-        let durations = kernel.take_durations(clock::now())?;
+        let durations = DurationReader::take(&mut kernel, clock::now())?;
         trim_heap();
         let (interval, now) = (options.interval, Instant::now());
         let lost = [0; LOSSES];

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use anyhow::Result;
 use aya::maps::{self, MapData, PerCpuArray};
 use bstr::BString;
 use ngx502_common::{
@@ -11,6 +12,7 @@ use ngx502_common::{
     net::AF_UNIX,
 };
 
+use super::load::Kernel;
 use crate::decode::address;
 use crate::event::{Latency, LatencySeries, Nanos, Pid};
 
@@ -55,17 +57,12 @@ impl Key {
     }
 }
 
-/// The maps that latency is read from.
-pub(super) struct Maps {
-    pub(super) series: maps::HashMap<MapData, u32, Series>,
-    pub(super) paths: maps::HashMap<MapData, u32, [u8; 112]>,
-    pub(super) durations: PerCpuArray<MapData, Durations>,
-    pub(super) connections: maps::HashMap<MapData, u64, Connection>,
-}
-
 /// The histograms, and what was read of them before.
 pub struct DurationReader {
-    maps: Maps,
+    series: maps::HashMap<MapData, u32, Series>,
+    paths: maps::HashMap<MapData, u32, [u8; 112]>,
+    durations: PerCpuArray<MapData, Durations>,
+    connections: maps::HashMap<MapData, u64, Connection>,
     /// Counts at the last reading; boxed, since a series takes 12 KiB.
     before: HashMap<Key, Box<Counts>>,
     /// What [`DurationReader::forget_closed`] counted in place of the kernel.
@@ -75,8 +72,19 @@ pub struct DurationReader {
 
 impl DurationReader {
     /// Takes the maps over; what was counted before `now` counts as new.
-    pub(super) fn new(maps: Maps, now: Nanos) -> Self {
-        Self { maps, before: HashMap::new(), counted_here: HashMap::new(), since: now }
+    ///
+    /// # Errors
+    /// When they were taken before.
+    pub fn take(kernel: &mut Kernel, now: Nanos) -> Result<Self> {
+        Ok(Self {
+            series: kernel.take("SERIES")?,
+            paths: kernel.take("PATHS")?,
+            durations: kernel.take("DURATIONS")?,
+            connections: kernel.take("CONNECTIONS")?,
+            before: HashMap::new(),
+            counted_here: HashMap::new(),
+            since: now,
+        })
     }
 
     /// What was counted since the last reading; `None` when nothing was.
@@ -102,7 +110,7 @@ impl DurationReader {
         let mut pending: HashMap<Key, Box<Counts>> = HashMap::new();
         // The walk begins anew when the entry it stands at goes.
         let mut met = HashSet::new();
-        for (sk, connection) in self.maps.connections.iter().filter_map(Result::ok) {
+        for (sk, connection) in self.connections.iter().filter_map(Result::ok) {
             let Some(phases) = connection.uncounted().filter(|_| met.insert(sk)) else { continue };
             let counts = pending.entry(Key::of(&connection)).or_insert_with(|| Box::new(Counts::ZERO));
             counts.add(phases);
@@ -117,13 +125,9 @@ impl DurationReader {
     /// tells of their end, and one at a time would fill the map. `sockets` gives the inodes that a process holds.
     pub fn forget_closed(&mut self, now: Nanos, sockets: impl Fn(Pid) -> Vec<u64>) {
         let mut held: HashMap<u32, HashSet<u64>> = HashMap::new();
-        let idle = self
-            .maps
-            .connections
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, connection)| is_idle(connection, now));
-        for (sk, seen) in idle.collect::<Vec<_>>() {
+        let connections = self.connections.iter().filter_map(Result::ok);
+        let idle: Vec<_> = connections.filter(|(_, connection)| is_idle(connection, now)).collect();
+        for (sk, seen) in idle {
             let worker = seen.worker;
             let held = held.entry(worker).or_insert_with(|| sockets(Pid(worker)).into_iter().collect());
             if held.contains(&seen.inode) {
@@ -132,10 +136,10 @@ impl DurationReader {
             // A connection that began at the same address since is another one.
             let same =
                 |found: Connection| found.inode == seen.inode && found.facts.sent_at == seen.facts.sent_at;
-            if !self.maps.connections.get(&sk, 0).is_ok_and(same) {
+            if !self.connections.get(&sk, 0).is_ok_and(same) {
                 continue;
             }
-            if self.maps.connections.remove(&sk).is_ok()
+            if self.connections.remove(&sk).is_ok()
                 && let Some(phases) = seen.uncounted()
             {
                 self.counted_here.entry(Key::of(&seen)).or_insert_with(|| Box::new(Counts::ZERO)).add(phases);
@@ -149,9 +153,9 @@ impl DurationReader {
 
     fn counted(&self) -> HashMap<Key, Box<Counts>> {
         let mut totals = self.counted_here.clone();
-        for place in self.maps.series.keys().filter_map(Result::ok).chain([0]) {
+        for place in self.series.keys().filter_map(Result::ok).chain([0]) {
             for failed in [false, true] {
-                let Ok(cpus) = self.maps.durations.get(&durations_at(place, failed), 0) else { continue };
+                let Ok(cpus) = self.durations.get(&durations_at(place, failed), 0) else { continue };
                 let sums = totals.entry(Key { place, failed }).or_insert_with(|| Box::new(Counts::ZERO));
                 cpus.iter().for_each(|cpu| sums.add_cpu(cpu));
             }
@@ -161,11 +165,11 @@ impl DurationReader {
 
     /// As nginx names it.
     fn name(&self, place: u32) -> BString {
-        let series = self.maps.series.get(&place, 0).unwrap_or(Series::OTHERS);
+        let series = self.series.get(&place, 0).unwrap_or(Series::OTHERS);
         match series.family {
             0 => BString::from("other upstreams"),
             AF_UNIX => {
-                let text = match self.maps.paths.get(&place, 0).unwrap_or([0; 112]) {
+                let text = match self.paths.get(&place, 0).unwrap_or([0; 112]) {
                     [0, rest @ ..] => [b"@", until_nul(&rest)].concat(),
                     path => until_nul(&path).to_vec(),
                 };

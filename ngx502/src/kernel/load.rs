@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, BtfError, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         BtfTracePoint, KProbe, Program, ProgramError, RawTracePoint, UProbe, uprobe::UProbeLinkId,
         uprobe::UProbeScope,
@@ -20,12 +20,9 @@ use serde::Serialize;
 
 use super::{
     btf::KernelTypes,
-    durations::{self, DurationReader},
     offsets,
     providers::{self, Hook, OBSERVATIONS, Observation, Provider, UPROBES, When},
 };
-
-use crate::event::Nanos;
 
 /// The object that build.rs compiled from `ngx502-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NGX502_BPF_OBJECT"));
@@ -96,14 +93,14 @@ impl Kernel {
             load_uprobe(&mut ebpf, uprobe.program)?;
         }
         Ok(Self {
-            traced: HashMap::try_from(take(&mut ebpf, "TRACED")?)?,
-            binaries: HashMap::try_from(take(&mut ebpf, "BINARIES")?)?,
-            worker_slots: Array::try_from(take(&mut ebpf, "WORKER_SLOTS")?)?,
-            seen: Array::try_from(take(&mut ebpf, "SEEN")?)?,
-            layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
-            log_calls: PerCpuArray::try_from(take(&mut ebpf, "LOG_CALLS")?)?,
-            holders: HashMap::try_from(take(&mut ebpf, "HOLDERS")?)?,
-            lost: PerCpuArray::try_from(take(&mut ebpf, "LOST")?)?,
+            traced: take(&mut ebpf, "TRACED")?,
+            binaries: take(&mut ebpf, "BINARIES")?,
+            worker_slots: take(&mut ebpf, "WORKER_SLOTS")?,
+            seen: take(&mut ebpf, "SEEN")?,
+            layouts: take(&mut ebpf, "LAYOUTS")?,
+            log_calls: take(&mut ebpf, "LOG_CALLS")?,
+            holders: take(&mut ebpf, "HOLDERS")?,
+            lost: take(&mut ebpf, "LOST")?,
             ebpf,
             tracepoints: Some(tracepoints),
             observations: Vec::new(),
@@ -144,26 +141,17 @@ impl Kernel {
         self.observations.iter().any(|state| state.observation.name == name && state.provider.is_some())
     }
 
-    /// The latency histograms; can be taken once.
-    ///
-    /// # Errors
-    /// When they were taken before.
-    pub fn take_durations(&mut self, now: Nanos) -> Result<DurationReader> {
-        let maps = durations::Maps {
-            series: HashMap::try_from(take(&mut self.ebpf, "SERIES")?)?,
-            durations: PerCpuArray::try_from(take(&mut self.ebpf, "DURATIONS")?)?,
-            paths: HashMap::try_from(take(&mut self.ebpf, "PATHS")?)?,
-            connections: HashMap::try_from(take(&mut self.ebpf, "CONNECTIONS")?)?,
-        };
-        Ok(DurationReader::new(maps, now))
-    }
-
     /// The stream of records; can be taken once.
     ///
     /// # Errors
     /// When it was taken before.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
-        Ok(RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?)?)
+        self.take("EVENTS")
+    }
+
+    /// One of the maps; can be taken once.
+    pub(super) fn take<M: TryFrom<Map, Error = MapError>>(&mut self, name: &str) -> Result<M> {
+        take(&mut self.ebpf, name)
     }
 
     /// Every program of the object, loaded or not, by name.
@@ -287,8 +275,9 @@ fn raise_memlock_limit() {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}, or it is in use"))
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
+    let map = ebpf.take_map(name);
+    Ok(map.with_context(|| format!("the BPF object has no map {name}, or it is in use"))?.try_into()?)
 }
 
 fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

@@ -36,20 +36,12 @@ pub struct Observation {
     pub without: &'static str,
 }
 
-macro_rules! raw_tracepoint {
-    ($($name:literal),+) => {
+/// A provider whose programs bear the names of what they are attached to.
+macro_rules! provider {
+    ($kind:literal, $hook:ident, $($name:literal),+) => {
         Provider {
-            name: concat!("raw_tp", $(":", $name),+),
-            programs: &[$(($name, Hook::RawTracepoint($name))),+],
-        }
-    };
-}
-
-macro_rules! btf_tracepoint {
-    ($($name:literal),+) => {
-        Provider {
-            name: concat!("tp_btf", $(":", $name),+),
-            programs: &[$(($name, Hook::BtfTracepoint($name))),+],
+            name: concat!($kind, $(":", $name),+),
+            programs: &[$(($name, Hook::$hook($name))),+],
         }
     };
 }
@@ -58,65 +50,59 @@ macro_rules! btf_tracepoint {
 pub const OBSERVATIONS: &[Observation] = &[
     Observation {
         name: "exit",
-        providers: &[raw_tracepoint!("sched_process_exit")],
+        providers: &[provider!("raw_tp", RawTracepoint, "sched_process_exit")],
         without: "oom-killed, killed, crashed and exited become unknown",
     },
     Observation {
         name: "fork",
-        providers: &[raw_tracepoint!("sched_process_fork")],
+        providers: &[provider!("raw_tp", RawTracepoint, "sched_process_fork")],
         without: "workers forked later are missed until the next scan; forked processes that share a listener are unknown",
     },
     Observation {
         name: observation::EXEC,
-        providers: &[raw_tracepoint!("sched_process_exec")],
+        providers: &[provider!("raw_tp", RawTracepoint, "sched_process_exec")],
         without: "an nginx started or upgraded later is found only by the scan every few seconds",
     },
     Observation {
         name: "signal",
-        providers: &[raw_tracepoint!("signal_generate")],
+        providers: &[provider!("raw_tp", RawTracepoint, "signal_generate")],
         without: "killed does not name the sender",
     },
     Observation {
         name: "oom",
-        providers: &[raw_tracepoint!("mark_victim")],
+        providers: &[provider!("raw_tp", RawTracepoint, "mark_victim")],
         without: "oom-killed looks like killed by an unknown sender",
     },
     Observation {
         name: observation::TCP_STATE,
-        providers: &[btf_tracepoint!("inet_sock_set_state", "tcp_destroy_sock")],
+        providers: &[provider!("tp_btf", BtfTracepoint, "inet_sock_set_state", "tcp_destroy_sock")],
         without: "unknown who closed or reset a TCP connection, and which listeners open and close",
     },
     Observation {
         name: "tcp-reset",
-        providers: &[raw_tracepoint!("tcp_receive_reset")],
+        providers: &[provider!("raw_tp", RawTracepoint, "tcp_receive_reset")],
         without: "the time of a reset is unknown",
     },
     Observation {
         name: "tcp-reset-sent",
-        providers: &[raw_tracepoint!("tcp_send_reset")],
+        providers: &[provider!("raw_tp", RawTracepoint, "tcp_send_reset")],
         without: "no evidence that the other end on this host sent a reset",
     },
     Observation {
         name: "icmp-error",
-        providers: &[raw_tracepoint!("inet_sk_error_report")],
+        providers: &[provider!("raw_tp", RawTracepoint, "inet_sk_error_report")],
         without: "firewall and unreachable are distinguished less often",
     },
     Observation {
         name: "retransmit",
-        providers: &[raw_tracepoint!("tcp_retransmit_skb")],
+        providers: &[provider!("raw_tp", RawTracepoint, "tcp_retransmit_skb")],
         without: "no evidence of lost segments in a timeout",
     },
     Observation {
         name: observation::SENT,
         providers: &[
-            btf_tracepoint!("sock_send_length"),
-            Provider {
-                name: "kprobe:tcp_sendmsg:unix_stream_sendmsg",
-                programs: &[
-                    ("tcp_sendmsg", Hook::Kprobe("tcp_sendmsg")),
-                    ("unix_stream_sendmsg", Hook::Kprobe("unix_stream_sendmsg")),
-                ],
-            },
+            provider!("tp_btf", BtfTracepoint, "sock_send_length"),
+            provider!("kprobe", Kprobe, "tcp_sendmsg", "unix_stream_sendmsg"),
         ],
         without: "rescued requests are not reported, and a request saved by an error_page still counts as a verdict; \
                   keepalive-race cannot be distinguished from an early close",
@@ -124,23 +110,14 @@ pub const OBSERVATIONS: &[Observation] = &[
     Observation {
         name: observation::RECEIVED,
         providers: &[
-            btf_tracepoint!("sock_recv_length"),
-            Provider {
-                name: "kprobe:tcp_cleanup_rbuf:unix_stream_recvmsg",
-                programs: &[
-                    ("tcp_cleanup_rbuf", Hook::Kprobe("tcp_cleanup_rbuf")),
-                    ("unix_stream_recvmsg", Hook::Kprobe("unix_stream_recvmsg")),
-                ],
-            },
+            provider!("tp_btf", BtfTracepoint, "sock_recv_length"),
+            provider!("kprobe", Kprobe, "tcp_cleanup_rbuf", "unix_stream_recvmsg"),
         ],
         without: "times to the first byte come from nginx, in whole milliseconds",
     },
     Observation {
         name: observation::UNIX_LISTEN,
-        providers: &[Provider {
-            name: "kprobe:unix_listen",
-            programs: &[("unix_listen", Hook::Kprobe("unix_listen"))],
-        }],
+        providers: &[provider!("kprobe", Kprobe, "unix_listen")],
         without: "an AF_UNIX listener that came and went between two look-ups is not known: not-listening is inferred",
     },
     Observation {
@@ -156,10 +133,7 @@ pub const OBSERVATIONS: &[Observation] = &[
     },
     Observation {
         name: "unix-close",
-        providers: &[Provider {
-            name: "kprobe:unix_release_sock",
-            programs: &[("unix_release_sock", Hook::Kprobe("unix_release_sock"))],
-        }],
+        providers: &[provider!("kprobe", Kprobe, "unix_release_sock")],
         without: "who closed an AF_UNIX connection is inferred from who last received on it, and stopped-listening \
                   from a look-up",
     },
