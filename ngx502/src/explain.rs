@@ -29,21 +29,6 @@
 
 use std::sync::LazyLock;
 
-/// Where a remedy applies; the labels that a fix may carry, in the order in which they are shown.
-pub const BACKENDS: &[&str] = &[
-    "any",
-    "nginx",
-    "PHP-FPM",
-    "Gunicorn",
-    "uWSGI",
-    "Node.js",
-    "Puma",
-    "systemd",
-    "containers",
-    "Kubernetes",
-    "SELinux",
-];
-
 /// Whether an entry explains what nginx saw or why it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -84,7 +69,7 @@ pub struct Entry {
     pub needs: Vec<&'static str>,
     /// What to look at by hand; commands in backquotes.
     pub confirm: Vec<String>,
-    /// Remedies with the backend that each is for (one of [`BACKENDS`]); empty where the cause decides.
+    /// Remedies with the backend that each is for (`any`, or one by name); empty where the cause decides.
     pub fix: Vec<(&'static str, String)>,
     /// The fields that the cause has in JSON's `details`.
     pub details: Vec<Detail>,
@@ -189,6 +174,21 @@ mod tests {
     use super::*;
     use crate::attribute::verdict::{Cause, Symptom};
     use crate::kernel::providers::OBSERVATIONS;
+
+    /// Where a remedy applies; the labels that a fix may carry, in the order in which they are shown.
+    const BACKENDS: &[&str] = &[
+        "any",
+        "nginx",
+        "PHP-FPM",
+        "Gunicorn",
+        "uWSGI",
+        "Node.js",
+        "Puma",
+        "systemd",
+        "containers",
+        "Kubernetes",
+        "SELinux",
+    ];
 
     #[test]
     fn every_symptom_and_cause_has_an_entry_in_order_and_nothing_else_does() {

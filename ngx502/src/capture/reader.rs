@@ -29,26 +29,14 @@ const MAX_UNKNOWN: usize = 64;
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// Opening or reading failed.
-    #[error("cannot read the capture `{path}`")]
-    System {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
+    #[error("cannot read the capture `{0}`")]
+    System(PathBuf, #[source] io::Error),
     /// It is something else.
     #[error("`{0}` is not an ngx502 capture (bad magic): expected a file written by `ngx502 trace -o`")]
     NotACapture(PathBuf),
-    /// It is from the future.
-    #[error(
-        "`{path}` has capture format {major}, but this ngx502 reads only up to {MAJOR}: use a newer ngx502"
-    )]
-    TooNew {
-        /// The file.
-        path: PathBuf,
-        /// Its major version.
-        major: u16,
-    },
+    /// It is from the future: of this major version.
+    #[error("`{0}` has capture format {1}, but this ngx502 reads only up to {MAJOR}: use a newer ngx502")]
+    TooNew(PathBuf, u16),
 }
 
 /// A part of the file that could not be read.
@@ -94,7 +82,7 @@ struct Frame {
 impl Reader {
     /// Opens a file and reads its metadata.
     pub fn open(path: &Path) -> Result<Reader, ReadError> {
-        let file = File::open(path).map_err(|source| ReadError::System { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| ReadError::System(path.to_owned(), source))?;
         Reader::new(file, path)
     }
 }
@@ -102,7 +90,7 @@ impl Reader {
 impl<R: Read> Reader<R> {
     /// Reads the metadata of a stream that `path` names in messages.
     pub fn new(input: R, path: &Path) -> Result<Reader<R>, ReadError> {
-        let system = |source| ReadError::System { path: path.to_owned(), source };
+        let system = |source| ReadError::System(path.to_owned(), source);
         let mut window = Window::new(input);
         let header = window.peek(FILE_HEADER).map_err(system)?;
         if !header.starts_with(&FILE_MAGIC) {
@@ -112,7 +100,7 @@ impl<R: Read> Reader<R> {
         let whole =
             header.len() == FILE_HEADER && header[12..] == crc32fast::hash(&header[..12]).to_le_bytes();
         if let Some(major) = major.filter(|major| whole && *major > MAJOR) {
-            return Err(ReadError::TooNew { path: path.to_owned(), major });
+            return Err(ReadError::TooNew(path.to_owned(), major));
         }
         window.consume(FILE_HEADER);
         let mut reader = Reader {

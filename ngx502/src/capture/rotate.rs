@@ -38,13 +38,8 @@ pub enum CreateError {
     #[error("refusing to write the capture to `{0}`, which is not a regular file: choose another name")]
     NotAFile(PathBuf),
     /// The system refuses.
-    #[error("cannot create the capture `{path}`: choose a directory that exists and is writable")]
-    System {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
+    #[error("cannot create the capture `{0}`: choose a directory that exists and is writable")]
+    System(PathBuf, #[source] io::Error),
 }
 
 /// Whether a capture could be created at `path`, for those who want to know before there is anything to write. Changes
@@ -72,7 +67,7 @@ impl Files {
         let file = open_new(path).map_err(|error| match error.kind() {
             // Someone was faster between the look and the open; whatever it is, it is not ours.
             io::ErrorKind::AlreadyExists => CreateError::Exists(path.to_owned()),
-            _ => CreateError::System { path: path.to_owned(), source: error },
+            _ => CreateError::System(path.to_owned(), error),
         })?;
         Ok(Files { path: path.to_owned(), options, file, size: 0 })
     }
@@ -150,8 +145,7 @@ fn names(path: &Path, options: Options) -> impl Iterator<Item = PathBuf> {
 /// Makes sure that nothing is at `path`: removes a regular file if `force`, refuses anything else.
 fn make_way(path: &Path, force: bool) -> Result<(), CreateError> {
     if look(path, force)? {
-        let system = |source| CreateError::System { path: path.to_owned(), source };
-        return fs::remove_file(path).map_err(system);
+        fs::remove_file(path).map_err(|error| CreateError::System(path.to_owned(), error))?;
     }
     Ok(())
 }
@@ -163,7 +157,7 @@ fn look(path: &Path, force: bool) -> Result<bool, CreateError> {
         Ok(_) if !force => Err(CreateError::Exists(path.to_owned())),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(CreateError::System { path: path.to_owned(), source }),
+        Err(error) => Err(CreateError::System(path.to_owned(), error)),
     }
 }
 

@@ -92,7 +92,7 @@ impl Writer {
     pub fn create(path: &Path, session: &Session, options: Options) -> Result<Writer, CreateError> {
         let files = Files::create(path, options)?;
         let mut writer = Writer::over(files, session);
-        writer.open_part().map_err(|source| CreateError::System { path: path.to_owned(), source })?;
+        writer.open_part().map_err(|error| CreateError::System(path.to_owned(), error))?;
         Ok(writer)
     }
 

@@ -22,8 +22,7 @@ pub trait Watcher {
     ///
     /// # Errors
     /// Ends the trace or replay; so in the other methods.
-    fn record(&mut self, session: &Session, record: &Record) -> Result<()> {
-        let _ = (session, record);
+    fn record(&mut self, _session: &Session, _record: &Record) -> Result<()> {
         Ok(())
     }
 
@@ -31,8 +30,7 @@ pub trait Watcher {
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> Result<()>;
 
     /// The session's clock has reached `at`; what was decided until then has been shown.
-    fn tick(&mut self, session: &Session, at: Nanos) -> Result<()> {
-        let _ = (session, at);
+    fn tick(&mut self, _session: &Session, _at: Nanos) -> Result<()> {
         Ok(())
     }
 }

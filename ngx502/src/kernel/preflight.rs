@@ -22,14 +22,12 @@ pub enum Refusal {
     LockedDown,
     /// No BTF.
     #[error(
-        "this kernel has no BTF type information at {path} ({reason}), which the probes need to read kernel memory. \
+        "this kernel has no BTF type information at {path} ({0}), which the probes need to read kernel memory. \
          Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions are",
         path = btf::VMLINUX
     )]
-    NoTypes {
-        /// What happened; not named `source`, since the sentence says it already.
-        reason: btf_rs::Error,
-    },
+    // Not its source, since the sentence says it already.
+    NoTypes(btf_rs::Error),
 }
 
 /// The kernel's lockdown modes, the one in force in brackets.
@@ -83,7 +81,7 @@ pub fn check() -> Result<btf::KernelTypes, Refusal> {
     if std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]")) {
         return Err(Refusal::LockedDown);
     }
-    btf::KernelTypes::from_file(Path::new(btf::VMLINUX)).map_err(|reason| Refusal::NoTypes { reason })
+    btf::KernelTypes::from_file(Path::new(btf::VMLINUX)).map_err(Refusal::NoTypes)
 }
 
 #[cfg(test)]
@@ -102,7 +100,7 @@ mod tests {
         let Err(reason) = btf::KernelTypes::from_file(Path::new("/nonexistent/btf")) else {
             panic!("there is no such file");
         };
-        let missing = format!("{:#}", anyhow::Error::from(Refusal::NoTypes { reason }));
+        let missing = format!("{:#}", anyhow::Error::from(Refusal::NoTypes(reason)));
         assert_eq!(missing.matches("No such file").count(), 1, "{missing}");
     }
 
