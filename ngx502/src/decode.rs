@@ -1,5 +1,6 @@
 //! From the bytes of the ring buffer to [`Record`]s: a total function, that never trusts a length or a number.
 
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bstr::BString;
@@ -61,19 +62,14 @@ pub trait ResolveText {
 /// # Errors
 /// When the bytes are too few or of an unknown kind.
 pub fn decode(bytes: &[u8], texts: &impl ResolveText) -> Result<Decoded, DecodeError> {
-    let (header, _) = wire::Header::read_from_prefix(bytes).map_err(|_| DecodeError::TooShort {
-        kind: 0,
-        got: bytes.len(),
-        needs: size_of::<wire::Header>(),
-    })?;
+    let header: wire::Header = whole(bytes)?;
     let body = match header.kind {
         wire::KIND_ATTEMPT => {
-            Body::Attempt(Box::new(attempt(&*cut(bytes, std::mem::offset_of!(wire::Attempt, line))?, texts)))
+            Body::Attempt(Box::new(attempt(&*cut(bytes, offset_of!(wire::Attempt, line))?, texts)))
         }
-        wire::KIND_REQUEST => Body::Request(Box::new(request(
-            &*cut(bytes, std::mem::offset_of!(wire::Request, states))?,
-            texts,
-        ))),
+        wire::KIND_REQUEST => {
+            Body::Request(Box::new(request(&*cut(bytes, offset_of!(wire::Request, states))?, texts)))
+        }
         wire::KIND_ANSWER => Body::Answer(answer(&*cut(bytes, size_of::<wire::Answered>())?, texts)),
         wire::KIND_LISTEN => Body::Listen(listen(&whole(bytes)?)),
         wire::KIND_LISTEN_UNIX => Body::Listen(listen_unix(&whole(bytes)?)),
@@ -131,10 +127,9 @@ fn attempt(wire: &wire::Attempt, texts: &impl ResolveText) -> Attempt {
         text: resolve(wire.text, &wire.text_copy, wire.text_len).unwrap_or_default(),
         detail: text(&wire.detail, wire.detail_len),
         number: Some(wire.number),
-        action: if wire.action == 0 {
-            None
-        } else {
-            resolve(wire.action, &wire.action_copy, wire.action_len)
+        action: match wire.action {
+            0 => None,
+            address => resolve(address, &wire.action_copy, wire.action_len),
         },
         peer: name(&wire.peer, wire.peer_len, wire.peer_unread, worker, texts),
         request_line: text(&wire.line, wire.line_len),

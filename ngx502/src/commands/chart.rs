@@ -34,7 +34,7 @@ pub struct Options {
 /// nothing to draw, or the output cannot be written.
 pub fn run(options: &Options) -> Result<()> {
     let to = Destination { path: options.output.clone(), force: options.force };
-    let encoding = Encoding::of(&to)?;
+    let encoding = encoding(&to)?;
     to.check()?;
     draw(options.kind, encoding, &report::collect(&options.captures)?, &to)
 }
@@ -45,13 +45,9 @@ enum Encoding {
     Png,
 }
 
-impl Encoding {
-    fn of(to: &Destination) -> Result<Self> {
-        to.format().with_context(|| {
-            let path = to.path.display();
-            format!("unsupported extension in `{path}`: use .svg or .png")
-        })
-    }
+fn encoding(to: &Destination) -> Result<Encoding> {
+    let path = to.path.display();
+    to.format().with_context(|| format!("unsupported extension in `{path}`: use .svg or .png"))
 }
 
 fn draw(kind: Kind, encoding: Encoding, report: &Report, to: &Destination) -> Result<()> {
@@ -75,7 +71,7 @@ mod tests {
             [("x.svg", "nothing to draw"), ("x.png", "nothing to draw"), ("x.pdf", ".svg or .png")]
         {
             let to = Destination { path: folder.path().join(name), force: false };
-            let drawn = Encoding::of(&to).and_then(|encoding| draw(Kind::All, encoding, &report, &to));
+            let drawn = encoding(&to).and_then(|encoding| draw(Kind::All, encoding, &report, &to));
             let error = drawn.unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
             assert!(!to.path.exists());

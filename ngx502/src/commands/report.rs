@@ -69,19 +69,19 @@ impl Watcher for Collecting<'_> {
 }
 
 fn put(options: &Conversion<Format>, report: &Report) -> Result<()> {
-    let Some(to) = &options.output else {
-        let mut out = BufWriter::new(io::stdout().lock());
-        let width = terminal_width().unwrap_or(DEFAULT_WIDTH).min(DEFAULT_WIDTH);
-        return write(options.format(), report, width, &mut out)
-            .and_then(|()| out.flush())
-            .context("cannot write the report to stdout");
+    let put = |width, mut out: &mut dyn Write| {
+        write(options.format(), report, width, &mut out).and_then(|()| out.flush())
     };
-    to.write(|file| {
-        let mut out = BufWriter::new(file);
-        write(options.format(), report, DEFAULT_WIDTH, &mut out)
-            .and_then(|()| out.flush())
-            .with_context(|| format!("cannot write the whole report to `{}`", to.path.display()))
-    })
+    match &options.output {
+        Some(to) => to.write(|file| {
+            put(DEFAULT_WIDTH, &mut BufWriter::new(file))
+                .with_context(|| format!("cannot write the whole report to `{}`", to.path.display()))
+        }),
+        None => {
+            let width = terminal_width().unwrap_or(DEFAULT_WIDTH).min(DEFAULT_WIDTH);
+            put(width, &mut BufWriter::new(io::stdout().lock())).context("cannot write the report to stdout")
+        }
+    }
 }
 
 fn write(format: Format, report: &Report, width: usize, out: impl Write) -> io::Result<()> {

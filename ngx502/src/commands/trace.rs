@@ -149,12 +149,9 @@ impl Tracer {
         let mut kernel = Kernel::load(preflight::check()?, verbose > 0)?;
         trim_heap();
         start_bpf_log(&mut kernel, verbose > 0);
-        kernel.attach(if options.no_latency {
-            // It serves latency only.
-            &[observation::RECEIVED]
-        } else {
-            &[]
-        });
+        // It serves latency only.
+        let latency = [observation::RECEIVED];
+        kernel.attach(if options.no_latency { &latency } else { &[] });
         let ring = RingSource::new(kernel.take_events()?)?;
         let mut targets = Tracked::new(options.pids.iter().copied().map(Pid).collect(), options.passthrough);
         let found = targets.attach_all(&mut kernel)?;

@@ -4,7 +4,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use aya::maps::{MapData, RingBuf};
 
 use super::Finding;
 use crate::kernel::{cost::count_runs, load::Kernel};
@@ -24,18 +23,15 @@ pub(super) fn measure(kernel: &mut Kernel, time: Duration) -> Result<Vec<Finding
     Tracked::new(Default::default(), false).attach_all(kernel)?;
     let (before, start) = (kernel.runs()?, Instant::now());
     while start.elapsed() < time {
-        empty(&mut ring);
+        while ring.next().is_some() {}
         thread::sleep(EMPTY_EVERY);
     }
     let (after, elapsed) = (kernel.runs()?, start.elapsed());
     drop(counting);
-    let mut costs: Vec<_> = after
-        .into_iter()
-        .map(|(program, runs)| {
-            let runs = runs.since(before.get(&program).copied().unwrap_or_default());
-            (program, runs)
-        })
-        .collect();
+    let mut costs: Vec<_> = after.into_iter().collect();
+    for (program, runs) in &mut costs {
+        *runs = runs.since(before.get(program).copied().unwrap_or_default());
+    }
     costs.sort_by(|(a, left), (b, right)| (right.time, a).cmp(&(left.time, b)));
     let (mut together, mut traps) = (Duration::ZERO, 0);
     let mut findings = Vec::new();
@@ -56,10 +52,4 @@ pub(super) fn measure(kernel: &mut Kernel, time: Duration) -> Result<Vec<Finding
         traps_per_second: traps as f64 / elapsed.as_secs_f64(),
     });
     Ok(findings)
-}
-
-fn empty(ring: &mut RingBuf<MapData>) {
-    while let Some(record) = ring.next() {
-        drop(record);
-    }
 }
