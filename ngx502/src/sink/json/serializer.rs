@@ -81,7 +81,8 @@ impl<'s, 'a> ser::Serializer for &'s mut JsonSerializer<'a> {
     fn serialize_str(self, text: &str) -> Done {
         self.0.push(b'"');
         write_text(self.0, text);
-        self.put("\"")
+        self.0.push(b'"');
+        Ok(())
     }
 
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Done {
@@ -133,15 +134,15 @@ impl<'s, 'a> ser::Serializer for &'s mut JsonSerializer<'a> {
     }
 
     fn serialize_seq(self, _len: Option<usize>) -> Result<Compound<'s, 'a>, Error> {
-        Compound::begin(self, "[", "]")
+        Compound::begin(self, b'[', b']')
     }
 
     fn serialize_tuple(self, _len: usize) -> Result<Compound<'s, 'a>, Error> {
-        Compound::begin(self, "[", "]")
+        Compound::begin(self, b'[', b']')
     }
 
     fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Result<Compound<'s, 'a>, Error> {
-        Compound::begin(self, "[", "]")
+        Compound::begin(self, b'[', b']')
     }
 
     fn serialize_tuple_variant(
@@ -155,11 +156,11 @@ impl<'s, 'a> ser::Serializer for &'s mut JsonSerializer<'a> {
     }
 
     fn serialize_map(self, _len: Option<usize>) -> Result<Compound<'s, 'a>, Error> {
-        Compound::begin(self, "{", "}")
+        Compound::begin(self, b'{', b'}')
     }
 
     fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Compound<'s, 'a>, Error> {
-        Compound::begin(self, "{", "}")
+        Compound::begin(self, b'{', b'}')
     }
 
     fn serialize_struct_variant(
@@ -176,24 +177,34 @@ impl<'s, 'a> ser::Serializer for &'s mut JsonSerializer<'a> {
 /// A list or an object under construction.
 pub(super) struct Compound<'s, 'a> {
     to: &'s mut JsonSerializer<'a>,
-    separator: &'static str,
-    end: &'static str,
+    /// Whether it has an item.
+    any: bool,
+    end: u8,
 }
 
 impl<'s, 'a> Compound<'s, 'a> {
-    fn begin(to: &'s mut JsonSerializer<'a>, begin: &'static str, end: &'static str) -> Result<Self, Error> {
-        to.put(begin)?;
-        Ok(Self { to, separator: "", end })
+    fn begin(to: &'s mut JsonSerializer<'a>, begin: u8, end: u8) -> Result<Self, Error> {
+        to.0.push(begin);
+        Ok(Self { to, any: false, end })
     }
 
     #[inline]
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
-        self.to.put(std::mem::replace(&mut self.separator, ","))?;
+        self.separate();
         value.serialize(&mut *self.to)
     }
 
+    #[inline]
+    fn separate(&mut self) {
+        if self.any {
+            self.to.0.push(b',');
+        }
+        self.any = true;
+    }
+
     fn close(self) -> Done {
-        self.to.put(self.end)
+        self.to.0.push(self.end);
+        Ok(())
     }
 }
 
@@ -221,7 +232,8 @@ impl ser::SerializeMap for Compound<'_, '_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Done {
         self.item(key)?;
-        self.to.put(":")
+        self.to.0.push(b':');
+        Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
@@ -239,10 +251,10 @@ impl ser::SerializeStruct for Compound<'_, '_> {
 
     #[inline]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Done {
-        self.to.put(std::mem::replace(&mut self.separator, ","))?;
-        self.to.put("\"")?;
+        self.separate();
+        self.to.0.push(b'"');
         self.to.put(name)?;
-        self.to.put("\":")?;
+        self.to.0.extend_from_slice(b"\":");
         value.serialize(&mut *self.to)
     }
 
