@@ -3,41 +3,48 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
+use serde::{Serialize, Serializer};
 
 use crate::attribute::verdict::{Cause, Outcome, Symptom, Verdict};
 use crate::event::{Body, Latency, Record};
-use crate::latency::{Distribution, Figures, Phases};
+use crate::latency::{Distribution, Figures, Phases, Quantiles};
 
-/// The tally as plain data.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The tally as plain data. Serialises as the fields of JSON's `summary` line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Client requests that failed.
     pub verdicts: u64,
     /// Requests with a failed attempt that were answered nevertheless.
     pub rescued: u64,
     /// Verdicts by cause, most frequent first.
+    #[serde(serialize_with = "counts")]
     pub by_cause: Vec<(Cause, u64)>,
-    /// Verdicts by symptom, most frequent first.
+    /// Verdicts by symptom, most frequent first. In JSON `unknown`, at the end, for those whose symptom is null there.
+    #[serde(serialize_with = "symptoms")]
     pub by_symptom: Vec<(Symptom, u64)>,
     /// Statuses ≥ 500 that nginx gave without an upstream, most frequent first.
+    #[serde(serialize_with = "counts")]
     pub not_upstream: Vec<(u16, u64)>,
     /// Records that were lost.
     pub lost_events: u64,
     /// Latency of all upstream requests where the kernel counted them, else of failed attempts.
+    #[serde(serialize_with = "figures")]
     pub latency: Figures,
     /// The same per upstream and outcome; empty where the kernel did not count.
     pub upstreams: Vec<UpstreamLatency>,
 }
 
 /// Latency of the requests to one upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UpstreamLatency {
     /// As nginx names it: `127.0.0.1:9000`, `unix:/run/x.sock`.
+    #[serde(rename = "address", serialize_with = "lossy")]
     pub upstream: BString,
     /// True for answered requests, false for attempts that nginx called failed.
     pub ok: bool,
     /// The durations.
+    #[serde(flatten, serialize_with = "figures")]
     pub latency: Figures,
 }
 
@@ -142,11 +149,46 @@ fn descending<K: Copy + Ord>(counts: &BTreeMap<K, u64>) -> Vec<(K, u64)> {
     list
 }
 
+fn counts<S: Serializer, K: Serialize>(counts: &[(K, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(name, count)| (name, count)))
+}
+
+fn symptoms<S: Serializer>(counts: &[(Symptom, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    let known = counts.iter().filter_map(|(symptom, count)| Some((symptom.fact()?, *count)));
+    let unknown = counts.iter().filter(|(symptom, _)| symptom.fact().is_none()).map(|(_, count)| count).sum();
+    serializer.collect_map(known.chain((unknown > 0).then_some(("unknown", unknown))))
+}
+
+fn lossy<S: Serializer>(name: &BString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&name.to_str_lossy())
+}
+
+/// The figures of each phase in the words of JSON's lines, which leave the 99.9th percentile out.
+fn figures<S: Serializer>(figures: &Figures, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Percentiles {
+        count: u64,
+        p50: u64,
+        p90: u64,
+        p99: u64,
+        max: u64,
+    }
+    let percentiles = |of: Quantiles| Percentiles {
+        count: of.count,
+        p50: of.p50_us,
+        p90: of.p90_us,
+        p99: of.p99_us,
+        max: of.max_us,
+    };
+    let phases =
+        [("connect_us", figures.connect), ("first_byte_us", figures.first_byte), ("total_us", figures.total)];
+    serializer.collect_map(phases.map(|(name, figures)| (name, figures.map(percentiles))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::{LatencySeries, Nanos};
-    use crate::latency::Quantiles;
 
     fn latency(total: Vec<(u64, u64)>) -> Latency {
         let upstream = BString::from("127.0.0.1:80");

@@ -33,7 +33,7 @@ impl<W: Write> Sink for CsvSink<W> {
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
         let Some(row) = Row::new(session, outcome) else { return Ok(()) };
         for column in COLUMNS {
-            match (column.value)(&row) {
+            match row.cell(column) {
                 Cell::Null => self.output.write_field(""),
                 Cell::Integer(micros) if column.of == Type::Time => {
                     self.output.write_field(Moment::from_micros(micros).rfc3339())

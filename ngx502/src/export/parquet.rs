@@ -87,7 +87,7 @@ impl<W: Write + Send> Sink for ParquetSink<W> {
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
         let Some(row) = Row::new(session, outcome) else { return Ok(()) };
         for (column, buffer) in COLUMNS.iter().zip(&mut self.columns) {
-            let cell = (column.value)(&row);
+            let cell = row.cell(column);
             buffer.levels.push(i16::from(cell != Cell::Null));
             match cell {
                 Cell::Null => {}

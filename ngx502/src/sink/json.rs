@@ -2,12 +2,12 @@
 //!
 //! | `type` | when | fields |
 //! |---|---|---|
-//! | `ready` | once attached | `schema::Ready` |
+//! | `ready` | once attached | `schema` |
 //! | `verdict`, `rescued` | a client request failed, or was rescued | `line` |
-//! | `lost` | records were lost | `events`, `reason` |
-//! | `notice` | less is observed from here on | `time`, `host`, `topic`, `text` |
-//! | `latency` | on demand and at intervals | `schema::Latency` |
-//! | `summary` | last | `schema::Summary` |
+//! | `lost` | records were lost | `schema` |
+//! | `notice` | less is observed from here on | `schema` |
+//! | `latency` | on demand and at intervals | `schema` |
+//! | `summary` | last | `summary::Summary` |
 //!
 //! Times are RFC 3339 UTC with microseconds, durations integers in microseconds, absent facts `null`. Bytes that are
 //! not UTF-8 read as U+FFFD. What a terminal might obey or be fooled by is escaped, so that a line is safe to `cat`.
@@ -19,14 +19,14 @@ use serde::Serialize;
 use crate::attribute::verdict::Outcome;
 use crate::session::Session;
 use crate::sink::Sink;
-use crate::summary::{self, UpstreamLatency};
+use crate::summary::{Summary, UpstreamLatency};
 use crate::time::Moment;
 
 use self::line::line;
-use self::schema::{Latency, Lost, Notice, Ready, Summary};
+use self::schema::Plain;
 use self::serializer::JsonSerializer;
 
-mod line;
+pub(crate) mod line;
 mod schema;
 mod serializer;
 
@@ -64,7 +64,15 @@ impl<W: io::Write> JsonSink<W> {
 
 impl<W: io::Write> Sink for JsonSink<W> {
     fn ready(&mut self, session: &Session) -> io::Result<()> {
-        self.line(&Ready::new(session))
+        self.line(&Plain::Ready {
+            schema: SCHEMA,
+            version: &session.version,
+            kernel: &session.kernel,
+            workers: &session.workers,
+            providers: session,
+            host: &session.host,
+            time: Moment::of(session, session.ready_at),
+        })
     }
 
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
@@ -73,11 +81,11 @@ impl<W: io::Write> Sink for JsonSink<W> {
     }
 
     fn latency(&mut self, session: &Session, now: Moment, upstreams: &[UpstreamLatency]) -> io::Result<()> {
-        self.line(&Latency::new(session, now, upstreams))
+        self.line(&Plain::Latency { time: now, host: &session.host, upstreams })
     }
 
-    fn summary(&mut self, _session: &Session, summary: &summary::Summary) -> io::Result<()> {
-        self.line(&Summary::new(summary))
+    fn summary(&mut self, _session: &Session, summary: &Summary) -> io::Result<()> {
+        self.line(&Plain::Summary(summary))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -94,8 +102,11 @@ fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> 
     match outcome {
         Outcome::Verdict(verdict) => write_line(buffer, &line("verdict", session, verdict)),
         Outcome::Rescued(verdict) => write_line(buffer, &line("rescued", session, verdict)),
-        Outcome::Lost { events, reason } => write_line(buffer, &Lost::new(*events, reason)),
-        Outcome::Notice { at, topic, text } => write_line(buffer, &Notice::new(session, *at, topic, text)),
+        Outcome::Lost { events, reason } => write_line(buffer, &Plain::Lost { events: *events, reason }),
+        Outcome::Notice { at, topic, text } => {
+            let time = Moment::of(session, *at);
+            write_line(buffer, &Plain::Notice { time, host: &session.host, topic, text })
+        }
         Outcome::NotUpstream { .. } => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ use crate::units::Errno;
 
 /// A `verdict` or `rescued` line.
 #[derive(Serialize)]
-pub(super) struct Line<'a, D> {
+pub(crate) struct Line<'a, D> {
     #[serde(rename = "type")]
     kind: &'static str,
     time: Moment,
@@ -96,7 +96,7 @@ impl Serialize for Text<'_> {
 }
 
 /// The line of a verdict; `kind` is its `type`.
-pub(super) fn line<'a>(
+pub(crate) fn line<'a>(
     kind: &'static str,
     session: &Session,
     verdict: &'a Verdict,
