@@ -1,6 +1,6 @@
 //! `ngx502 report`: collects a report of captures and writes it as text, JSON or HTML.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -11,7 +11,7 @@ use crate::attribute::verdict::Outcome;
 use crate::event::{Body, Record};
 use crate::filter::Filter;
 use crate::output::Destination;
-use crate::report::{Collector, Report, html, json, text};
+use crate::report::{Collector, Report, html, text};
 use crate::session::Session;
 use crate::sink::options::{DEFAULT_WIDTH, terminal_width};
 
@@ -69,27 +69,23 @@ impl Watcher for Collecting<'_> {
 }
 
 fn put(options: &Conversion<Format>, report: &Report) -> Result<()> {
-    let put = |width, mut out: &mut dyn Write| {
-        write(options.format(), report, width, &mut out).and_then(|()| out.flush())
+    let render = |width| match options.format() {
+        Format::Text => text::render(report, width),
+        Format::Json => report.to_json(),
+        Format::Html => html::render(report),
     };
-    match &options.output {
-        Some(to) => to.write(|file| {
-            put(DEFAULT_WIDTH, &mut BufWriter::new(file))
-                .with_context(|| format!("cannot write the whole report to `{}`", to.path.display()))
-        }),
-        None => {
-            let width = terminal_width().unwrap_or(DEFAULT_WIDTH).min(DEFAULT_WIDTH);
-            put(width, &mut BufWriter::new(io::stdout().lock())).context("cannot write the report to stdout")
-        }
-    }
-}
-
-fn write(format: Format, report: &Report, width: usize, out: impl Write) -> io::Result<()> {
-    match format {
-        Format::Text => text::write(report, width, out),
-        Format::Json => json::write(report, out),
-        Format::Html => html::write(report, out),
-    }
+    let Some(to) = &options.output else {
+        let width = terminal_width().unwrap_or(DEFAULT_WIDTH).min(DEFAULT_WIDTH);
+        let mut out = io::stdout().lock();
+        return out
+            .write_all(render(width).as_bytes())
+            .and_then(|()| out.flush())
+            .context("cannot write the report to stdout");
+    };
+    to.write(|mut file| {
+        file.write_all(render(DEFAULT_WIDTH).as_bytes())
+            .with_context(|| format!("cannot write the whole report to `{}`", to.path.display()))
+    })
 }
 
 #[cfg(test)]

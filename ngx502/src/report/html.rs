@@ -3,8 +3,6 @@
 
 mod parts;
 
-use std::io::{self, Write};
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::parts::{ROWS, figure, latency_table, left_out, moment, number, table, text, words};
@@ -12,23 +10,15 @@ use super::Report;
 use super::chart::Kind;
 use super::model::Case;
 use super::narrate;
-use super::view::{latency_rows, reasons, request, upstream};
+use super::view;
 use crate::escape;
-use crate::units::{Count, Share};
+use crate::units::Count;
 
 /// Upstreams with their own rows in the latency table.
 const LATENCY_ROWS: usize = 10;
 const STYLE: &str = include_str!("html/style.css");
 /// No page of ours loads or runs anything; the browser shall see to it even if an escape were missed.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
-
-/// Writes the page.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write(report: &Report, mut out: impl Write) -> io::Result<()> {
-    out.write_all(render(report).as_bytes())
-}
 
 /// The page as a string.
 pub fn render(report: &Report) -> String {
@@ -115,130 +105,77 @@ fn tiles(report: &Report) -> Markup {
 }
 
 fn causes(report: &Report) -> Markup {
-    if report.causes.is_empty() {
-        return Markup::default();
-    }
     let columns =
         [text("cause"), number("failed"), number("share"), text("certainty"), moment("from"), moment("to")];
-    let causes = report.causes.iter().map(|row| {
-        [
-            row.cause.to_string(),
-            Count(row.count).to_string(),
-            Share(row.share).to_string(),
-            narrate::certainty(row),
-            row.since.clock(),
-            row.until.clock(),
-        ]
-    });
-    let symptoms = report
-        .symptoms
-        .iter()
-        .map(|row| [row.symptom.to_string(), Count(row.count).to_string(), Share(row.share).to_string()]);
+    let symptom = [text("symptom"), number("failed"), number("share")];
     html! {
-        section {
-            h2 { "Causes" }
-            (table("Why requests failed, most frequent first", columns, causes))
-            dl.examples aria-label="An example of each cause" {
-                @for row in &report.causes {
-                    dt { (row.cause) } dd { (row.example.summary) }
+        @if !report.causes.is_empty() {
+            section {
+                h2 { "Causes" }
+                (table("Why requests failed, most frequent first", columns, view::causes(report)))
+                dl.examples aria-label="An example of each cause" {
+                    @for row in &report.causes {
+                        dt { (row.cause) } dd { (row.example.summary) }
+                    }
                 }
+                h3 { "What nginx saw" }
+                (table("Symptoms, most frequent first", symptom, view::symptoms(report)))
             }
-            h3 { "What nginx saw" }
-            (table(
-                "Symptoms, most frequent first",
-                [text("symptom"), number("failed"), number("share")],
-                symptoms,
-            ))
         }
     }
 }
 
 fn timeline(report: &Report) -> Markup {
-    if report.timeline.episodes.is_empty() {
-        return Markup::default();
-    }
-    let columns = [
-        text("onset"),
-        moment("peak"),
-        moment("end"),
-        number("failed"),
-        number("in the peak"),
-        words("main cause"),
-    ];
-    let episodes = report.timeline.episodes.iter().map(|episode| {
-        [
-            format!("{} {}", episode.onset.date(), episode.onset.clock()),
-            episode.peak.clock(),
-            episode.end.clock(),
-            Count(episode.failed).to_string(),
-            format!("{} in {} s", Count(episode.peak_failed), report.timeline.bucket_seconds),
-            episode.cause.to_string(),
-        ]
-    });
+    let (times, numbers) = ([moment("peak"), moment("end")], [number("failed"), number("in the peak")]);
+    let ([peak, end], [failed, in_peak]) = (times, numbers);
+    let columns = [text("onset"), peak, end, failed, in_peak, words("main cause")];
+    let episodes = view::episodes(report, |of, seconds| format!("{} in {seconds} s", Count(of.peak_failed)));
     html! {
-        section {
-            h2 { "Timeline" }
-            (figure(report, Kind::Causes))
-            (table("Periods of failures (UTC)", columns, episodes))
+        @if !report.timeline.episodes.is_empty() {
+            section {
+                h2 { "Timeline" }
+                (figure(report, Kind::Causes))
+                (table("Periods of failures (UTC)", columns, episodes))
+            }
         }
     }
 }
 
 fn upstreams(report: &Report) -> Markup {
-    if report.upstreams.is_empty() {
-        return Markup::default();
-    }
-    let columns = [
-        text("upstream"),
-        number("failed"),
-        number("share"),
-        number("rescued"),
-        number("answered"),
-        words("causes"),
-    ];
-    let upstreams = report.upstreams.iter().take(ROWS).map(|row| {
+    let [failed, share, rescued, answered] = ["failed", "share", "rescued", "answered"].map(number);
+    let columns = [text("upstream"), failed, share, rescued, answered, words("causes")];
+    let rows = view::upstreams(report).zip(&report.upstreams).take(ROWS).map(|(cells, row)| {
+        let [name, failed, share, rescued, causes] = cells;
         let answered = row.latency.answered.total;
-        [
-            upstream(report, row),
-            Count(row.failed).to_string(),
-            Share(row.share).to_string(),
-            Count(row.rescued).to_string(),
-            answered.map_or_else(|| "–".to_owned(), |total| Count(total.count).to_string()),
-            reasons(&row.causes),
-        ]
+        let answered = answered.map_or_else(|| "–".to_owned(), |total| Count(total.count).to_string());
+        [name, failed, share, rescued, answered, causes]
     });
-    let hidden = report.upstreams.iter().skip(ROWS).map(|row| row.failed).sum();
+    let failed = report.upstreams.iter().map(|row| row.failed);
     html! {
-        section {
-            h2 { "Upstreams" }
-            @if report.totals.failed > 0 {
-                (figure(report, Kind::Upstreams))
+        @if !report.upstreams.is_empty() {
+            section {
+                h2 { "Upstreams" }
+                @if report.totals.failed > 0 {
+                    (figure(report, Kind::Upstreams))
+                }
+                (table("Upstreams, most failures first", columns, rows))
+                (left_out(failed, &report.upstreams_other))
             }
-            (table("Upstreams, most failures first", columns, upstreams))
-            (left_out(report.upstreams.len(), hidden, &report.upstreams_other))
         }
     }
 }
 
 fn processes(report: &Report) -> Markup {
-    if report.processes.is_empty() {
-        return Markup::default();
-    }
     let columns = [text("process"), number("failed"), number("share"), words("causes")];
-    let processes = report.processes.iter().take(ROWS).map(|row| {
-        [
-            narrate::on_host(report, &narrate::name(row), &row.host),
-            Count(row.failed).to_string(),
-            Share(row.share).to_string(),
-            reasons(&row.causes),
-        ]
-    });
-    let hidden = report.processes.iter().skip(ROWS).map(|row| row.failed).sum();
+    let rows = view::processes(report).take(ROWS);
+    let failed = report.processes.iter().map(|row| row.failed);
     html! {
-        section {
-            h2 { "Upstream processes" }
-            (table("Processes at which requests failed, most failures first", columns, processes))
-            (left_out(report.processes.len(), hidden, &report.processes_other))
+        @if !report.processes.is_empty() {
+            section {
+                h2 { "Upstream processes" }
+                (table("Processes at which requests failed, most failures first", columns, rows))
+                (left_out(failed, &report.processes_other))
+            }
         }
     }
 }
@@ -262,7 +199,7 @@ fn article(case: &Case) -> Markup {
             h3 { (case.status) " · " (case.symptom) " → " (case.cause) " (" (case.certainty) ")" }
             p { (case.summary) }
             p.soft {
-                (case.time) " on " (case.host) ": " (request(case))
+                (case.time) " on " (case.host) ": " (view::request(case))
                 @if let Some(client) = &case.client { ", client " (client) }
             }
             @if !case.evidence.is_empty() {
@@ -287,26 +224,25 @@ fn article(case: &Case) -> Markup {
 }
 
 fn latency(report: &Report) -> Markup {
-    let all = &report.latency.all;
+    let all = latency_table("All upstreams", &report.latency.all);
     let unmeasured = narrate::unmeasured(report);
-    if latency_rows(&all.answered, &all.failed).is_empty() && unmeasured.is_none() {
-        return Markup::default();
-    }
     html! {
-        section {
-            h2 { "Latency" }
-            @if !report.latency.bins.is_empty() {
-                (figure(report, Kind::Latency))
-                (figure(report, Kind::Percentiles))
-            }
-            (latency_table("All upstreams", &all.answered, &all.failed))
-            @if let Some(sentence) = unmeasured {
-                p.soft { (sentence) }
-            }
-            @if report.upstreams.len() > 1 {
-                h3 { "By upstream" }
-                @for row in report.upstreams.iter().take(LATENCY_ROWS) {
-                    (latency_table(&upstream(report, row), &row.latency.answered, &row.latency.failed))
+        @if all.is_some() || unmeasured.is_some() {
+            section {
+                h2 { "Latency" }
+                @if !report.latency.bins.is_empty() {
+                    (figure(report, Kind::Latency))
+                    (figure(report, Kind::Percentiles))
+                }
+                @if let Some(all) = all { (all) }
+                @if let Some(sentence) = unmeasured {
+                    p.soft { (sentence) }
+                }
+                @if report.upstreams.len() > 1 {
+                    h3 { "By upstream" }
+                    @for row in report.upstreams.iter().take(LATENCY_ROWS) {
+                        @if let Some(table) = latency_table(&view::upstream(report, row), &row.latency) { (table) }
+                    }
                 }
             }
         }
@@ -314,25 +250,18 @@ fn latency(report: &Report) -> Markup {
 }
 
 fn hosts(report: &Report) -> Markup {
-    if report.hosts.is_empty() {
-        return Markup::default();
-    }
     let columns =
         [text("host"), text("kernel"), words("nginx"), text("ngx502"), number("failed"), number("rescued")];
     let hosts = report.hosts.iter().map(|row| {
-        [
-            row.host.clone(),
-            row.kernel.clone(),
-            row.nginx.join(", "),
-            row.traced_by.clone(),
-            Count(row.failed).to_string(),
-            Count(row.rescued).to_string(),
-        ]
+        let [failed, rescued] = [row.failed, row.rescued].map(|number| Count(number).to_string());
+        [row.host.clone(), row.kernel.clone(), row.nginx.join(", "), row.traced_by.clone(), failed, rescued]
     });
     html! {
-        section {
-            h2 { "Traced hosts" }
-            (table("Where the captures were made", columns, hosts))
+        @if !report.hosts.is_empty() {
+            section {
+                h2 { "Traced hosts" }
+                (table("Where the captures were made", columns, hosts))
+            }
         }
     }
 }

@@ -2,12 +2,11 @@
 //!
 //! [`Collector`] aggregates while the stream passes and never keeps it: histograms, bounded tables and a timeline whose
 //! buckets double in width, so that its memory does not grow with the capture. [`Report`] is plain data; [`text`],
-//! [`json`], [`html`] and [`chart`] only show it. Not here: reading captures, attribution.
+//! [`html`] and [`chart`] only show it. Not here: reading captures, attribution.
 
 pub mod chart;
 mod collect;
 pub mod html;
-pub mod json;
 pub mod model;
 mod narrate;
 mod table;

@@ -53,6 +53,13 @@ pub struct Report {
     pub damage: Vec<String>,
 }
 
+impl Report {
+    /// The report as one JSON object, indented, with a line feed at the end.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers, texts and lists are JSON") + "\n"
+    }
+}
+
 /// From when to when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {

@@ -7,17 +7,11 @@ use std::time::Instant;
 use super::chart::{self, ChartError, Kind};
 use super::model::Report;
 use super::synthetic::{self, Kinds, Random, SECOND};
-use super::{Collector, html, json, text};
+use super::{Collector, html, text};
 use crate::attribute::verdict::{Cause, Outcome, Verdict};
 use crate::event::Nanos;
 use crate::synthetic::play;
 use crate::wrap::columns;
-
-fn to_json(report: &Report) -> String {
-    let mut bytes = Vec::new();
-    json::write(report, &mut bytes).unwrap();
-    String::from_utf8(bytes).unwrap()
-}
 
 #[test]
 fn the_text_tells_the_incident() {
@@ -95,11 +89,11 @@ fn the_text_names_the_host_where_there_are_several() {
 #[test]
 fn json_is_read_back_as_it_was() {
     for report in [synthetic::incident(500), synthetic::hostile(), Collector::new().finish()] {
-        let json = to_json(&report);
+        let json = report.to_json();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         assert!(!json.chars().any(|c| c.is_control() && c != '\n'));
     }
-    insta::assert_snapshot!("json", to_json(&small()));
+    insta::assert_snapshot!("json", small().to_json());
 }
 
 /// One failure, for a snapshot that a person can read.

@@ -3,15 +3,14 @@
 mod grid;
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::ops::Range;
 
-use self::grid::Grid;
 use super::Report;
-use super::model::{Case, Other};
+use super::model::Case;
 use super::narrate;
-use super::view::{latency_rows, reasons, request, upstream};
+use super::view;
 use crate::escape;
-use crate::units::{Count, Micros, Share};
+use crate::units::Count;
 use crate::wrap::{columns, wrap};
 
 /// Rows shown of each table; JSON and HTML have more.
@@ -19,26 +18,31 @@ const ROWS: usize = 10;
 /// As wide as the longest kind of fact and a gap.
 const KIND: usize = 12;
 
-/// Writes the report in lines of at most `width` columns, words and addresses permitting.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write(report: &Report, width: usize, mut out: impl Write) -> io::Result<()> {
-    out.write_all(render(report, width).as_bytes())
-}
-
-/// The report as a string.
+/// The report in lines of at most `width` columns, words and addresses permitting.
 pub fn render(report: &Report, width: usize) -> String {
     let mut page = Page { text: String::new(), width: width.max(40) };
     page.fold("", "", &report.summary);
-    page.causes(report);
-    page.symptoms(report);
-    page.episodes(report);
-    page.upstreams(report);
-    page.processes(report);
+    let head = ["cause", "failed", "share", "certainty", "from (UTC)", "to"];
+    page.table("Causes", head, 1..3, &[3], view::causes(report));
+    page.examples(report);
+    let head = ["symptom", "failed", "share"];
+    page.table("Symptoms: what nginx saw", head, 1..3, &[], view::symptoms(report));
+    let head = ["onset (UTC)", "peak", "end", "failed", "in peak", "main cause"];
+    let episodes = view::episodes(report, |of, seconds| format!("{}/{seconds} s", Count(of.peak_failed)));
+    page.table("Timeline", head, 3..5, &[], episodes);
+    let head = ["upstream", "failed", "share", "rescued", "causes"];
+    page.table("Upstreams", head, 1..4, &[4, 0], view::upstreams(report).take(ROWS));
+    let failed = report.upstreams.iter().map(|row| row.failed);
+    page.left_out(view::left_out(ROWS, failed, &report.upstreams_other));
+    let head = ["process", "failed", "share", "causes"];
+    page.table("Upstream processes", head, 1..3, &[3, 0], view::processes(report).take(ROWS));
+    let failed = report.processes.iter().map(|row| row.failed);
+    page.left_out(view::left_out(ROWS, failed, &report.processes_other));
     page.cases(report, "First failures", &report.first);
     page.cases(report, "Longest waits", &report.worst);
-    page.latency(report);
+    let head = ["", "samples", "p50", "p90", "p99", "p99.9", "max"];
+    page.table("Latency", head, 1..7, &[], view::latency(&report.latency.all));
+    narrate::unmeasured(report).iter().for_each(|sentence| page.fold("  ", "", sentence));
     page.lost(report);
     page.text
 }
@@ -50,107 +54,35 @@ struct Page {
 }
 
 impl Page {
-    fn causes(&mut self, report: &Report) {
-        if report.causes.is_empty() {
-            return;
+    /// A table under its title, see [`grid::print`]; nothing without rows.
+    fn table<const N: usize>(
+        &mut self,
+        title: &str,
+        head: [&str; N],
+        numbers: Range<usize>,
+        folding: &[usize],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_some() {
+            self.heading(title);
+            let rows = std::iter::once(head.map(str::to_owned)).chain(rows);
+            grid::print(&mut self.text, self.width, rows.collect(), numbers, folding);
         }
-        self.heading("Causes");
-        let mut grid = Grid::new(["cause", "failed", "share", "certainty", "from (UTC)", "to"], 1..3, &[3]);
-        for row in &report.causes {
-            grid.row([
-                &row.cause,
-                &Count(row.count),
-                &Share(row.share),
-                &narrate::certainty(row),
-                &row.since.clock(),
-                &row.until.clock(),
-            ]);
-        }
-        grid.print(&mut self.text, self.width);
+    }
+
+    /// An example of each cause.
+    fn examples(&mut self, report: &Report) {
+        let widest = report.causes.iter().map(|row| row.cause.as_str().len()).max();
+        let Some(widest) = widest else { return };
         self.text.push('\n');
-        let widest = report.causes.iter().map(|row| row.cause.as_str().len()).max().unwrap_or(0);
         for row in &report.causes {
             self.fold("  ", &format!("{:widest$}  ", row.cause.as_str()), &row.example.summary);
         }
     }
 
-    fn symptoms(&mut self, report: &Report) {
-        if report.symptoms.is_empty() {
-            return;
-        }
-        self.heading("Symptoms: what nginx saw");
-        let mut grid = Grid::new(["symptom", "failed", "share"], 1..3, &[]);
-        for row in &report.symptoms {
-            grid.row([&row.symptom, &Count(row.count), &Share(row.share)]);
-        }
-        grid.print(&mut self.text, self.width);
-    }
-
-    fn episodes(&mut self, report: &Report) {
-        if report.timeline.episodes.is_empty() {
-            return;
-        }
-        self.heading("Timeline");
-        let head = ["onset (UTC)", "peak", "end", "failed", "in peak", "main cause"];
-        let mut grid = Grid::new(head, 3..5, &[]);
-        for episode in &report.timeline.episodes {
-            grid.row([
-                &format!("{} {}", episode.onset.date(), episode.onset.clock()),
-                &episode.peak.clock(),
-                &episode.end.clock(),
-                &Count(episode.failed),
-                &format!("{}/{} s", Count(episode.peak_failed), report.timeline.bucket_seconds),
-                &episode.cause,
-            ]);
-        }
-        grid.print(&mut self.text, self.width);
-    }
-
-    fn upstreams(&mut self, report: &Report) {
-        if report.upstreams.is_empty() {
-            return;
-        }
-        self.heading("Upstreams");
-        let mut grid = Grid::new(["upstream", "failed", "share", "rescued", "causes"], 1..4, &[4, 0]);
-        for row in report.upstreams.iter().take(ROWS) {
-            grid.row([
-                &upstream(report, row),
-                &Count(row.failed),
-                &Share(row.share),
-                &Count(row.rescued),
-                &reasons(&row.causes),
-            ]);
-        }
-        grid.print(&mut self.text, self.width);
-        let hidden: u64 = report.upstreams.iter().skip(ROWS).map(|row| row.failed).sum();
-        self.left_out(report.upstreams.len(), hidden, &report.upstreams_other);
-    }
-
-    fn processes(&mut self, report: &Report) {
-        if report.processes.is_empty() {
-            return;
-        }
-        self.heading("Upstream processes");
-        let mut grid = Grid::new(["process", "failed", "share", "causes"], 1..3, &[3, 0]);
-        for row in report.processes.iter().take(ROWS) {
-            grid.row([
-                &narrate::on_host(report, &narrate::name(row), &row.host),
-                &Count(row.failed),
-                &Share(row.share),
-                &reasons(&row.causes),
-            ]);
-        }
-        grid.print(&mut self.text, self.width);
-        let hidden: u64 = report.processes.iter().skip(ROWS).map(|row| row.failed).sum();
-        self.left_out(report.processes.len(), hidden, &report.processes_other);
-    }
-
-    fn left_out(&mut self, listed: usize, hidden: u64, other: &Other) {
-        let rows = listed.saturating_sub(ROWS) as u64 + other.rows;
-        if rows > 0 {
-            let failed = Count(hidden + other.failed);
-            let _ = writeln!(self.text, "  and {} more with {failed} failures", Count(rows));
-        }
+    fn left_out(&mut self, what: Option<String>) {
+        let _ = what.iter().try_for_each(|what| writeln!(self.text, "  and {what}"));
     }
 
     fn cases(&mut self, report: &Report, title: &str, cases: &[Case]) {
@@ -166,7 +98,7 @@ impl Page {
             let told = format!(
                 "{date} {time} UTC: {} to {}",
                 case.status,
-                narrate::on_host(report, &request(case), &case.host)
+                narrate::on_host(report, &view::request(case), &case.host)
             );
             self.fold("  ", "", &told);
             self.fold("    ", "", &format!("{} → {}, {}", case.symptom, case.cause, case.certainty));
@@ -179,29 +111,6 @@ impl Page {
             for (number, line) in case.fix.iter().enumerate() {
                 self.fold("      ", if number == 0 { "fix  " } else { "     " }, line);
             }
-        }
-    }
-
-    fn latency(&mut self, report: &Report) {
-        let rows = latency_rows(&report.latency.all.answered, &report.latency.all.failed);
-        if !rows.is_empty() {
-            self.heading("Latency");
-            let mut grid = Grid::new(["", "samples", "p50", "p90", "p99", "p99.9", "max"], 1..7, &[]);
-            for (label, quantiles) in rows {
-                grid.row([
-                    &label,
-                    &Count(quantiles.count),
-                    &Micros(quantiles.p50_us),
-                    &Micros(quantiles.p90_us),
-                    &Micros(quantiles.p99_us),
-                    &Micros(quantiles.p999_us),
-                    &Micros(quantiles.max_us),
-                ]);
-            }
-            grid.print(&mut self.text, self.width);
-        }
-        if let Some(sentence) = narrate::unmeasured(report) {
-            self.fold("  ", "", &sentence);
         }
     }
 
@@ -232,5 +141,17 @@ impl Page {
                 _ => writeln!(self.text, "{:taken$}{row}", ""),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_without_rows_is_nothing() {
+        let mut page = Page { text: String::new(), width: 80 };
+        page.table("nothing", ["a", "b"], 1..2, &[], []);
+        assert_eq!(page.text, "");
     }
 }

@@ -2,12 +2,10 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use crate::latency::Figures;
 use crate::report::Report;
 use crate::report::chart::{self, Kind, Size};
-use crate::report::model::Other;
-use crate::report::view::latency_rows;
-use crate::units::{Count, Micros};
+use crate::report::model::{Latency, Other};
+use crate::report::view;
 
 /// Rows shown of each table; JSON has more.
 pub(super) const ROWS: usize = 50;
@@ -86,31 +84,21 @@ fn styled_table<const N: usize>(
     }
 }
 
-/// Says what a table did not list.
-pub(super) fn left_out(listed: usize, hidden: u64, other: &Other) -> Markup {
-    let rows = listed.saturating_sub(ROWS) as u64 + other.rows;
+/// Says what a table did not list; `failed` is of every row.
+pub(super) fn left_out(failed: impl Iterator<Item = u64>, other: &Other) -> Markup {
     html! {
-        @if rows > 0 {
-            p.soft { "And " (Count(rows)) " more with " (Count(hidden + other.failed)) " failures." }
+        @if let Some(what) = view::left_out(ROWS, failed, other) {
+            p.soft { "And " (what) "." }
         }
     }
 }
 
 /// Percentiles of one upstream, or of all; nothing where nothing was measured.
-pub(super) fn latency_table(caption: &str, answered: &Figures, failed: &Figures) -> Markup {
-    let rows = latency_rows(answered, failed);
-    if rows.is_empty() {
-        return Markup::default();
-    }
-    let [p50, p90, p99, p999, max] = ["p50", "p90", "p99", "p99.9", "max"].map(number);
-    let columns = [text("phase"), number("samples"), p50, p90, p99, p999, max];
-    let rows = rows.into_iter().map(|(label, quantiles)| {
-        let [p50, p90, p99, p999, max] =
-            [quantiles.p50_us, quantiles.p90_us, quantiles.p99_us, quantiles.p999_us, quantiles.max_us]
-                .map(|micros| Micros(micros).to_string());
-        [label, Count(quantiles.count).to_string(), p50, p90, p99, p999, max]
-    });
-    styled_table(Some("cards even"), caption, columns, rows)
+pub(super) fn latency_table(caption: &str, latency: &Latency) -> Option<Markup> {
+    let rows = view::latency(latency);
+    let [samples, p50, p90, p99, p999, max] = ["samples", "p50", "p90", "p99", "p99.9", "max"].map(number);
+    let columns = [text("phase"), samples, p50, p90, p99, p999, max];
+    (!rows.is_empty()).then(|| styled_table(Some("cards even"), caption, columns, rows))
 }
 
 /// The chart twice, for wide and narrow pages, of which the style sheet shows one.
