@@ -143,7 +143,8 @@ impl UpstreamTally {
     }
 }
 
-fn descending<K: Copy + Ord>(counts: &BTreeMap<K, u64>) -> Vec<(K, u64)> {
+/// Kinds and how often each was counted, most frequent first, equal ones in their order.
+pub(crate) fn descending<K: Copy + Ord>(counts: &BTreeMap<K, u64>) -> Vec<(K, u64)> {
     let mut list: Vec<_> = counts.iter().map(|(key, count)| (*key, *count)).collect();
     list.sort_by_key(|(_, count)| Reverse(*count));
     list

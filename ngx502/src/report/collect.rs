@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use super::model::*;
 use super::narrate;
 use super::table::{Ranking, Table};
-use super::tally::{self, LatencyTally, ProcessTally, UpstreamTally};
+use super::tally::{self, LatencyTally, MOST_FACTS, ProcessTally, UpstreamTally};
 use super::timeline::Buckets;
 use crate::attribute::verdict::{Cause, Outcome, Symptom, Times, Verdict};
 use crate::event::{self, LatencySeries, Nanos};
 use crate::latency::Phases;
 use crate::session::Session;
+use crate::summary::descending;
 use crate::time::Moment;
 use crate::units::Share;
 
@@ -26,56 +27,26 @@ const CASES: usize = 3;
 const DAMAGE: usize = 100;
 
 /// Aggregates outcomes and latency records as they pass. Several hosts' streams may be mixed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Collector {
-    window: Option<(Moment, Moment)>,
-    hosts: Table<HostRow>,
-    failed: u64,
-    rescued: u64,
-    not_upstream: u64,
-    lost_events: u64,
+    window: Option<Window>,
+    hosts: Table<HostRow, HOSTS>,
+    /// But for what is known at the end: answers and statuses.
+    totals: Totals,
     by_status: BTreeMap<u16, u64>,
-    /// Indexed by `Cause as usize`.
-    causes: Vec<Option<CauseRow>>,
-    /// Indexed by `Symptom as usize`.
-    symptoms: Vec<u64>,
+    causes: BTreeMap<Cause, CauseRow>,
+    symptoms: BTreeMap<Symptom, u64>,
     buckets: Buckets,
-    upstreams: Table<UpstreamTally>,
-    processes: Table<ProcessTally>,
+    upstreams: Table<UpstreamTally, UPSTREAMS>,
+    processes: Table<ProcessTally, PROCESSES>,
     latency: LatencyTally,
     /// Failed attempts that only nginx's clock of milliseconds saw, and found to take none.
     unmeasured: u64,
     first: Vec<Case>,
     worst: Vec<Case>,
-    lost: Table<LostRow>,
+    lost: Table<LostRow, LOSSES>,
     damage: Vec<String>,
     damage_left_out: u64,
-}
-
-impl Default for Collector {
-    fn default() -> Self {
-        Collector {
-            window: None,
-            hosts: Table::new(HOSTS),
-            failed: 0,
-            rescued: 0,
-            not_upstream: 0,
-            lost_events: 0,
-            by_status: BTreeMap::new(),
-            causes: Cause::ALL.iter().map(|_| None).collect(),
-            symptoms: vec![0; Symptom::ALL.len()],
-            buckets: Buckets::new(),
-            upstreams: Table::new(UPSTREAMS),
-            processes: Table::new(PROCESSES),
-            latency: LatencyTally::default(),
-            unmeasured: 0,
-            first: Vec::new(),
-            worst: Vec::new(),
-            lost: Table::new(LOSSES),
-            damage: Vec::new(),
-            damage_left_out: 0,
-        }
-    }
 }
 
 impl Collector {
@@ -90,13 +61,15 @@ impl Collector {
             Outcome::Verdict(verdict) => self.failure(session, verdict),
             Outcome::Rescued(verdict) => self.rescue(session, verdict),
             Outcome::Lost { events, reason } => {
-                self.lost_events = self.lost_events.saturating_add(*events);
+                self.totals.lost_events = self.totals.lost_events.saturating_add(*events);
                 let parts = [session.host.as_bytes(), reason.as_bytes()];
-                self.lost.add(&parts, *events, || tally::lost(session, reason)).events += events;
+                let new =
+                    || LostRow { host: tally::clip(parts[0]), reason: tally::clip(parts[1]), events: 0 };
+                self.lost.add(&parts, *events, new).events += events;
             }
             // Each verdict says itself what was only inferred.
             Outcome::Notice { .. } => {}
-            Outcome::NotUpstream { .. } => self.not_upstream += 1,
+            Outcome::NotUpstream { .. } => self.totals.not_upstream += 1,
         }
     }
 
@@ -126,27 +99,29 @@ impl Collector {
         if self.damage_left_out > 0 {
             self.damage.push(format!("{} more of these are not listed", self.damage_left_out));
         }
-        let failed = self.failed;
+        let failed = self.totals.failed;
         let all = self.latency.latency();
         let (upstreams, upstreams_other) = ranked(self.upstreams, |tally| tally.row(failed));
         let (processes, processes_other) = ranked(self.processes, |tally| tally.row(failed));
-        let by_status = self.by_status.iter().map(|(&status, &count)| StatusRow { status, count });
+        let by_status = self.by_status.into_iter().map(|(status, count)| StatusRow { status, count });
+        let symptoms = descending(&self.symptoms).into_iter().map(|(symptom, count)| SymptomRow {
+            symptom,
+            count,
+            share: Share::of(count, failed).0,
+        });
         let mut report = Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             summary: String::new(),
-            window: self.window.map(|(since, until)| Window { since, until }),
+            window: self.window,
             hosts: ranked(self.hosts, |row| row).0,
             totals: Totals {
-                failed,
-                rescued: self.rescued,
                 answered: all.answered.total.map(|total| total.count),
-                not_upstream: self.not_upstream,
-                lost_events: self.lost_events,
                 by_status: by_status.collect(),
+                ..self.totals
             },
             causes: causes(self.causes, failed),
-            symptoms: symptoms(&self.symptoms, failed),
+            symptoms: symptoms.collect(),
             timeline: self.buckets.finish(),
             upstreams,
             upstreams_other,
@@ -165,18 +140,19 @@ impl Collector {
     fn failure(&mut self, session: &Session, verdict: &Verdict) {
         let time = Moment::of(session, verdict.at);
         self.see(session, time);
-        self.failed += 1;
+        self.totals.failed += 1;
         self.host(session, 1).failed += 1;
         *self.by_status.entry(verdict.status).or_default() += 1;
-        self.symptoms[verdict.symptom as usize] += 1;
+        *self.symptoms.entry(verdict.symptom).or_default() += 1;
         self.buckets.at(time).fail(time, verdict.cause);
-        self.causes[verdict.cause as usize]
-            .get_or_insert_with(|| tally::cause(session, verdict, time))
+        self.causes
+            .entry(verdict.cause)
+            .or_insert_with(|| tally::cause(session, verdict, time))
             .add(session, verdict, time);
         self.culprit(session, verdict);
         let upstream = self.upstream(session, tally::address(verdict), 1);
-        upstream.failed += 1;
-        upstream.causes.add(verdict.cause);
+        upstream.row.failed += 1;
+        *upstream.causes.entry(verdict.cause).or_default() += 1;
         self.attempts(session, verdict, time);
         self.cases(session, verdict, time);
     }
@@ -184,10 +160,10 @@ impl Collector {
     fn rescue(&mut self, session: &Session, verdict: &Verdict) {
         let time = Moment::of(session, verdict.at);
         self.see(session, time);
-        self.rescued += 1;
+        self.totals.rescued += 1;
         self.host(session, 0).rescued += 1;
         self.buckets.at(time).rescued += 1;
-        self.upstream(session, tally::address(verdict), 0).rescued += 1;
+        self.upstream(session, tally::address(verdict), 0).row.rescued += 1;
         self.attempts(session, verdict, time);
     }
 
@@ -254,7 +230,13 @@ impl Collector {
     }
 
     fn host(&mut self, session: &Session, count: u64) -> &mut HostRow {
-        self.hosts.add(&[session.host.as_bytes()], count, || tally::host(session))
+        self.hosts.add(&[session.host.as_bytes()], count, || HostRow {
+            host: tally::clip(session.host.as_bytes()),
+            kernel: tally::clip(session.kernel.as_bytes()),
+            traced_by: tally::clip(session.version.as_bytes()),
+            nginx: session.nginx.iter().take(MOST_FACTS).map(|build| tally::clip(build.as_bytes())).collect(),
+            ..HostRow::default()
+        })
     }
 
     fn upstream(&mut self, session: &Session, address: &[u8], count: u64) -> &mut UpstreamTally {
@@ -264,30 +246,21 @@ impl Collector {
 
     fn see(&mut self, session: &Session, time: Moment) {
         let ready = Moment::of(session, session.ready_at).min(time);
-        self.window = Some(match self.window {
-            Some((since, until)) => (since.min(ready), until.max(time)),
-            None => (ready, time),
-        });
+        let window = self.window.get_or_insert(Window { since: ready, until: time });
+        window.since = window.since.min(ready);
+        window.until = window.until.max(time);
     }
 }
 
-fn ranked<V, R>(table: Table<V>, row: impl Fn(V) -> R) -> (Vec<R>, Other) {
+fn ranked<V, R, const LIMIT: usize>(table: Table<V, LIMIT>, row: impl Fn(V) -> R) -> (Vec<R>, Other) {
     let Ranking { rows, other_rows, other_count } = table.ranking();
     let rows = rows.into_iter().map(|entry| row(entry.value)).collect();
     (rows, Other { rows: other_rows, failed: other_count })
 }
 
-fn causes(seen: Vec<Option<CauseRow>>, failed: u64) -> Vec<CauseRow> {
+fn causes(seen: BTreeMap<Cause, CauseRow>, failed: u64) -> Vec<CauseRow> {
     let row = |row: CauseRow| CauseRow { share: Share::of(row.count, failed).0, ..row };
-    let mut rows: Vec<_> = seen.into_iter().flatten().map(row).collect();
-    rows.sort_by_key(|row| Reverse(row.count));
-    rows
-}
-
-fn symptoms(counts: &[u64], failed: u64) -> Vec<SymptomRow> {
-    let row = |(&symptom, &count)| SymptomRow { symptom, count, share: Share::of(count, failed).0 };
-    let mut rows: Vec<_> =
-        Symptom::ALL.iter().zip(counts).filter(|(_, count)| **count > 0).map(row).collect();
+    let mut rows: Vec<_> = seen.into_values().map(row).collect();
     rows.sort_by_key(|row| Reverse(row.count));
     rows
 }

@@ -70,7 +70,7 @@ pub struct Window {
 }
 
 /// One traced host.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostRow {
     /// Its name.
     pub host: String,
@@ -116,7 +116,6 @@ pub struct StatusRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CauseRow {
     /// Its name.
-    #[serde(with = "named")]
     pub cause: Cause,
     /// Failed requests.
     pub count: u64,
@@ -138,7 +137,6 @@ pub struct CauseRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SymptomRow {
     /// Its name.
-    #[serde(with = "named")]
     pub symptom: Symptom,
     /// Failed requests.
     pub count: u64,
@@ -150,7 +148,6 @@ pub struct SymptomRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CauseCount {
     /// Its name.
-    #[serde(with = "named")]
     pub cause: Cause,
     /// Failed requests.
     pub count: u64,
@@ -198,12 +195,11 @@ pub struct Episode {
     /// Of them, in the peak's bucket.
     pub peak_failed: u64,
     /// The most frequent cause.
-    #[serde(with = "named")]
     pub cause: Cause,
 }
 
 /// One upstream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UpstreamRow {
     /// The nginx host.
     pub host: String,
@@ -222,7 +218,7 @@ pub struct UpstreamRow {
 }
 
 /// Processes of one name, unit and container.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessRow {
     /// Where it runs.
     pub host: String,
@@ -273,13 +269,10 @@ pub struct Case {
     /// As nginx names it.
     pub upstream: Option<String>,
     /// What nginx saw.
-    #[serde(with = "named")]
     pub symptom: Symptom,
     /// Why.
-    #[serde(with = "named")]
     pub cause: Cause,
     /// How sure.
-    #[serde(with = "named")]
     pub certainty: Certainty,
     /// One sentence.
     pub summary: String,
@@ -339,7 +332,7 @@ pub struct Bin {
 }
 
 /// Lost records of one host and reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostRow {
     /// Where.
     pub host: String,
@@ -347,24 +340,4 @@ pub struct LostRow {
     pub reason: String,
     /// How many.
     pub events: u64,
-}
-
-/// Enums of `attribute::verdict` by their stable names.
-mod named {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err = String>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
 }

@@ -4,12 +4,11 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Counts and values by key. Twice as many rows as asked for are kept; when they are full, the less frequent half is
-/// dropped and only its sum remembered. So a key that matters is dropped only if it comes back after that, and the sums
-/// stay exact.
-#[derive(Debug)]
-pub(super) struct Table<V> {
-    limit: usize,
+/// Counts and values by key, of which at most `LIMIT` rows are shown. Twice as many are kept; when they are full, the less
+/// frequent half is dropped and only its sum remembered. So a key that matters is dropped only if it comes back after
+/// that, and the sums stay exact.
+#[derive(Debug, Default)]
+pub(super) struct Table<V, const LIMIT: usize> {
     rows: Vec<(Arc<[u8]>, Row<V>)>,
     /// Where each key is in `rows`.
     places: HashMap<Arc<[u8]>, usize>,
@@ -33,7 +32,7 @@ pub(super) struct Row<V> {
 /// The end of a [`Table`].
 #[derive(Debug)]
 pub(super) struct Ranking<V> {
-    /// At most `limit` rows, most frequent first, equal ones by key.
+    /// At most `LIMIT` rows, most frequent first, equal ones by key.
     pub(super) rows: Vec<Row<V>>,
     /// How many rows were left out.
     pub(super) other_rows: u64,
@@ -41,20 +40,7 @@ pub(super) struct Ranking<V> {
     pub(super) other_count: u64,
 }
 
-impl<V> Table<V> {
-    /// Shows at most `limit` rows.
-    pub(super) fn new(limit: usize) -> Self {
-        Table {
-            limit,
-            rows: Vec::new(),
-            places: HashMap::new(),
-            last: 0,
-            key: Vec::new(),
-            dropped_rows: 0,
-            dropped_count: 0,
-        }
-    }
-
+impl<V, const LIMIT: usize> Table<V, LIMIT> {
     /// Adds `count` (may be 0) to the key that consists of `parts`.
     pub(super) fn add(&mut self, parts: &[&[u8]], count: u64, new: impl FnOnce() -> V) -> &mut V {
         self.key.clear();
@@ -76,7 +62,7 @@ impl<V> Table<V> {
         if let Some(known) = self.places.get(self.key.as_slice()) {
             return *known;
         }
-        if self.rows.len() >= 2 * self.limit {
+        if self.rows.len() >= 2 * LIMIT {
             self.drop_rare();
         }
         let key: Arc<[u8]> = self.key.as_slice().into();
@@ -85,10 +71,10 @@ impl<V> Table<V> {
         self.rows.len() - 1
     }
 
-    /// Keeps the `limit` most frequent rows, in that order.
+    /// Keeps the `LIMIT` most frequent rows, in that order.
     fn drop_rare(&mut self) {
         self.sort();
-        for (_, row) in self.rows.drain(self.limit..) {
+        for (_, row) in self.rows.drain(LIMIT..) {
             self.dropped_rows += 1;
             self.dropped_count = self.dropped_count.saturating_add(row.count);
         }
@@ -102,7 +88,7 @@ impl<V> Table<V> {
 
     /// The most frequent rows.
     pub(super) fn ranking(mut self) -> Ranking<V> {
-        if self.rows.len() > self.limit {
+        if self.rows.len() > LIMIT {
             self.drop_rare();
         }
         self.sort();
@@ -120,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_keys_keeps_the_frequent_ones_and_every_count() {
-        let mut table = Table::new(10);
+        let mut table = Table::<_, 10>::default();
         for round in 0..10_000_u32 {
             table.add(&[b"steady"], 1, || "steady".to_owned());
             table.add(&[b"flood", &round.to_le_bytes()], 1, || round.to_string());
@@ -135,7 +121,7 @@ mod tests {
 
     #[test]
     fn parts_are_told_apart() {
-        let mut table = Table::new(10);
+        let mut table = Table::<_, 10>::default();
         table.add(&[b"a", b"bc"], 1, || ());
         table.add(&[b"ab", b"c"], 1, || ());
         assert_eq!(table.ranking().rows.len(), 2);

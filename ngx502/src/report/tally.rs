@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::model::*;
-use super::timeline::ByCause;
+use super::timeline::{ByCause, ranking};
 use crate::attribute::verdict::{Cause, Certainty, ProcessFacts, Verdict};
 use crate::event::Pid;
 use crate::latency::{Distribution, Phases};
@@ -13,8 +13,8 @@ use crate::units::Share;
 
 /// Texts are kept up to this many characters.
 const LONGEST_TEXT: usize = 512;
-/// Facts of evidence kept per case.
-const MOST_FACTS: usize = 32;
+/// Facts of evidence kept per case, and nginx builds per host.
+pub(super) const MOST_FACTS: usize = 32;
 /// Lines of `fix` kept per case.
 const MOST_FIXES: usize = 8;
 /// Process ids kept per row.
@@ -33,23 +33,6 @@ pub(super) fn clip(bytes: &[u8]) -> String {
 /// The upstream's name; empty when unknown.
 pub(super) fn address(verdict: &Verdict) -> &[u8] {
     verdict.upstream.as_ref().map_or(b"", |upstream| &upstream.address)
-}
-
-/// A host of which nothing was counted yet.
-pub(super) fn host(session: &Session) -> HostRow {
-    HostRow {
-        host: clip(session.host.as_bytes()),
-        kernel: clip(session.kernel.as_bytes()),
-        traced_by: clip(session.version.as_bytes()),
-        nginx: session.nginx.iter().take(MOST_FACTS).map(|build| clip(build.as_bytes())).collect(),
-        failed: 0,
-        rescued: 0,
-    }
-}
-
-/// A kind of loss of which nothing was counted yet.
-pub(super) fn lost(session: &Session, reason: &str) -> LostRow {
-    LostRow { host: clip(session.host.as_bytes()), reason: clip(reason.as_bytes()), events: 0 }
 }
 
 /// A cause of which nothing was counted yet; `time` is that of its first verdict.
@@ -85,39 +68,24 @@ impl CauseRow {
 }
 
 /// An upstream while it is counted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct UpstreamTally {
-    host: String,
-    address: String,
-    pub(super) failed: u64,
-    pub(super) rescued: u64,
+    /// As it will be, but for its share, causes and latency.
+    pub(super) row: UpstreamRow,
     pub(super) causes: ByCause,
     pub(super) latency: LatencyTally,
 }
 
 impl UpstreamTally {
     pub(super) fn new(session: &Session, address: &[u8]) -> Self {
-        UpstreamTally {
-            host: clip(session.host.as_bytes()),
-            address: clip(address),
-            failed: 0,
-            rescued: 0,
-            causes: ByCause::default(),
-            latency: LatencyTally::default(),
-        }
+        let (host, address) = (clip(session.host.as_bytes()), clip(address));
+        UpstreamTally { row: UpstreamRow { host, address, ..Default::default() }, ..Default::default() }
     }
 
     /// Its row; `all` requests failed.
     pub(super) fn row(self, all: u64) -> UpstreamRow {
-        UpstreamRow {
-            share: Share::of(self.failed, all).0,
-            causes: self.causes.ranking(),
-            latency: self.latency.latency(),
-            host: self.host,
-            address: self.address,
-            failed: self.failed,
-            rescued: self.rescued,
-        }
+        let share = Share::of(self.row.failed, all).0;
+        UpstreamRow { share, causes: ranking(&self.causes), latency: self.latency.latency(), ..self.row }
     }
 }
 
@@ -163,7 +131,7 @@ impl LatencyTally {
 }
 
 /// Processes of one name while they are counted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ProcessTally {
     /// As it will be, but for its share and causes.
     row: ProcessRow,
@@ -177,11 +145,7 @@ impl ProcessTally {
             comm: clip(&process.comm),
             unit: process.unit.as_ref().map(|unit| clip(unit.as_bytes())),
             container: process.container_label().map(|container| clip(container.as_bytes())),
-            pids: Vec::new(),
-            more_pids: false,
-            failed: 0,
-            share: 0.0,
-            causes: Vec::new(),
+            ..ProcessRow::default()
         };
         ProcessTally { row, causes: ByCause::default() }
     }
@@ -189,7 +153,7 @@ impl ProcessTally {
     pub(super) fn add(&mut self, pid: Pid, cause: Cause) {
         let row = &mut self.row;
         row.failed += 1;
-        self.causes.add(cause);
+        *self.causes.entry(cause).or_default() += 1;
         match row.pids.contains(&pid.0) {
             true => {}
             false if row.pids.len() < MOST_PIDS => row.pids.push(pid.0),
@@ -199,7 +163,7 @@ impl ProcessTally {
 
     /// Its row; `all` requests failed.
     pub(super) fn row(self, all: u64) -> ProcessRow {
-        ProcessRow { share: Share::of(self.row.failed, all).0, causes: self.causes.ranking(), ..self.row }
+        ProcessRow { share: Share::of(self.row.failed, all).0, causes: ranking(&self.causes), ..self.row }
     }
 }
 

@@ -6,6 +6,7 @@ use std::mem;
 use super::model::{self, CauseCount, Episode};
 use crate::attribute::verdict::Cause;
 use crate::latency::Distribution;
+use crate::summary::descending;
 use crate::time::Moment;
 
 /// Buckets between the first and the last; with more, all double in width.
@@ -14,34 +15,17 @@ const MOST_BUCKETS: i64 = 240;
 const MOST_EPISODES: usize = 20;
 const MICROS: i64 = 1_000_000;
 
-/// Failures by cause, indexed by `Cause as usize`.
-#[derive(Clone, Debug)]
-pub(super) struct ByCause([u64; Cause::ALL.len()]);
+/// Failures by cause.
+pub(super) type ByCause = BTreeMap<Cause, u64>;
 
-impl Default for ByCause {
-    fn default() -> Self {
-        ByCause([0; Cause::ALL.len()])
-    }
+/// The causes, most frequent first, equal ones in the contract's order.
+pub(super) fn ranking(counts: &ByCause) -> Vec<CauseCount> {
+    descending(counts).into_iter().map(|(cause, count)| CauseCount { cause, count }).collect()
 }
 
-impl ByCause {
-    /// Counts one.
-    pub(super) fn add(&mut self, cause: Cause) {
-        self.0[cause as usize] += 1;
-    }
-
-    fn merge(&mut self, other: &ByCause) {
-        for (ours, theirs) in self.0.iter_mut().zip(other.0) {
-            *ours += theirs;
-        }
-    }
-
-    /// The causes that there were, most frequent first, equal ones in the contract's order.
-    pub(super) fn ranking(&self) -> Vec<CauseCount> {
-        let counts = Cause::ALL.iter().zip(self.0).filter(|(_, count)| *count > 0);
-        let mut ranking: Vec<_> = counts.map(|(&cause, count)| CauseCount { cause, count }).collect();
-        ranking.sort_by_key(|row| std::cmp::Reverse(row.count));
-        ranking
+fn merge(ours: &mut ByCause, theirs: &ByCause) {
+    for (cause, count) in theirs {
+        *ours.entry(*cause).or_default() += count;
     }
 }
 
@@ -64,7 +48,7 @@ impl Bucket {
     /// Counts a failed client request.
     pub(super) fn fail(&mut self, time: Moment, cause: Cause) {
         self.failed += 1;
-        self.causes.add(cause);
+        *self.causes.entry(cause).or_default() += 1;
         self.ends = join(self.ends, Some((time, time)));
     }
 
@@ -74,7 +58,7 @@ impl Bucket {
         self.failed += failed;
         self.ends = join(self.ends, ends);
         self.rescued += rescued;
-        self.causes.merge(&causes);
+        merge(&mut self.causes, &causes);
         self.answered.merge(answered);
         self.failed_attempts.merge(failed_attempts);
     }
@@ -89,18 +73,23 @@ fn join(a: Option<(Moment, Moment)>, b: Option<(Moment, Moment)>) -> Option<(Mom
 
 /// Buckets by time. They begin a second wide; when the first and the last are more than 240 apart, pairs are merged until
 /// they are not. Times may come in any order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Buckets {
-    /// Seconds, a power of two.
-    width: i64,
+    /// How often they doubled.
+    doubled: u32,
     /// By start divided by width.
     by_index: BTreeMap<i64, Bucket>,
 }
 
 impl Buckets {
-    /// No buckets.
-    pub(super) fn new() -> Self {
-        Buckets { width: 1, by_index: BTreeMap::new() }
+    /// Seconds, a power of two.
+    fn width(&self) -> i64 {
+        1 << self.doubled
+    }
+
+    /// When a bucket begins.
+    fn start(&self, index: i64) -> Moment {
+        Moment::from_micros(index * self.width() * MICROS)
     }
 
     /// The bucket of a moment.
@@ -114,7 +103,7 @@ impl Buckets {
     }
 
     fn index(&self, time: Moment) -> i64 {
-        time.micros().div_euclid(self.width * MICROS)
+        time.micros().div_euclid(self.width() * MICROS)
     }
 
     fn span_with(&self, index: i64) -> i64 {
@@ -124,7 +113,7 @@ impl Buckets {
     }
 
     fn double(&mut self) {
-        self.width *= 2;
+        self.doubled += 1;
         for (index, bucket) in mem::take(&mut self.by_index) {
             self.by_index.entry(index.div_euclid(2)).or_default().merge(bucket);
         }
@@ -133,22 +122,22 @@ impl Buckets {
     /// The timeline as data.
     pub(super) fn finish(&self) -> model::Timeline {
         let buckets = self.by_index.iter().map(|(index, bucket)| model::Bucket {
-            time: Moment::from_micros(index * self.width * MICROS),
+            time: self.start(*index),
             failed: bucket.failed,
             rescued: bucket.rescued,
-            causes: bucket.causes.ranking(),
+            causes: ranking(&bucket.causes),
             answered: bucket.answered.quantiles(),
             failed_attempts: bucket.failed_attempts.quantiles(),
         });
         model::Timeline {
-            bucket_seconds: self.width.unsigned_abs(),
+            bucket_seconds: self.width().unsigned_abs(),
             buckets: buckets.collect(),
             episodes: self.episodes(),
         }
     }
 
     fn episodes(&self) -> Vec<Episode> {
-        let quiet = (5 * self.width).max(60) * MICROS;
+        let quiet = (5 * self.width()).max(60) * MICROS;
         let mut episodes: Vec<(Episode, ByCause)> = Vec::new();
         for (index, bucket) in &self.by_index {
             let Some((onset, end)) = bucket.ends else { continue };
@@ -157,22 +146,22 @@ impl Buckets {
                 Some((last, causes)) if full || onset.micros() - last.end.micros() < quiet => {
                     last.end = end;
                     last.failed += bucket.failed;
-                    causes.merge(&bucket.causes);
+                    merge(causes, &bucket.causes);
                     if bucket.failed > last.peak_failed {
                         last.peak_failed = bucket.failed;
-                        last.peak = Moment::from_micros(index * self.width * MICROS);
+                        last.peak = self.start(*index);
                     }
                 }
                 _ => {
-                    let (failed, peak_failed) = (bucket.failed, bucket.failed);
-                    let peak = Moment::from_micros(index * self.width * MICROS);
+                    let (peak, failed) = (self.start(*index), bucket.failed);
+                    let peak_failed = failed;
                     let episode = Episode { onset, peak, end, failed, peak_failed, cause: Cause::Unknown };
                     episodes.push((episode, bucket.causes.clone()));
                 }
             }
         }
         let named = episodes.into_iter().map(|(episode, causes)| {
-            let cause = causes.ranking().first().map_or(Cause::Unknown, |row| row.cause);
+            let cause = ranking(&causes).first().map_or(Cause::Unknown, |row| row.cause);
             Episode { cause, ..episode }
         });
         named.collect()
@@ -190,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_long_trace_widens_buckets_and_keeps_every_count() {
-        let mut buckets = Buckets::new();
+        let mut buckets = Buckets::default();
         for second in (0..100_000).rev() {
             fail(&mut buckets, second, Cause::Killed);
             assert!(buckets.by_index.len() <= 240);
@@ -202,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_time_beyond_all_bounds_costs_no_memory() {
-        let mut buckets = Buckets::new();
+        let mut buckets = Buckets::default();
         for micros in [i64::MIN, 0, i64::MAX] {
             let time = Moment::from_micros(micros);
             buckets.at(time).fail(time, Cause::Dns);
@@ -212,7 +201,7 @@ mod tests {
 
     #[test]
     fn quiet_separates_episodes_and_each_names_its_peak() {
-        let mut buckets = Buckets::new();
+        let mut buckets = Buckets::default();
         for (second, cause) in
             [(0, Cause::Killed), (5, Cause::Dns), (5, Cause::Dns), (9, Cause::Killed), (80, Cause::Exited)]
         {
