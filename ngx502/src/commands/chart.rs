@@ -52,7 +52,7 @@ fn encoding(to: &Destination) -> Result<Encoding> {
 
 fn draw(kind: Kind, encoding: Encoding, report: &Report, to: &Destination) -> Result<()> {
     let picture = match encoding {
-        Encoding::Svg => chart::svg(report, kind, chart::WIDE)?.into_bytes(),
+        Encoding::Svg => chart::svg(report, kind, chart::WIDE, None)?.into_bytes(),
         Encoding::Png => chart::png(report, kind, chart::WIDE)?,
     };
     to.write_bytes(&picture)

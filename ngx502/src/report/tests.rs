@@ -136,7 +136,7 @@ fn hostile_text_is_inert_and_bounded_everywhere() {
     assert!(!told.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'));
     assert!(told.len() < 100_000 && page.len() < 500_000);
     for kind in Kind::SINGLE {
-        let picture = chart::svg(&report, kind, chart::NARROW).unwrap();
+        let picture = chart::svg(&report, kind, chart::NARROW, None).unwrap();
         assert!(
             !picture.contains("<script") && !picture.contains("<img") && !picture.contains('\x1b'),
             "{picture}"
@@ -148,7 +148,7 @@ fn hostile_text_is_inert_and_bounded_everywhere() {
 fn every_chart_draws_as_svg_and_png() {
     let report = synthetic::incident(2_000);
     for kind in Kind::SINGLE.into_iter().chain([Kind::All]) {
-        let picture = chart::svg(&report, kind, chart::WIDE).unwrap();
+        let picture = chart::svg(&report, kind, chart::WIDE, None).unwrap();
         assert!(
             picture.contains("<title>")
                 && picture.contains("role=\"img\"")
@@ -159,16 +159,16 @@ fn every_chart_draws_as_svg_and_png() {
         assert_eq!(reader.info().width, 2 * chart::WIDE.width);
     }
     let size = chart::Size { width: 10, height: 10 };
-    assert!(matches!(chart::svg(&report, Kind::All, size), Err(ChartError::Size(10, 10))));
+    assert!(matches!(chart::svg(&report, Kind::All, size, None), Err(ChartError::Size(10, 10))));
 }
 
 #[test]
 fn a_chart_without_its_data_says_so() {
     let failures_only = small();
-    assert!(chart::svg(&failures_only, Kind::Causes, chart::WIDE).is_ok());
+    assert!(chart::svg(&failures_only, Kind::Causes, chart::WIDE, None).is_ok());
     let empty = Collector::new().finish();
     for kind in Kind::SINGLE {
-        let error = chart::svg(&empty, kind, chart::WIDE).unwrap_err();
+        let error = chart::svg(&empty, kind, chart::WIDE, None).unwrap_err();
         assert!(matches!(error, ChartError::NoData { .. }));
         assert!(error.to_string().contains(kind.as_str()), "{error}");
     }

@@ -68,8 +68,7 @@ impl Scale {
 
     /// Percentages from 0 to `top`, with about five labels up to `highest`.
     pub(super) fn shares(highest: f64, top: f64, title: &str) -> Scale {
-        let steps = [1.0, 2.0, 5.0, 10.0, 20.0];
-        let step = steps.into_iter().find(|step| highest / step <= 5.0).unwrap_or(25.0);
+        let step = round_step(highest);
         let points =
             (0..=5).map(|index| f64::from(index) * step).take_while(|value| *value <= top.min(100.0));
         let axis = Axis { range: 0.0..top, points: points.collect() };
@@ -172,12 +171,16 @@ fn time_title(range: &Range<f64>) -> String {
 /// Whole numbers from 0 to above `largest` in about five round steps.
 fn count_points(largest: u64) -> (f64, Vec<f64>) {
     let largest = largest.max(1) as f64;
-    let magnitude = 10_f64.powf((largest / 5.0).log10().floor());
-    let step =
-        [1.0, 2.0, 5.0, 10.0].map(|factor| factor * magnitude).into_iter().find(|step| largest / step <= 5.0);
-    let step = step.unwrap_or(10.0 * magnitude).max(1.0);
+    let step = round_step(largest);
     let steps = (largest / step).ceil();
     (steps * step, (0..=steps as u32).map(|index| f64::from(index) * step).collect())
+}
+
+/// The least of 1, 2, 5, 10, 20, … of which five reach `largest`.
+fn round_step(largest: f64) -> f64 {
+    let magnitude = 10_f64.powf((largest / 5.0).log10().floor());
+    let steps = [1.0, 2.0, 5.0].map(|factor| factor * magnitude);
+    steps.into_iter().find(|step| largest / step <= 5.0).unwrap_or(10.0 * magnitude).max(1.0)
 }
 
 /// `950`, `1.5k`, `20M`.

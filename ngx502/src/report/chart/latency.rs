@@ -20,20 +20,13 @@ struct Series {
 }
 
 fn series(report: &Report) -> Vec<Series> {
+    let series = |name, colour, total: Option<Quantiles>, of: fn(&Bin) -> u64| {
+        Some(Series { name, colour, quantiles: total?, of })
+    };
     let all = &report.latency.all;
-    let answered = all.answered.total.map(|quantiles| Series {
-        name: "answered",
-        colour: ANSWERED,
-        quantiles,
-        of: |bin| bin.answered,
-    });
-    let failed = all.failed.total.map(|quantiles| Series {
-        name: "failed attempts",
-        colour: FAILED,
-        quantiles,
-        of: |bin| bin.failed,
-    });
-    [answered, failed].into_iter().flatten().collect()
+    let answered = series("answered", ANSWERED, all.answered.total, |bin| bin.answered);
+    let failed = series("failed attempts", FAILED, all.failed.total, |bin| bin.failed);
+    answered.into_iter().chain(failed).collect()
 }
 
 pub(super) fn describe(report: &Report) -> String {

@@ -55,18 +55,16 @@ impl Kind {
 
     /// Why it cannot be drawn; `None` when it can.
     fn missing(self, report: &Report) -> Option<&'static str> {
-        let has = match self {
-            Kind::All => Kind::SINGLE.iter().any(|kind| kind.missing(report).is_none()),
-            Kind::Latency => !report.latency.bins.is_empty(),
-            Kind::Percentiles => percentiles::has_data(report),
-            Kind::Causes | Kind::Upstreams => report.totals.failed > 0,
+        let (has, what) = match self {
+            Kind::All => {
+                let any = Kind::SINGLE.iter().any(|kind| kind.missing(report).is_none());
+                (any, "no failed request and no latency")
+            }
+            Kind::Latency => (!report.latency.bins.is_empty(), NO_LATENCY),
+            Kind::Percentiles => (percentiles::has_data(report), NO_LATENCY),
+            Kind::Causes | Kind::Upstreams => (report.totals.failed > 0, "no failed request"),
         };
-        match self {
-            _ if has => None,
-            Kind::All => Some("no failed request and no latency"),
-            Kind::Latency | Kind::Percentiles => Some("no latency (was it traced with --no-latency?)"),
-            Kind::Causes | Kind::Upstreams => Some("no failed request"),
-        }
+        (!has).then_some(what)
     }
 }
 
@@ -83,6 +81,7 @@ pub struct Size {
 pub const WIDE: Size = Size { width: 900, height: 380 };
 /// For a phone.
 pub const NARROW: Size = Size { width: 350, height: 340 };
+const NO_LATENCY: &str = "no latency (was it traced with --no-latency?)";
 /// PNG pixels per pixel of [`Size`].
 const PNG_SCALE: u32 = 2;
 
@@ -114,21 +113,21 @@ impl<E: Error + Send + Sync> From<DrawingAreaErrorKind<E>> for ChartError {
     }
 }
 
-/// The chart as an SVG document with a white background and an accessible title.
+/// The chart as an SVG document with an accessible title, on white. With a `class` it is for a page that brings its own
+/// colours: it has no background, text is `#222222`, lines of the grid `#D0D0D0`.
 ///
 /// # Errors
 /// See [`ChartError`].
-pub fn svg(report: &Report, kind: Kind, size: Size) -> Result<String, ChartError> {
-    vector(report, kind, size, None)
-}
-
-/// The same with a class and without background, for a page that brings its own colours: text is `#222222`, lines of
-/// the grid `#D0D0D0`.
-///
-/// # Errors
-/// See [`ChartError`].
-pub fn inline_svg(report: &Report, kind: Kind, size: Size, class: &str) -> Result<String, ChartError> {
-    vector(report, kind, size, Some(class))
+pub fn svg(report: &Report, kind: Kind, size: Size, class: Option<&str>) -> Result<String, ChartError> {
+    let (kinds, size) = plan(report, kind, size)?;
+    let mut drawn = String::new();
+    {
+        let area = SVGBackend::with_string(&mut drawn, (size.width, size.height)).into_drawing_area();
+        draw(&area, report, &kinds, Pen::new(1, class.is_none())?)?;
+        area.present()?;
+    }
+    let told: Vec<_> = kinds.iter().map(|(kind, _)| describe(report, *kind)).collect();
+    Ok(accessible(&drawn, &told.join(" "), size, class))
 }
 
 /// The chart as a PNG file at twice the pixels of `size`.
@@ -150,18 +149,6 @@ pub fn png(report: &Report, kind: Kind, size: Size) -> Result<Vec<u8>, ChartErro
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header()?.write_image_data(&pixels)?;
     Ok(file)
-}
-
-fn vector(report: &Report, kind: Kind, size: Size, class: Option<&str>) -> Result<String, ChartError> {
-    let (kinds, size) = plan(report, kind, size)?;
-    let mut drawn = String::new();
-    {
-        let area = SVGBackend::with_string(&mut drawn, (size.width, size.height)).into_drawing_area();
-        draw(&area, report, &kinds, Pen::new(1, class.is_none())?)?;
-        area.present()?;
-    }
-    let told: Vec<_> = kinds.iter().map(|(kind, _)| describe(report, *kind)).collect();
-    Ok(accessible(&drawn, &told.join(" "), size, class))
 }
 
 /// Replaces plotters' opening tag by one that scales and that a screen reader can announce. Bars that touch show no seams

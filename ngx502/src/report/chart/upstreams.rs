@@ -6,7 +6,6 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::frame::{Area, Backend, GRID, Pen, REST, cause_legend, colours, label};
 use super::{ChartError, Size};
 use crate::report::Report;
-use crate::report::model::UpstreamRow;
 use crate::report::view::upstream;
 use crate::units::{Count, Share};
 
@@ -53,50 +52,27 @@ pub(super) fn draw<DB: Backend>(area: &Area<DB>, report: &Report, pen: Pen) -> R
     let row_height = ((height as i32 - gap) / rows.len().max(1) as i32).min(pen.px(64));
     let (left, right) = (pen.px(12), width as i32 - pen.px(12));
     let largest = rows.iter().map(|row| row.failed).max().unwrap_or(1) as f64;
+    let per_failure = f64::from(right - left) / largest;
+    let colours = colours(report);
+    let colour =
+        |wanted| colours.iter().find(|(cause, _)| *cause == wanted).map_or(REST, |(_, colour)| *colour);
     for (index, row) in rows.iter().enumerate() {
         let top = gap + index as i32 * row_height;
-        let bar = Bar { top: top + pen.px(18), bottom: top + row_height - pen.px(8), left, right };
         let characters = if plot.narrow { 26 } else { 70 };
         let text = pen.text(13);
         plot.area.draw_text(&label(&upstream(report, row), characters), &text, (left, top))?;
         let numbers = format!("{} ({})", Count(row.failed), Share(row.share));
         let text = text.pos(Pos::new(HPos::Right, VPos::Top));
         plot.area.draw_text(&numbers, &text, (right, top))?;
-        bar.draw(&plot.area, report, row, largest)?;
-    }
-    Ok(())
-}
-
-/// Where a bar lies, in pixels.
-struct Bar {
-    top: i32,
-    bottom: i32,
-    left: i32,
-    right: i32,
-}
-
-impl Bar {
-    fn draw<DB: Backend>(
-        &self,
-        area: &Area<DB>,
-        report: &Report,
-        row: &UpstreamRow,
-        largest: f64,
-    ) -> Result<(), ChartError> {
-        let per_failure = f64::from(self.right - self.left) / largest;
-        let part =
-            |from: f64, to: f64| [(self.left + from as i32, self.top), (self.left + to as i32, self.bottom)];
-        let groove = Rectangle::new([(self.left, self.bottom), (self.right, self.bottom)], GRID);
-        area.draw(&groove)?;
-        let colours = colours(report);
+        let (top, bottom) = (top + pen.px(18), top + row_height - pen.px(8));
+        plot.area.draw(&Rectangle::new([(left, bottom), (right, bottom)], GRID))?;
         let mut from = 0.0;
         for cause in &row.causes {
-            let colour =
-                colours.iter().find(|(named, _)| *named == cause.cause).map_or(REST, |(_, colour)| *colour);
             let to = from + cause.count as f64 * per_failure;
-            area.draw(&Rectangle::new(part(from, to), colour.filled()))?;
+            let corners = [(left + from as i32, top), (left + to as i32, bottom)];
+            plot.area.draw(&Rectangle::new(corners, colour(cause.cause).filled()))?;
             from = to;
         }
-        Ok(())
     }
+    Ok(())
 }

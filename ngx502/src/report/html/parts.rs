@@ -108,7 +108,7 @@ pub(super) fn figure(report: &Report, kind: Kind) -> Markup {
         Kind::Upstreams => Size { height: 420, ..chart::NARROW },
         _ => chart::NARROW,
     };
-    let picture = |class, size| chart::inline_svg(report, kind, size, class).map(PreEscaped);
+    let picture = |class, size| chart::svg(report, kind, size, Some(class)).map(PreEscaped);
     match (picture("wide", chart::WIDE), picture("narrow", narrow)) {
         (Ok(wide), Ok(narrow)) => html! { figure { (wide) (narrow) } },
         (Err(error), _) | (_, Err(error)) => html! { p.soft { (error) } },
