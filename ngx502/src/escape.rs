@@ -39,17 +39,13 @@ fn write_visible(out: &mut impl Write, text: &str) -> fmt::Result {
     let mut plain = 0;
     for (at, character) in text.char_indices().filter(|&(_, character)| is_deceptive(character)) {
         out.write_str(&text[plain..at])?;
-        write_escaped(out, character)?;
+        match u32::from(character) {
+            code @ ..0x80 => write!(out, "\\x{code:02x}")?,
+            code => write!(out, "\\u{{{code:x}}}")?,
+        }
         plain = at + character.len_utf8();
     }
     out.write_str(&text[plain..])
-}
-
-fn write_escaped(out: &mut impl Write, character: char) -> fmt::Result {
-    match u32::from(character) {
-        code @ ..0x80 => write!(out, "\\x{code:02x}"),
-        code => write!(out, "\\u{{{code:x}}}"),
-    }
 }
 
 /// Whether a character commands a terminal, reorders the text around it, or cannot be seen.

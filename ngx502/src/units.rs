@@ -20,8 +20,8 @@ impl fmt::Display for Micros {
                 f.write_str(itoa::Buffer::new().format(self.0))?;
                 f.write_str(" µs")
             }
-            (..1_000_000, _) => write!(f, "{} ms", ThreeDigits { value: self.0, unit: 1_000 }),
-            (_, ..100) => write!(f, "{} s", ThreeDigits { value: self.0, unit: 1_000_000 }),
+            (..1_000_000, _) => three_digits(f, self.0, 1_000, "ms"),
+            (_, ..100) => three_digits(f, self.0, 1_000_000, "s"),
             (_, ..3_600) => write!(f, "{} min {} s", seconds / 60, seconds % 60),
             (_, ..86_400) => write!(f, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
             _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
@@ -29,25 +29,18 @@ impl fmt::Display for Micros {
     }
 }
 
-/// `value / unit` with three digits that count, zeros after the point left out. The value is below 1,000 units.
-struct ThreeDigits {
-    value: u64,
-    unit: u64,
-}
-
-impl fmt::Display for ThreeDigits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.value / self.unit, self.value % self.unit);
-        let (hundredths, digits) = match whole {
-            0..10 => (rest * 100 / self.unit, 2),
-            10..100 => (rest * 10 / self.unit * 10, 1),
-            _ => (0, 0),
-        };
-        match (hundredths % 10, hundredths) {
-            (_, 0) => write!(f, "{whole}"),
-            (last, _) if last > 0 && digits == 2 => write!(f, "{whole}.{hundredths:02}"),
-            _ => write!(f, "{whole}.{}", hundredths / 10),
-        }
+/// Writes `value / unit` with three digits that count, zeros after the point left out. The value is below 1,000 units.
+fn three_digits(f: &mut fmt::Formatter<'_>, value: u64, unit: u64, name: &str) -> fmt::Result {
+    let (whole, rest) = (value / unit, value % unit);
+    let hundredths = match whole {
+        0..10 => rest * 100 / unit,
+        10..100 => rest * 10 / unit * 10,
+        _ => 0,
+    };
+    match (hundredths, hundredths % 10) {
+        (0, _) => write!(f, "{whole} {name}"),
+        (_, 0) => write!(f, "{whole}.{} {name}", hundredths / 10),
+        _ => write!(f, "{whole}.{hundredths:02} {name}"),
     }
 }
 

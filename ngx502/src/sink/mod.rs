@@ -24,8 +24,7 @@ mod sample;
 /// reader has gone.
 pub trait Sink {
     /// Everything is attached: from here on nothing is missed.
-    fn ready(&mut self, session: &Session) -> io::Result<()> {
-        let _ = session;
+    fn ready(&mut self, _session: &Session) -> io::Result<()> {
         Ok(())
     }
 
@@ -33,20 +32,17 @@ pub trait Sink {
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()>;
 
     /// The time is `now`; what a sink holds back by time becomes due.
-    fn tick(&mut self, now: Moment) -> io::Result<()> {
-        let _ = now;
+    fn tick(&mut self, _now: Moment) -> io::Result<()> {
         Ok(())
     }
 
     /// Latency of all upstream requests up to `now`, on demand and at intervals.
-    fn latency(&mut self, session: &Session, now: Moment, upstreams: &[UpstreamLatency]) -> io::Result<()> {
-        let _ = (session, now, upstreams);
+    fn latency(&mut self, _session: &Session, _now: Moment, _all: &[UpstreamLatency]) -> io::Result<()> {
         Ok(())
     }
 
     /// What all of it amounts to.
-    fn summary(&mut self, session: &Session, summary: &Summary) -> io::Result<()> {
-        let _ = (session, summary);
+    fn summary(&mut self, _session: &Session, _summary: &Summary) -> io::Result<()> {
         Ok(())
     }
 
