@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use serde::{Serialize, Serializer};
 
+use crate::attribute::finding::lossy;
 use crate::attribute::verdict::{Cause, Outcome, Symptom, Verdict};
 use crate::event::{Body, Latency, Record};
 use crate::latency::{Distribution, Figures, Phases, Quantiles};
@@ -158,10 +159,6 @@ fn symptoms<S: Serializer>(counts: &[(Symptom, u64)], serializer: S) -> Result<S
     let known = counts.iter().filter_map(|(symptom, count)| Some((symptom.fact()?, *count)));
     let unknown = counts.iter().filter(|(symptom, _)| symptom.fact().is_none()).map(|(_, count)| count).sum();
     serializer.collect_map(known.chain((unknown > 0).then_some(("unknown", unknown))))
-}
-
-fn lossy<S: Serializer>(name: &BString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&name.to_str_lossy())
 }
 
 /// The figures of each phase in the words of JSON's lines, which leave the 99.9th percentile out.

@@ -5,11 +5,12 @@
 use std::rc::Rc;
 
 use bstr::BString;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::finding::evidence::Evidence;
-use super::finding::{Finding, NginxWords};
+use super::finding::{Finding, NginxWords, lossy, lossy_or_null};
 use crate::event::{ContainerNames, Nanos, Pid, Socket};
+use crate::units::Errno;
 
 /// A line of output.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,24 +80,29 @@ pub struct Verdict {
 }
 
 /// Facts of the client's request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RequestFacts {
     /// GET, POST, …
+    #[serde(serialize_with = "lossy_or_null")]
     pub method: Option<BString>,
     /// URI as sent, query included (sinks cut it off unless asked).
+    #[serde(serialize_with = "lossy_or_null")]
     pub uri: Option<BString>,
     /// Host header.
+    #[serde(serialize_with = "lossy_or_null")]
     pub host: Option<BString>,
     /// Client address.
+    #[serde(serialize_with = "lossy_or_null")]
     pub client: Option<BString>,
 }
 
 /// The nginx worker.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorkerFacts {
     /// Host pid.
     pub pid: Pid,
     /// Executable.
+    #[serde(serialize_with = "lossy_or_null")]
     pub exe: Option<BString>,
     /// Container: its whole id, or its name where there is no id.
     pub container: Option<String>,
@@ -105,11 +111,13 @@ pub struct WorkerFacts {
 }
 
 /// The upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UpstreamFacts {
     /// As nginx names it: `127.0.0.1:9000`, `unix:/run/x.sock`, or a group's name.
+    #[serde(serialize_with = "lossy")]
     pub address: BString,
-    /// True for AF_UNIX.
+    /// True for AF_UNIX. In JSON `kind`, `unix` or `tcp`.
+    #[serde(rename = "kind", serialize_with = "family")]
     pub unix: bool,
     /// The process that listens or listened there.
     pub process: Option<Rc<ProcessFacts>>,
@@ -142,17 +150,21 @@ impl ProcessFacts {
 }
 
 /// One attempt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AttemptFacts {
     /// The peer.
+    #[serde(serialize_with = "lossy_or_null")]
     pub upstream: Option<BString>,
     /// What nginx saw; `None` for an attempt that did not fail.
+    #[serde(serialize_with = "contracted")]
     pub symptom: Option<Symptom>,
     /// Why.
     pub cause: Option<Cause>,
     /// errno.
+    #[serde(serialize_with = "errno")]
     pub errno: Option<i32>,
     /// Its times.
+    #[serde(flatten)]
     pub times: Times,
 }
 
@@ -165,6 +177,18 @@ pub struct Times {
     pub first_byte_us: Option<u64>,
     /// Start of the attempt to its end.
     pub total_us: Option<u64>,
+}
+
+fn family<S: Serializer>(unix: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if *unix { "unix" } else { "tcp" })
+}
+
+fn contracted<S: Serializer>(symptom: &Option<Symptom>, serializer: S) -> Result<S::Ok, S::Error> {
+    symptom.and_then(Symptom::fact).serialize(serializer)
+}
+
+fn errno<S: Serializer>(number: &Option<i32>, serializer: S) -> Result<S::Ok, S::Error> {
+    number.map(Errno).serialize(serializer)
 }
 
 macro_rules! named_enum {

@@ -225,12 +225,15 @@ fn quoted(word: &str) -> String {
 }
 
 /// Bytes as JSON's text, U+FFFD for what is not UTF-8.
-fn lossy<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn lossy<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&String::from_utf8_lossy(bytes.as_ref()))
 }
 
 /// The same for bytes that may not be known.
-fn lossy_or_null<S: Serializer>(bytes: &Option<bstr::BString>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn lossy_or_null<S: Serializer>(
+    bytes: &Option<bstr::BString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match bytes {
         Some(bytes) => lossy(bytes, serializer),
         None => serializer.serialize_none(),
