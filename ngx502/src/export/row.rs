@@ -10,14 +10,14 @@ use crate::sink::json::line::line;
 use crate::time::Moment;
 
 /// A verdict's line of JSON, from which the columns take their values.
-pub struct Row {
+pub(super) struct Row {
     time: Moment,
     line: Value,
 }
 
 impl Row {
     /// The row of an outcome; `None` for those that are no verdict.
-    pub fn new(session: &Session, outcome: &Outcome) -> Option<Row> {
+    pub(super) fn new(session: &Session, outcome: &Outcome) -> Option<Row> {
         let (kind, verdict) = match outcome {
             Outcome::Verdict(verdict) => ("verdict", verdict),
             Outcome::Rescued(verdict) => ("rescued", verdict),
@@ -29,7 +29,7 @@ impl Row {
     }
 
     /// Its value in a column; arrays and objects as JSON.
-    pub fn cell(&self, column: &Column) -> Cell<'_> {
+    pub(super) fn cell(&self, column: &Column) -> Cell<'_> {
         match self.line.pointer(column.place) {
             Some(_) if column.of == Type::Time => Cell::Integer(self.time.micros()),
             None | Some(Value::Null) => Cell::Null,
@@ -42,7 +42,7 @@ impl Row {
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cell<'a> {
+pub(super) enum Cell<'a> {
     /// Not known.
     Null,
     /// A number or microseconds.
@@ -53,7 +53,7 @@ pub enum Cell<'a> {
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
+pub(super) enum Type {
     /// Microseconds since the Unix epoch, UTC.
     Time,
     /// 32 bits, signed.
@@ -65,13 +65,13 @@ pub enum Type {
 }
 
 /// A column: its name, its type, whether it may be absent, and where its value is.
-pub struct Column {
+pub(super) struct Column {
     /// The name, in JSON's words, joined by underscores.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// The type.
-    pub of: Type,
+    pub(super) of: Type,
     /// Whether it may be absent.
-    pub optional: bool,
+    pub(super) optional: bool,
     /// Its value's place in a verdict's line of JSON, as a JSON pointer.
     place: &'static str,
 }
@@ -85,7 +85,7 @@ const fn maybe(name: &'static str, of: Type, place: &'static str) -> Column {
 }
 
 /// Every column, in order. Columns may be added at the end, never renamed.
-pub const COLUMNS: &[Column] = &[
+pub(super) const COLUMNS: &[Column] = &[
     maybe("time", Type::Time, "/time"),
     always("type", Type::Text, "/type"),
     always("host", Type::Text, "/host"),

@@ -50,7 +50,8 @@ impl<W: io::Write> JsonSink<W> {
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        write_line(&mut self.buffer, value)?;
+        value.serialize(&mut JsonSerializer(&mut self.buffer)).map_err(io::Error::other)?;
+        self.buffer.push(b'\n');
         if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
     }
 
@@ -76,8 +77,17 @@ impl<W: io::Write> Sink for JsonSink<W> {
     }
 
     fn outcome(&mut self, session: &Session, outcome: &Outcome) -> io::Result<()> {
-        write_outcome(&mut self.buffer, session, outcome)?;
-        if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
+        match outcome {
+            Outcome::Verdict(verdict) => self.line(&line("verdict", session, verdict)),
+            Outcome::Rescued(verdict) => self.line(&line("rescued", session, verdict)),
+            Outcome::Lost { events, reason } => self.line(&Plain::Lost { events: *events, reason }),
+            Outcome::Notice { at, topic, text } => {
+                let time = Moment::of(session, *at);
+                self.line(&Plain::Notice { time, host: &session.host, topic, text })
+            }
+            // Only the summary counts them.
+            Outcome::NotUpstream { .. } => Ok(()),
+        }
     }
 
     fn latency(&mut self, session: &Session, now: Moment, upstreams: &[UpstreamLatency]) -> io::Result<()> {
@@ -92,29 +102,6 @@ impl<W: io::Write> Sink for JsonSink<W> {
         self.drain()?;
         self.out.flush()
     }
-}
-
-/// Appends an outcome's line to `buffer`; nothing for [`Outcome::NotUpstream`], which only the summary counts.
-///
-/// # Errors
-/// None in practice: memory takes every byte, and every value here can be serialised.
-fn write_outcome(buffer: &mut Vec<u8>, session: &Session, outcome: &Outcome) -> io::Result<()> {
-    match outcome {
-        Outcome::Verdict(verdict) => write_line(buffer, &line("verdict", session, verdict)),
-        Outcome::Rescued(verdict) => write_line(buffer, &line("rescued", session, verdict)),
-        Outcome::Lost { events, reason } => write_line(buffer, &Plain::Lost { events: *events, reason }),
-        Outcome::Notice { at, topic, text } => {
-            let time = Moment::of(session, *at);
-            write_line(buffer, &Plain::Notice { time, host: &session.host, topic, text })
-        }
-        Outcome::NotUpstream { .. } => Ok(()),
-    }
-}
-
-fn write_line(buffer: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
-    value.serialize(&mut JsonSerializer(buffer)).map_err(io::Error::other)?;
-    buffer.push(b'\n');
-    Ok(())
 }
 
 #[cfg(test)]

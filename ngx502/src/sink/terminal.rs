@@ -12,6 +12,7 @@ use crate::summary::{Summary, UpstreamLatency};
 use crate::time::Moment;
 use crate::units::Count;
 
+use self::block::Block;
 use self::fold::{Fold, Folded, Key};
 use self::paint::{Paint, Tone};
 
@@ -80,16 +81,16 @@ impl<W: io::Write> TerminalSink<W> {
     }
 
     fn verdict(&mut self, session: &Session, verdict: &Verdict, rescued: bool) {
-        if self.options.detail == Detail::Quiet {
-            block::line(&mut self.text, &self.options, session, verdict, rescued);
-            return;
-        }
-        let time = Moment::of(session, verdict.at);
-        self.advance(time);
-        if self.fold.admit(Key::of(verdict, rescued)) {
+        let (time, quiet) = (Moment::of(session, verdict.at), self.options.detail == Detail::Quiet);
+        if !quiet {
+            self.advance(time);
+            if !self.fold.admit(Key::of(verdict, rescued)) {
+                return;
+            }
             self.day_rule(time);
-            block::block(&mut self.text, &self.options, session, verdict, rescued);
         }
+        let mut block = Block { out: &mut self.text, options: &self.options, verdict, time, rescued };
+        if quiet { block.write_line() } else { block.write() }
     }
 
     /// A rule with the date, where the day is not the one of the verdict before.

@@ -146,9 +146,10 @@ mod reader {
 }
 
 fn line(session: &Session, outcome: &Outcome) -> String {
-    let mut buffer = Vec::new();
-    write_outcome(&mut buffer, session, outcome).expect("memory takes every byte");
-    String::from_utf8(buffer).expect("JSON is UTF-8")
+    let mut sink = JsonSink::new(Vec::new());
+    sink.outcome(session, outcome).expect("memory takes every byte");
+    sink.flush().expect("memory takes every byte");
+    String::from_utf8(sink.out).expect("JSON is UTF-8")
 }
 
 fn fields(text: &str) -> reader::Fields {

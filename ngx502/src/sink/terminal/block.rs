@@ -9,7 +9,6 @@ use crate::attribute::verdict::{AttemptFacts, Certainty, ProcessFacts, RequestFa
 use crate::escape;
 use crate::event::{Nanos, short_container};
 use crate::latency::took;
-use crate::session::Session;
 use crate::sink::terminal::fold::Folded;
 use crate::sink::terminal::paint::{Paint, Tone};
 use crate::sink::terminal::{Detail, TerminalOptions};
@@ -26,48 +25,13 @@ const URI_COLUMNS: usize = 16;
 /// Facts and attempts shown unless all are asked for.
 const SHOWN: usize = 6;
 
-/// Appends a verdict's block and an empty line.
-pub(super) fn block(
-    out: &mut String,
-    options: &TerminalOptions,
-    session: &Session,
-    verdict: &Verdict,
-    rescued: bool,
-) {
-    let mut block = Block { out, options };
-    block.headline(session, verdict, rescued);
-    block.rows("", Some(Tone::Strong), &escape::terminal(verdict.summary().to_string().as_bytes()));
-    block.chain(verdict);
-    block.attempts(&verdict.attempts);
-    block.evidence(verdict);
-    for (number, fix) in verdict.fix().iter().enumerate() {
-        let label = if number == 0 { "fix  " } else { "     " };
-        block.rows(label, None, &escape::terminal(fix.as_bytes()));
-    }
-    block.worker(verdict);
-    block.out.push('\n');
-}
-
-/// Appends a verdict as one line.
-pub(super) fn line(
-    out: &mut String,
-    options: &TerminalOptions,
-    session: &Session,
-    verdict: &Verdict,
-    rescued: bool,
-) {
-    let time = Moment::of(session, verdict.at);
-    let _ = write!(out, "{}T{}Z {}", time.date(), time.millis(), status(options, verdict.status, rescued));
-    if options.show_host {
-        let _ = write!(out, " {}", safe(verdict.host.as_bytes()));
-    }
-    let upstream = verdict.upstream.as_ref().map_or("-".into(), |upstream| safe(&upstream.address));
-    let _ = write!(out, " {upstream} {} {} ({})", verdict.symptom, verdict.cause, verdict.certainty);
-    if let Some(request) = &verdict.request {
-        let (method, uri) = request_line(request);
-        let _ = write!(out, " {method} {}", cut(&uri, 60));
-    }
-    let _ = writeln!(out, ": {}", escape::terminal(verdict.summary().to_string().as_bytes()));
+/// A verdict that is being shown.
+pub(super) struct Block<'a> {
+    pub(super) out: &'a mut String,
+    pub(super) options: &'a TerminalOptions,
+    pub(super) verdict: &'a Verdict,
+    pub(super) time: Moment,
+    pub(super) rescued: bool,
 }
 
 /// The line that stands for verdicts that were not shown.
@@ -91,22 +55,58 @@ pub(super) fn folded(folded: &Folded, options: &TerminalOptions) -> String {
     cut(&text, options.width)
 }
 
-struct Block<'a> {
-    out: &'a mut String,
-    options: &'a TerminalOptions,
-}
-
 impl Block<'_> {
-    fn headline(&mut self, session: &Session, verdict: &Verdict, rescued: bool) {
-        let time = Moment::of(session, verdict.at);
-        let mut before = format!("{}{}  {}Z", verdict.status, rescued_mark(rescued), time.millis());
-        if self.options.show_host {
-            let _ = write!(before, "  on {}", safe(verdict.host.as_bytes()));
+    /// Appends the whole block and an empty line.
+    pub(super) fn write(&mut self) {
+        self.headline();
+        self.rows("", Some(Tone::Strong), &self.sentence());
+        self.chain();
+        self.attempts();
+        self.evidence();
+        for (number, fix) in self.verdict.fix().iter().enumerate() {
+            let label = if number == 0 { "fix  " } else { "     " };
+            self.rows(label, None, &escape::terminal(fix.as_bytes()));
         }
-        let painted = status(self.options, verdict.status, rescued);
-        let rest = &before[format!("{}{}", verdict.status, rescued_mark(rescued)).len()..];
-        let _ = write!(self.out, "{painted}{rest}");
-        let Some(request) = &verdict.request else {
+        self.worker();
+        self.out.push('\n');
+    }
+
+    /// Appends the verdict as one line.
+    pub(super) fn write_line(&mut self) {
+        let (verdict, time) = (self.verdict, self.time);
+        let _ = write!(self.out, "{}T{}Z {}", time.date(), time.millis(), self.status().1);
+        if self.options.show_host {
+            let _ = write!(self.out, " {}", safe(verdict.host.as_bytes()));
+        }
+        let upstream = verdict.upstream.as_ref().map_or("-".into(), |upstream| safe(&upstream.address));
+        let _ = write!(self.out, " {upstream} {} {} ({})", verdict.symptom, verdict.cause, verdict.certainty);
+        if let Some(request) = &verdict.request {
+            let (method, uri) = request_line(request);
+            let _ = write!(self.out, " {method} {}", cut(&uri, 60));
+        }
+        let _ = writeln!(self.out, ": {}", self.sentence());
+    }
+
+    fn sentence(&self) -> String {
+        escape::terminal(self.verdict.summary().to_string().as_bytes()).into_owned()
+    }
+
+    /// The status, plain and in its colour.
+    fn status(&self) -> (String, String) {
+        let plain = format!("{}{}", self.verdict.status, rescued_mark(self.rescued));
+        let tone = if self.rescued { Tone::Good } else { Tone::Bad };
+        let painted = Paint::new(self.options.color, tone, &plain).to_string();
+        (plain, painted)
+    }
+
+    fn headline(&mut self) {
+        let (status, painted) = self.status();
+        let mut time = format!("  {}Z", self.time.millis());
+        if self.options.show_host {
+            let _ = write!(time, "  on {}", safe(self.verdict.host.as_bytes()));
+        }
+        let _ = write!(self.out, "{painted}{time}");
+        let Some(request) = &self.verdict.request else {
             let _ = writeln!(self.out, "  (the request could not be read)");
             return;
         };
@@ -117,7 +117,8 @@ impl Block<'_> {
             self.rows("", None, &format!("{method} {uri}"));
             return;
         }
-        let room = self.options.width.saturating_sub(columns(&before) + columns(&method) + "   ".len());
+        let taken = columns(&status) + columns(&time) + columns(&method) + "   ".len();
+        let room = self.options.width.saturating_sub(taken);
         if columns(&uri) + columns(&after) <= room {
             let _ = writeln!(self.out, "  {method} {uri}{after}");
         } else {
@@ -130,7 +131,8 @@ impl Block<'_> {
     }
 
     /// Upstream → symptom → cause, the cause on a line of its own where all do not fit into one.
-    fn chain(&mut self, verdict: &Verdict) {
+    fn chain(&mut self) {
+        let verdict = self.verdict;
         let mut start = match &verdict.upstream {
             Some(upstream) => safe(&upstream.address),
             None => "upstream unknown".to_owned(),
@@ -158,7 +160,8 @@ impl Block<'_> {
         }
     }
 
-    fn attempts(&mut self, attempts: &[AttemptFacts]) {
+    fn attempts(&mut self) {
+        let attempts = &self.verdict.attempts;
         if attempts.len() < 2 {
             return;
         }
@@ -167,24 +170,24 @@ impl Block<'_> {
             _ => attempts.len().saturating_sub(SHOWN),
         };
         if hidden > 0 {
-            self.rows(
-                "",
-                Some(Tone::Dim),
-                &format!("… {} earlier attempts (-v shows them)", Count(hidden as u64)),
-            );
+            let text = format!("… {} earlier attempts (-v shows them)", Count(hidden as u64));
+            self.rows("", Some(Tone::Dim), &text);
         }
         for (index, attempt) in attempts.iter().enumerate().skip(hidden) {
             self.rows(&format!("attempt {}  ", index + 1), None, &attempt_text(attempt));
         }
     }
 
-    fn evidence(&mut self, verdict: &Verdict) {
-        let facts = &verdict.evidence;
+    fn evidence(&mut self) {
+        let (verdict, facts) = (self.verdict, &self.verdict.evidence);
         let shown = match self.options.detail {
             Detail::Verbose => facts.iter().collect(),
             _ => telling(facts),
         };
-        shown.iter().for_each(|fact| self.fact(verdict, fact));
+        for fact in &shown {
+            let label = format!("{:>9}  {:<11} ", relative(verdict.at, fact.at), fact.event());
+            self.rows(&label, None, &escape::terminal(fact.text(verdict).to_string().as_bytes()));
+        }
         let hidden = facts.len() - shown.len();
         if hidden > 0 {
             let text = format!("… {} more facts (-v shows them)", Count(hidden as u64));
@@ -192,21 +195,16 @@ impl Block<'_> {
         }
     }
 
-    fn fact(&mut self, verdict: &Verdict, fact: &Evidence) {
-        let label = format!("{:>9}  {:<11} ", relative(verdict.at, fact.at), fact.event());
-        self.rows(&label, None, &escape::terminal(fact.text(verdict).to_string().as_bytes()));
-    }
-
-    fn worker(&mut self, verdict: &Verdict) {
+    fn worker(&mut self) {
         if self.options.detail != Detail::Verbose {
             return;
         }
-        let mut text = format!("nginx worker {}", verdict.worker.pid);
-        if let Some(exe) = &verdict.worker.exe {
+        let worker = &self.verdict.worker;
+        let mut text = format!("nginx worker {}", worker.pid);
+        if let Some(exe) = &worker.exe {
             let _ = write!(text, ", {}", safe(exe));
         }
-        if let Some(container) = verdict.worker.container_name.as_ref().or(verdict.worker.container.as_ref())
-        {
+        if let Some(container) = worker.container_name.as_ref().or(worker.container.as_ref()) {
             let _ = write!(text, ", container {}", safe(short_container(container).as_bytes()));
         }
         self.rows("", Some(Tone::Dim), &text);
@@ -243,11 +241,6 @@ fn telling(facts: &[Evidence]) -> Vec<&Evidence> {
     }
     let (first, last) = (&candidates[..SHOWN / 2], &candidates[candidates.len() - SHOWN / 2..]);
     [first, last].concat()
-}
-
-fn status(options: &TerminalOptions, status: u16, rescued: bool) -> String {
-    let tone = if rescued { Tone::Good } else { Tone::Bad };
-    Paint::new(options.color, tone, &format!("{status}{}", rescued_mark(rescued))).to_string()
 }
 
 fn rescued_mark(rescued: bool) -> &'static str {

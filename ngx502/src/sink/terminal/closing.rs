@@ -1,6 +1,6 @@
 //! The first and the last lines: what is traced, and what it came to.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use crate::escape;
 use crate::latency::{Figures, Quantiles};
@@ -26,29 +26,27 @@ pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Sessi
     let (host, kernel) = (safe(&session.host), safe(&session.kernel));
     let text = format!("ready: tracing {traced} on {host} (kernel {kernel})");
     let missing: Vec<_> = session.missing().map(safe).collect();
-    for row in wrap(&text, options.width) {
-        let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Good, &row));
-    }
+    say(out, options, Tone::Good, &text);
     if !missing.is_empty() {
         let missing = missing.join(", ");
         let text = format!("this kernel has no hook for {missing}; see `ngx502 doctor` for what is lost");
-        for row in wrap(&text, options.width) {
-            let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Doubt, &row));
-        }
+        say(out, options, Tone::Doubt, &text);
     }
     out.push('\n');
 }
 
+fn say(out: &mut String, options: &TerminalOptions, tone: Tone, text: &str) {
+    for row in wrap(text, options.width) {
+        let _ = writeln!(out, "{}", Paint::new(options.color, tone, &row));
+    }
+}
+
 /// Appends the summary.
 pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &Summary) {
-    let strong = |text: &str| Paint::new(options.color, Tone::Strong, text).to_string();
     let title = format!("{}, {} rescued", counted(facts.verdicts, "failed request"), Count(facts.rescued));
-    let _ = writeln!(out, "{}", strong(&title));
-    let causes: Vec<_> = facts.by_cause.iter().map(|&(cause, count)| (cause.as_str(), count)).collect();
-    counts(out, "cause", &causes);
-    let symptoms: Vec<_> =
-        facts.by_symptom.iter().map(|&(symptom, count)| (symptom.as_str(), count)).collect();
-    counts(out, "symptom", &symptoms);
+    let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Strong, &title));
+    counts(out, "cause", &facts.by_cause);
+    counts(out, "symptom", &facts.by_symptom);
     if facts.upstreams.is_empty() {
         if facts.latency.measured().next().is_some() {
             latency_head(out);
@@ -68,7 +66,7 @@ pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &Summa
     }
 }
 
-fn counts(out: &mut String, title: &str, counts: &[(&str, u64)]) {
+fn counts(out: &mut String, title: &str, counts: &[(impl Display, u64)]) {
     let total: u64 = counts.iter().map(|(_, count)| count).sum();
     if total == 0 {
         return;
@@ -108,17 +106,13 @@ fn latency_of_each(out: &mut String, upstreams: &[UpstreamLatency]) {
     let hidden = measured.len().saturating_sub(UPSTREAMS_SHOWN);
     latency_head(out);
     for upstream in measured.iter().take(UPSTREAMS_SHOWN) {
-        let _ = writeln!(out, "  {}", heading(upstream));
+        let failed = if upstream.ok { "" } else { ", failed" };
+        let _ = writeln!(out, "  {}{failed}", escape::terminal(&upstream.upstream));
         latency(out, upstream.latency);
     }
     if hidden > 0 {
         let _ = writeln!(out, "  … {} more with fewer requests", Count(hidden as u64));
     }
-}
-
-fn heading(upstream: &UpstreamLatency) -> String {
-    let failed = if upstream.ok { "" } else { ", failed" };
-    format!("{}{failed}", escape::terminal(&upstream.upstream))
 }
 
 fn latency_head(out: &mut String) {
