@@ -21,26 +21,14 @@ pub struct Phases<T> {
     pub total: T,
 }
 
-impl<T> Phases<T> {
-    /// The phases with their names, in order.
-    pub fn named(self) -> [(&'static str, T); 3] {
-        [("connect", self.connect), ("first byte", self.first_byte), ("total", self.total)]
-    }
-}
-
 /// The figures of each phase; `None` where nothing was measured.
 pub type Figures = Phases<Option<Quantiles>>;
 
 impl Figures {
     /// The measured phases with their names, in order.
     pub fn measured(self) -> impl Iterator<Item = (&'static str, Quantiles)> {
-        self.named().into_iter().filter_map(|(phase, quantiles)| Some((phase, quantiles?)))
-    }
-}
-
-impl From<&Times> for Phases<Option<u64>> {
-    fn from(times: &Times) -> Self {
-        Phases { connect: times.connect_us, first_byte: times.first_byte_us, total: times.total_us }
+        let named = [("connect", self.connect), ("first byte", self.first_byte), ("total", self.total)];
+        named.into_iter().filter_map(|(phase, quantiles)| Some((phase, quantiles?)))
     }
 }
 
@@ -140,11 +128,11 @@ impl Distribution {
 
 impl Phases<Distribution> {
     /// Adds one attempt's durations.
-    pub fn add(&mut self, times: Phases<Option<u64>>) {
+    pub fn add(&mut self, times: Times) {
         for (distribution, micros) in [
-            (&mut self.connect, times.connect),
-            (&mut self.first_byte, times.first_byte),
-            (&mut self.total, times.total),
+            (&mut self.connect, times.connect_us),
+            (&mut self.first_byte, times.first_byte_us),
+            (&mut self.total, times.total_us),
         ] {
             micros.into_iter().for_each(|micros| distribution.add(micros, 1));
         }

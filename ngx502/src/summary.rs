@@ -121,7 +121,7 @@ impl Tally {
 
     fn time_failures(&mut self, verdict: &Verdict) {
         for attempt in verdict.attempts.iter().filter(|attempt| attempt.symptom.is_some()) {
-            self.failed.add((&attempt.times).into());
+            self.failed.add(attempt.times);
         }
     }
 }

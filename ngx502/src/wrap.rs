@@ -46,24 +46,17 @@ pub fn cut(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
-    let mut end = prefix(text, width.saturating_sub(1));
+    let mut used = 1;
+    let too_wide = |&(_, character): &(usize, char)| {
+        used += character.width().unwrap_or(0);
+        used > width
+    };
+    let mut end = text.char_indices().find(too_wide).map_or(text.len(), |(at, _)| at);
     // Not in the middle of an escape such as `\x1b`: half of one would read as something else.
     if let Some(escape) = text[..end].rfind('\\').filter(|&escape| end - escape < 4) {
         end = escape;
     }
     format!("{}…", &text[..end])
-}
-
-/// The length in bytes of the longest prefix that fits into `width` columns.
-fn prefix(text: &str, width: usize) -> usize {
-    let mut used = 0;
-    for (at, character) in text.char_indices() {
-        used += character.width().unwrap_or(0);
-        if used > width {
-            return at;
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn no_data_and_an_odd_name_are_told_and_leave_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        let report = Collector::new().finish();
+        let report = Collector::default().finish();
         for (name, wanted) in
             [("x.svg", "nothing to draw"), ("x.png", "nothing to draw"), ("x.pdf", ".svg or .png")]
         {

@@ -42,7 +42,7 @@ pub fn run(options: &Conversion<Format>) -> Result<()> {
 /// # Errors
 /// When a file is no capture or cannot be read at all.
 pub fn collect(captures: &Captures) -> Result<Report> {
-    let mut collecting = Collecting { collector: Collector::new(), filter: &captures.filter };
+    let mut collecting = Collecting { collector: Collector::default(), filter: &captures.filter };
     let complaints = Replay::open(captures)?.run(&mut collecting)?;
     let mut collector = collecting.collector;
     complaints.into_iter().for_each(|damage| collector.damage(damage));
@@ -107,7 +107,7 @@ mod tests {
     fn a_report_lands_in_its_file_and_a_bad_place_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("x.html");
-        let report = Collector::new().finish();
+        let report = Collector::default().finish();
         let to = |path| Some(Destination { path, force: false });
         put(&Conversion { output: to(output.clone()), ..Conversion::default() }, &report).unwrap();
         assert!(std::fs::read_to_string(&output).unwrap().starts_with("<!DOCTYPE html>"));

@@ -10,7 +10,6 @@ use super::tally::{self, LatencyTally, MOST_FACTS, ProcessTally, UpstreamTally};
 use super::timeline::Buckets;
 use crate::attribute::verdict::{Cause, Outcome, Symptom, Times, Verdict};
 use crate::event::{self, LatencySeries, Nanos};
-use crate::latency::Phases;
 use crate::session::Session;
 use crate::summary::descending;
 use crate::time::Moment;
@@ -29,10 +28,9 @@ const DAMAGE: usize = 100;
 /// Aggregates outcomes and latency records as they pass. Several hosts' streams may be mixed.
 #[derive(Debug, Default)]
 pub struct Collector {
-    window: Option<Window>,
+    /// What is known of it while outcomes pass: window, totals, first and worst cases, damage, what was not measured.
+    report: Report,
     hosts: Table<HostRow, HOSTS>,
-    /// But for what is known at the end: answers and statuses.
-    totals: Totals,
     by_status: BTreeMap<u16, u64>,
     causes: BTreeMap<Cause, CauseRow>,
     symptoms: BTreeMap<Symptom, u64>,
@@ -40,28 +38,18 @@ pub struct Collector {
     upstreams: Table<UpstreamTally, UPSTREAMS>,
     processes: Table<ProcessTally, PROCESSES>,
     latency: LatencyTally,
-    /// Failed attempts that only nginx's clock of milliseconds saw, and found to take none.
-    unmeasured: u64,
-    first: Vec<Case>,
-    worst: Vec<Case>,
     lost: Table<LostRow, LOSSES>,
-    damage: Vec<String>,
     damage_left_out: u64,
 }
 
 impl Collector {
-    /// Nothing collected yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Takes one outcome of attribution.
     pub fn outcome(&mut self, session: &Session, outcome: &Outcome) {
         match outcome {
             Outcome::Verdict(verdict) => self.failure(session, verdict),
             Outcome::Rescued(verdict) => self.rescue(session, verdict),
             Outcome::Lost { events, reason } => {
-                self.totals.lost_events = self.totals.lost_events.saturating_add(*events);
+                self.report.totals.lost_events = self.report.totals.lost_events.saturating_add(*events);
                 let parts = [session.host.as_bytes(), reason.as_bytes()];
                 let new =
                     || LostRow { host: tally::clip(parts[0]), reason: tally::clip(parts[1]), events: 0 };
@@ -69,7 +57,7 @@ impl Collector {
             }
             // Each verdict says itself what was only inferred.
             Outcome::Notice { .. } => {}
-            Outcome::NotUpstream { .. } => self.totals.not_upstream += 1,
+            Outcome::NotUpstream { .. } => self.report.totals.not_upstream += 1,
         }
     }
 
@@ -87,52 +75,34 @@ impl Collector {
 
     /// Takes a sentence about what could not be read of a capture.
     pub fn damage(&mut self, text: String) {
-        if self.damage.len() < DAMAGE {
-            self.damage.push(tally::clip(text.as_bytes()));
+        if self.report.damage.len() < DAMAGE {
+            self.report.damage.push(tally::clip(text.as_bytes()));
         } else {
             self.damage_left_out += 1;
         }
     }
 
     /// Draws up the report.
-    pub fn finish(mut self) -> Report {
+    pub fn finish(self) -> Report {
+        let mut report = self.report;
+        report.schema = SCHEMA;
+        report.version = env!("CARGO_PKG_VERSION").to_owned();
         if self.damage_left_out > 0 {
-            self.damage.push(format!("{} more of these are not listed", self.damage_left_out));
+            report.damage.push(format!("{} more of these are not listed", self.damage_left_out));
         }
-        let failed = self.totals.failed;
-        let all = self.latency.latency();
-        let (upstreams, upstreams_other) = ranked(self.upstreams, |tally| tally.row(failed));
-        let (processes, processes_other) = ranked(self.processes, |tally| tally.row(failed));
+        let failed = report.totals.failed;
         let by_status = self.by_status.into_iter().map(|(status, count)| StatusRow { status, count });
-        let symptoms = descending(&self.symptoms).into_iter().map(|(symptom, count)| SymptomRow {
-            symptom,
-            count,
-            share: Share::of(count, failed).0,
-        });
-        let mut report = Report {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: String::new(),
-            window: self.window,
-            hosts: ranked(self.hosts, |row| row).0,
-            totals: Totals {
-                answered: all.answered.total.map(|total| total.count),
-                by_status: by_status.collect(),
-                ..self.totals
-            },
-            causes: causes(self.causes, failed),
-            symptoms: symptoms.collect(),
-            timeline: self.buckets.finish(),
-            upstreams,
-            upstreams_other,
-            processes,
-            processes_other,
-            first: self.first,
-            worst: self.worst,
-            latency: LatencySummary { bins: self.latency.bins(), all, unmeasured: self.unmeasured },
-            lost: ranked(self.lost, |row| row).0,
-            damage: self.damage,
-        };
+        report.totals.by_status = by_status.collect();
+        report.causes = causes(self.causes, failed);
+        report.symptoms = symptoms(&self.symptoms, failed);
+        report.timeline = self.buckets.finish();
+        report.hosts = ranked(self.hosts, |row| row).0;
+        report.lost = ranked(self.lost, |row| row).0;
+        (report.upstreams, report.upstreams_other) = ranked(self.upstreams, |tally| tally.row(failed));
+        (report.processes, report.processes_other) = ranked(self.processes, |tally| tally.row(failed));
+        report.latency.all = self.latency.latency();
+        report.latency.bins = self.latency.bins();
+        report.totals.answered = report.latency.all.answered.total.map(|total| total.count);
         report.summary = narrate::paragraph(&report);
         report
     }
@@ -140,7 +110,7 @@ impl Collector {
     fn failure(&mut self, session: &Session, verdict: &Verdict) {
         let time = Moment::of(session, verdict.at);
         self.see(session, time);
-        self.totals.failed += 1;
+        self.report.totals.failed += 1;
         self.host(session, 1).failed += 1;
         *self.by_status.entry(verdict.status).or_default() += 1;
         *self.symptoms.entry(verdict.symptom).or_default() += 1;
@@ -160,7 +130,7 @@ impl Collector {
     fn rescue(&mut self, session: &Session, verdict: &Verdict) {
         let time = Moment::of(session, verdict.at);
         self.see(session, time);
-        self.totals.rescued += 1;
+        self.report.totals.rescued += 1;
         self.host(session, 0).rescued += 1;
         self.buckets.at(time).rescued += 1;
         self.upstream(session, tally::address(verdict), 0).row.rescued += 1;
@@ -190,15 +160,17 @@ impl Collector {
     }
 
     fn attempt(&mut self, session: &Session, address: &[u8], time: Moment, times: &Times) {
-        self.unmeasured += u64::from(times.total_us == Some(0));
+        self.report.latency.unmeasured += u64::from(times.total_us == Some(0));
         // The kernel measures no zero; it is nginx's clock, and as microseconds would be the shortest time of all.
         let known = |micros: Option<u64>| micros.filter(|micros| *micros > 0);
-        let total = known(times.total_us);
-        let times =
-            Phases { connect: known(times.connect_us), first_byte: known(times.first_byte_us), total };
+        let times = Times {
+            connect_us: known(times.connect_us),
+            first_byte_us: known(times.first_byte_us),
+            total_us: known(times.total_us),
+        };
         self.latency.failed_exact.add(times);
         self.upstream(session, address, 0).latency.failed_exact.add(times);
-        if let Some(micros) = total {
+        if let Some(micros) = times.total_us {
             self.buckets.at(time).failed_attempts.add(micros, 1);
         }
     }
@@ -215,17 +187,10 @@ impl Collector {
     }
 
     fn cases(&mut self, session: &Session, verdict: &Verdict, time: Moment) {
-        // Cases are costly to copy, so only those that stay are made.
-        if self.first.len() < CASES || self.first.last().is_some_and(|last| time < last.time) {
-            let at = self.first.partition_point(|case| case.time <= time);
-            self.first.insert(at, tally::case(session, verdict));
-            self.first.truncate(CASES);
-        }
-        let Some(total) = verdict.latency.total_us else { return };
-        if self.worst.len() < CASES || self.worst.last().is_some_and(|last| last.total_us < Some(total)) {
-            let at = self.worst.partition_point(|case| case.total_us >= Some(total));
-            self.worst.insert(at, tally::case(session, verdict));
-            self.worst.truncate(CASES);
+        keep(&mut self.report.first, |case| case.time <= time, || tally::case(session, verdict));
+        let total = verdict.latency.total_us;
+        if total.is_some() {
+            keep(&mut self.report.worst, |case| case.total_us >= total, || tally::case(session, verdict));
         }
     }
 
@@ -246,9 +211,18 @@ impl Collector {
 
     fn see(&mut self, session: &Session, time: Moment) {
         let ready = Moment::of(session, session.ready_at).min(time);
-        let window = self.window.get_or_insert(Window { since: ready, until: time });
+        let window = self.report.window.get_or_insert(Window { since: ready, until: time });
         window.since = window.since.min(ready);
         window.until = window.until.max(time);
+    }
+}
+
+/// Puts a case after those that are `before` it, if it is among the first few. Only then it is made: copies are costly.
+fn keep(cases: &mut Vec<Case>, before: impl Fn(&Case) -> bool, case: impl FnOnce() -> Case) {
+    let at = cases.partition_point(before);
+    if at < CASES {
+        cases.insert(at, case());
+        cases.truncate(CASES);
     }
 }
 
@@ -263,4 +237,9 @@ fn causes(seen: BTreeMap<Cause, CauseRow>, failed: u64) -> Vec<CauseRow> {
     let mut rows: Vec<_> = seen.into_values().map(row).collect();
     rows.sort_by_key(|row| Reverse(row.count));
     rows
+}
+
+fn symptoms(counts: &BTreeMap<Symptom, u64>, failed: u64) -> Vec<SymptomRow> {
+    let row = |(symptom, count)| SymptomRow { symptom, count, share: Share::of(count, failed).0 };
+    descending(counts).into_iter().map(row).collect()
 }

@@ -105,7 +105,7 @@ pub(super) fn latency(random: &mut Random, since: Nanos, slow: bool) -> Latency 
 pub(super) fn incident(failures: u64) -> super::Report {
     let session = session("web1");
     let (mut random, kinds) = (Random::new(502), Kinds::new());
-    let mut collector = super::Collector::new();
+    let mut collector = super::Collector::default();
     for step in 0..60 {
         let since = Nanos(step * 10 * SECOND);
         let latency = latency(&mut random, since, (12..48).contains(&step));
@@ -135,7 +135,7 @@ pub(super) fn hostile_as(hostile: &str) -> super::Report {
         with_query: true,
         ..session("")
     };
-    let mut collector = super::Collector::new();
+    let mut collector = super::Collector::default();
     let name = [hostile.as_bytes(), b"\xff\x00", "x".repeat(8_192).as_bytes()].concat();
     let outcome = play::outcome(&session, 0, |scene| stories::hostile(scene, &name, hostile));
     collector.outcome(&session, &Outcome::Verdict(Box::new(play::moved(&play::of(outcome), Nanos(SECOND)))));

@@ -22,10 +22,10 @@ fn the_text_tells_the_incident() {
 
 #[test]
 fn nothing_observed_and_nothing_failed_are_said() {
-    let empty = Collector::new().finish();
+    let empty = Collector::default().finish();
     assert_eq!(text::render(&empty, 100).lines().count(), 1);
     assert!(empty.summary.contains("nothing was observed"), "{}", empty.summary);
-    let mut calm = Collector::new();
+    let mut calm = Collector::default();
     let session = synthetic::session("web1");
     calm.latency(&session, Nanos(10 * SECOND), &synthetic::latency(&mut Random::new(1), Nanos(0), false));
     let calm = calm.finish();
@@ -57,7 +57,7 @@ fn every_count_adds_up() {
 
 #[test]
 fn a_time_below_nginxs_clock_is_told_and_not_ranked() {
-    let mut collector = Collector::new();
+    let mut collector = Collector::default();
     for total_us in [0, 90_000] {
         let verdict = play::lasting(synthetic::oom(Nanos(SECOND)), total_us);
         collector.outcome(&synthetic::session("web1"), &Outcome::Verdict(Box::new(verdict)));
@@ -74,7 +74,7 @@ fn a_time_below_nginxs_clock_is_told_and_not_ranked() {
 
 #[test]
 fn the_text_names_the_host_where_there_are_several() {
-    let mut collector = Collector::new();
+    let mut collector = Collector::default();
     for host in ["web1", "web2"] {
         let verdict = Verdict { host: host.into(), ..synthetic::oom(Nanos(SECOND)) };
         collector.outcome(&synthetic::session(host), &Outcome::Verdict(Box::new(verdict)));
@@ -88,7 +88,7 @@ fn the_text_names_the_host_where_there_are_several() {
 
 #[test]
 fn json_is_read_back_as_it_was() {
-    for report in [synthetic::incident(500), synthetic::hostile(), Collector::new().finish()] {
+    for report in [synthetic::incident(500), synthetic::hostile(), Collector::default().finish()] {
         let json = report.to_json();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         assert!(!json.chars().any(|c| c.is_control() && c != '\n'));
@@ -98,7 +98,7 @@ fn json_is_read_back_as_it_was() {
 
 /// One failure, for a snapshot that a person can read.
 fn small() -> Report {
-    let mut collector = Collector::new();
+    let mut collector = Collector::default();
     collector.outcome(
         &synthetic::session("web1"),
         &Outcome::Verdict(Box::new(synthetic::oom(Nanos(72 * SECOND)))),
@@ -166,7 +166,7 @@ fn every_chart_draws_as_svg_and_png() {
 fn a_chart_without_its_data_says_so() {
     let failures_only = small();
     assert!(chart::svg(&failures_only, Kind::Causes, chart::WIDE, None).is_ok());
-    let empty = Collector::new().finish();
+    let empty = Collector::default().finish();
     for kind in Kind::SINGLE {
         let error = chart::svg(&empty, kind, chart::WIDE, None).unwrap_err();
         assert!(matches!(error, ChartError::NoData { .. }));
@@ -191,7 +191,7 @@ fn a_million_verdicts_cost_little_time_and_memory() {
         (0..1_000).map(|_| Outcome::Verdict(Box::new(kinds.any(&mut random, 0, 30_000)))).collect();
     let before = peak_kib();
     let begun = Instant::now();
-    let mut collector = Collector::new();
+    let mut collector = Collector::default();
     for round in 0..1_000_u64 {
         for outcome in &outcomes {
             collector.outcome(&session, outcome);

@@ -1,13 +1,4 @@
-//! JSON lines, schema 1: one object a line, `"type"` first.
-//!
-//! | `type` | when | fields |
-//! |---|---|---|
-//! | `ready` | once attached | `schema` |
-//! | `verdict`, `rescued` | a client request failed, or was rescued | `line` |
-//! | `lost` | records were lost | `schema` |
-//! | `notice` | less is observed from here on | `schema` |
-//! | `latency` | on demand and at intervals | `schema` |
-//! | `summary` | last | `summary::Summary` |
+//! JSON lines, schema 1: one object a line, `"type"` first. `docs/json.md` says what each holds.
 //!
 //! Times are RFC 3339 UTC with microseconds, durations integers in microseconds, absent facts `null`. Bytes that are
 //! not UTF-8 read as U+FFFD. What a terminal might obey or be fooled by is escaped, so that a line is safe to `cat`.

@@ -14,7 +14,7 @@ use crate::units::Count;
 
 use self::block::Block;
 use self::fold::{Fold, Folded, Key};
-use self::paint::{Paint, Tone};
+use self::paint::{Tone, paint};
 
 mod block;
 mod closing;
@@ -131,8 +131,8 @@ impl<W: io::Write> TerminalSink<W> {
         self.lost = Lost { shown_at: Some(self.fold.now()), ..Lost::default() };
     }
 
-    fn paint<'a>(&self, tone: Tone, text: &'a str) -> Paint<'a> {
-        Paint::new(self.options.color, tone, text)
+    fn paint(&self, tone: Tone, text: &str) -> String {
+        paint(self.options.color, tone, text)
     }
 
     fn drain(&mut self) -> io::Result<()> {

@@ -41,11 +41,12 @@ pub(super) type Area<DB> = DrawingArea<DB, Shift>;
 pub(super) trait Backend: DrawingBackend<ErrorType: Debug + 'static> {}
 impl<DB: DrawingBackend<ErrorType: Debug + 'static>> Backend for DB {}
 
-/// How large to draw, and whether on white.
+/// How large to draw, and on what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pen {
     scale: u32,
-    background: bool,
+    /// Whether the picture is filled with white.
+    pub(super) background: bool,
 }
 
 /// A plot: its area and its measures in pixels.
@@ -85,11 +86,6 @@ impl Pen {
     /// A style of text.
     pub(super) fn text(self, size: u32) -> TextStyle<'static> {
         ("sans-serif", self.px(size)).into_font().color(&INK)
-    }
-
-    /// Fills the picture with white where it has a background.
-    pub(super) fn background<DB: Backend>(self, area: &Area<DB>) -> Result<(), ChartError> {
-        if self.background { area.fill(&WHITE).map_err(ChartError::from) } else { Ok(()) }
     }
 
     /// Draws title and legend and returns what is left below.

@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use maud::{PreEscaped, html};
 use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::drawing::{DrawingAreaErrorKind, IntoDrawingArea};
+use plotters::style::WHITE;
 use thiserror::Error;
 
 use self::frame::{Area, Pen};
@@ -207,7 +208,9 @@ fn draw<DB: frame::Backend>(
     kinds: &[(Kind, u32)],
     pen: Pen,
 ) -> Result<(), ChartError> {
-    pen.background(area)?;
+    if pen.background {
+        area.fill(&WHITE)?;
+    }
     let mut rest = area.clone();
     for (kind, height) in kinds {
         let (part, below) = rest.split_vertically(pen.px(*height));

@@ -10,7 +10,7 @@ use crate::escape;
 use crate::event::{Nanos, short_container};
 use crate::latency::took;
 use crate::sink::terminal::fold::Folded;
-use crate::sink::terminal::paint::{Paint, Tone};
+use crate::sink::terminal::paint::{Tone, paint};
 use crate::sink::terminal::{Detail, TerminalOptions};
 use crate::time::Moment;
 use crate::units::{Count, Errno, Micros};
@@ -95,7 +95,7 @@ impl Block<'_> {
     fn status(&self) -> (String, String) {
         let plain = format!("{}{}", self.verdict.status, rescued_mark(self.rescued));
         let tone = if self.rescued { Tone::Good } else { Tone::Bad };
-        let painted = Paint::new(self.options.color, tone, &plain).to_string();
+        let painted = paint(self.options.color, tone, &plain);
         (plain, painted)
     }
 
@@ -151,7 +151,7 @@ impl Block<'_> {
             Certainty::Unknown => (format!("{}, not proven", verdict.cause), Tone::Dim),
         };
         let width = INDENT.len() + columns(&start) + columns(" → ") + columns(&cause);
-        let cause = Paint::new(self.options.color, tone, &cause).to_string();
+        let cause = paint(self.options.color, tone, &cause);
         if width <= self.options.width {
             let _ = writeln!(self.out, "{INDENT}{start} → {cause}");
         } else {
@@ -218,7 +218,7 @@ impl Block<'_> {
             let label = if number == 0 { label } else { "" };
             let _ = write!(self.out, "{INDENT}{label:<width$}", width = margin - INDENT.len());
             let _ = match tone {
-                Some(tone) => writeln!(self.out, "{}", Paint::new(self.options.color, tone, row)),
+                Some(tone) => writeln!(self.out, "{}", paint(self.options.color, tone, row)),
                 None => writeln!(self.out, "{row}"),
             };
         }

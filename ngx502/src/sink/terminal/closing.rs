@@ -6,7 +6,7 @@ use crate::escape;
 use crate::latency::{Figures, Quantiles};
 use crate::session::Session;
 use crate::sink::terminal::TerminalOptions;
-use crate::sink::terminal::paint::{Paint, Tone};
+use crate::sink::terminal::paint::{Tone, paint};
 use crate::summary::{Summary, UpstreamLatency};
 use crate::time::Moment;
 use crate::units::{Count, Micros, Share, counted};
@@ -37,14 +37,14 @@ pub(super) fn ready(out: &mut String, options: &TerminalOptions, session: &Sessi
 
 fn say(out: &mut String, options: &TerminalOptions, tone: Tone, text: &str) {
     for row in wrap(text, options.width) {
-        let _ = writeln!(out, "{}", Paint::new(options.color, tone, &row));
+        let _ = writeln!(out, "{}", paint(options.color, tone, &row));
     }
 }
 
 /// Appends the summary.
 pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &Summary) {
     let title = format!("{}, {} rescued", counted(facts.verdicts, "failed request"), Count(facts.rescued));
-    let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Strong, &title));
+    let _ = writeln!(out, "{}", paint(options.color, Tone::Strong, &title));
     counts(out, "cause", &facts.by_cause);
     counts(out, "symptom", &facts.by_symptom);
     if facts.upstreams.is_empty() {
@@ -62,7 +62,7 @@ pub(super) fn summary(out: &mut String, options: &TerminalOptions, facts: &Summa
         let _ = writeln!(out, "  no event was lost");
     } else {
         let text = format!("{} lost: the counts above are too low", counted(facts.lost_events, "event"));
-        let _ = writeln!(out, "  {}", Paint::new(options.color, Tone::Bad, &text));
+        let _ = writeln!(out, "  {}", paint(options.color, Tone::Bad, &text));
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn upstreams(
     (now, upstreams): (Moment, &[UpstreamLatency]),
 ) {
     let title = format!("latency up to {} on {}", now, safe(&session.host));
-    let _ = writeln!(out, "{}", Paint::new(options.color, Tone::Strong, &title));
+    let _ = writeln!(out, "{}", paint(options.color, Tone::Strong, &title));
     if upstreams.is_empty() {
         let _ = writeln!(out, "  no upstream request has been answered yet");
     }

@@ -125,7 +125,10 @@ impl Fold {
         let room = self.kinds.len() < MAX_KINDS;
         let kind = match self.kinds.get_mut(&key) {
             Some(kind) => kind,
-            None if room => self.kinds.entry(key).or_insert(Kind::new(now)),
+            None if room => {
+                let kind = Kind { window: now, left: FIRST_SHOWN, folded: false, pending: 0 };
+                self.kinds.entry(key).or_insert(kind)
+            }
             None => {
                 self.nameless += 1;
                 self.note_folded();
@@ -177,10 +180,6 @@ impl Fold {
 }
 
 impl Kind {
-    fn new(now: Moment) -> Kind {
-        Kind { window: now, left: FIRST_SHOWN, folded: false, pending: 0 }
-    }
-
     fn roll(&mut self, now: Moment) {
         let age = now.since(self.window);
         if age < WINDOW {
