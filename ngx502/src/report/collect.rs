@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::model::*;
 use super::narrate;
-use super::table::{Ranking, Table};
+use super::table::Table;
 use super::tally::{self, LatencyTally, MOST_FACTS, ProcessTally, UpstreamTally};
 use super::timeline::Buckets;
 use crate::attribute::verdict::{Cause, Outcome, Symptom, Times, Verdict};
@@ -227,9 +227,8 @@ fn keep(cases: &mut Vec<Case>, before: impl Fn(&Case) -> bool, case: impl FnOnce
 }
 
 fn ranked<V, R, const LIMIT: usize>(table: Table<V, LIMIT>, row: impl Fn(V) -> R) -> (Vec<R>, Other) {
-    let Ranking { rows, other_rows, other_count } = table.ranking();
-    let rows = rows.into_iter().map(|entry| row(entry.value)).collect();
-    (rows, Other { rows: other_rows, failed: other_count })
+    let (rows, other) = table.ranking();
+    (rows.into_iter().map(|entry| row(entry.value)).collect(), other)
 }
 
 fn causes(seen: BTreeMap<Cause, CauseRow>, failed: u64) -> Vec<CauseRow> {

@@ -126,8 +126,8 @@ fn causes(report: &Report) -> Markup {
 }
 
 fn timeline(report: &Report) -> Markup {
-    let (times, numbers) = ([moment("peak"), moment("end")], [number("failed"), number("in the peak")]);
-    let ([peak, end], [failed, in_peak]) = (times, numbers);
+    let [peak, end] = ["peak", "end"].map(moment);
+    let [failed, in_peak] = ["failed", "in the peak"].map(number);
     let columns = [text("onset"), peak, end, failed, in_peak, words("main cause")];
     let episodes = view::episodes(report, |of, seconds| format!("{} in {seconds} s", Count(of.peak_failed)));
     html! {

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::model::Other;
+
 /// Counts and values by key, of which at most `LIMIT` rows are shown. Twice as many are kept; when they are full, the less
 /// frequent half is dropped and only its sum remembered. So a key that matters is dropped only if it comes back after
 /// that, and the sums stay exact.
@@ -16,8 +18,7 @@ pub(super) struct Table<V, const LIMIT: usize> {
     last: usize,
     /// Reused, so that counting a known key allocates nothing.
     key: Vec<u8>,
-    dropped_rows: u64,
-    dropped_count: u64,
+    dropped: Other,
 }
 
 /// A row of a [`Table`].
@@ -27,17 +28,6 @@ pub(super) struct Row<V> {
     pub(super) count: u64,
     /// What is known of it.
     pub(super) value: V,
-}
-
-/// The end of a [`Table`].
-#[derive(Debug)]
-pub(super) struct Ranking<V> {
-    /// At most `LIMIT` rows, most frequent first, equal ones by key.
-    pub(super) rows: Vec<Row<V>>,
-    /// How many rows were left out.
-    pub(super) other_rows: u64,
-    /// The sum of their counts.
-    pub(super) other_count: u64,
 }
 
 impl<V, const LIMIT: usize> Table<V, LIMIT> {
@@ -75,8 +65,8 @@ impl<V, const LIMIT: usize> Table<V, LIMIT> {
     fn drop_rare(&mut self) {
         self.sort();
         for (_, row) in self.rows.drain(LIMIT..) {
-            self.dropped_rows += 1;
-            self.dropped_count = self.dropped_count.saturating_add(row.count);
+            self.dropped.rows += 1;
+            self.dropped.failed = self.dropped.failed.saturating_add(row.count);
         }
         self.places =
             self.rows.iter().enumerate().map(|(place, (key, _))| (Arc::clone(key), place)).collect();
@@ -86,17 +76,13 @@ impl<V, const LIMIT: usize> Table<V, LIMIT> {
         self.rows.sort_unstable_by(|a, b| (Reverse(a.1.count), &a.0).cmp(&(Reverse(b.1.count), &b.0)));
     }
 
-    /// The most frequent rows.
-    pub(super) fn ranking(mut self) -> Ranking<V> {
+    /// At most `LIMIT` rows, most frequent first, equal ones by key, and what was left out.
+    pub(super) fn ranking(mut self) -> (Vec<Row<V>>, Other) {
         if self.rows.len() > LIMIT {
             self.drop_rare();
         }
         self.sort();
-        Ranking {
-            rows: self.rows.into_iter().map(|(_, row)| row).collect(),
-            other_rows: self.dropped_rows,
-            other_count: self.dropped_count,
-        }
+        (self.rows.into_iter().map(|(_, row)| row).collect(), self.dropped)
     }
 }
 
@@ -112,11 +98,11 @@ mod tests {
             table.add(&[b"flood", &round.to_le_bytes()], 1, || round.to_string());
             assert!(table.rows.len() <= 20);
         }
-        let ranking = table.ranking();
-        assert_eq!((ranking.rows[0].value.as_str(), ranking.rows[0].count), ("steady", 10_000));
-        assert_eq!(ranking.rows.len(), 10);
-        let listed: u64 = ranking.rows.iter().map(|row| row.count).sum();
-        assert_eq!(listed + ranking.other_count, 20_000);
+        let (rows, other) = table.ranking();
+        assert_eq!((rows[0].value.as_str(), rows[0].count), ("steady", 10_000));
+        assert_eq!(rows.len(), 10);
+        let listed: u64 = rows.iter().map(|row| row.count).sum();
+        assert_eq!(listed + other.failed, 20_000);
     }
 
     #[test]
@@ -124,6 +110,6 @@ mod tests {
         let mut table = Table::<_, 10>::default();
         table.add(&[b"a", b"bc"], 1, || ());
         table.add(&[b"ab", b"c"], 1, || ());
-        assert_eq!(table.ranking().rows.len(), 2);
+        assert_eq!(table.ranking().0.len(), 2);
     }
 }

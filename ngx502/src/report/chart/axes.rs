@@ -63,7 +63,8 @@ impl Scale {
     /// Logarithms of microseconds.
     pub(super) fn durations(range: Range<f64>, title: &str) -> Scale {
         let points = decades(&range);
-        Scale { axis: Axis { range, points }, title: title.to_owned(), label: Box::new(decade) }
+        let label = |logarithm: &f64| Micros(10_f64.powf(*logarithm).round() as u64).to_string();
+        Scale { axis: Axis { range, points }, title: title.to_owned(), label: Box::new(label) }
     }
 
     /// Percentages from 0 to `top`, with about five labels up to `highest`.
@@ -112,11 +113,6 @@ impl Pen {
 /// Powers of ten within a range of logarithms, as points of an axis.
 fn decades(range: &Range<f64>) -> Vec<f64> {
     (range.start.ceil() as i32..=range.end.floor() as i32).map(f64::from).collect()
-}
-
-/// The label of a power of ten of microseconds.
-fn decade(logarithm: &f64) -> String {
-    Micros(10_f64.powf(*logarithm).round() as u64).to_string()
 }
 
 /// Seconds since the epoch, from the first to the end of the last bucket; at least three, with those in the middle.

@@ -24,7 +24,8 @@ pub(crate) struct Line<'a, D> {
     symptom: Option<&'static str>,
     cause: Cause,
     certainty: Certainty,
-    summary: Summary<'a>,
+    #[serde(serialize_with = "sentence")]
+    summary: &'a Verdict,
     evidence: Vec<Observed<'a>>,
     attempts: &'a [AttemptFacts],
     errno: Option<Errno>,
@@ -41,12 +42,8 @@ struct Observed<'a> {
 }
 
 /// A verdict's sentence, written straight into the line.
-struct Summary<'a>(&'a Verdict);
-
-impl Serialize for Summary<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.summary())
-    }
+fn sentence<S: Serializer>(verdict: &&Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&verdict.summary())
 }
 
 /// A fact's sentence, likewise.
@@ -76,7 +73,7 @@ pub(crate) fn line<'a>(
         symptom: verdict.symptom.fact(),
         cause: verdict.cause,
         certainty: verdict.certainty,
-        summary: Summary(verdict),
+        summary: verdict,
         evidence: verdict
             .evidence
             .iter()

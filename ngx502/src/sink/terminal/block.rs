@@ -140,11 +140,7 @@ impl Block<'_> {
         if let Some(process) = verdict.upstream.as_ref().and_then(|upstream| upstream.process.as_ref()) {
             let _ = write!(start, " ({})", names(process));
         }
-        let _ = write!(start, " → {}", verdict.symptom);
-        if let Some(errno) = verdict.errno {
-            let _ = write!(start, " ({})", Errno(errno));
-        }
-        start += &after(verdict.latency.total_us);
+        start += &failed(verdict.symptom.as_str(), verdict.errno, verdict.latency.total_us);
         let (cause, tone) = match verdict.certainty {
             Certainty::Proven => (format!("{}, proven", verdict.cause), Tone::Strong),
             Certainty::Inferred => (format!("{}, inferred", verdict.cause), Tone::Doubt),
@@ -266,20 +262,18 @@ fn origin(request: &RequestFacts) -> String {
 fn attempt_text(attempt: &AttemptFacts) -> String {
     let mut text = attempt.upstream.as_ref().map_or("?".into(), |upstream| safe(upstream));
     let symptom = attempt.symptom.map_or("answered", |symptom| symptom.as_str());
-    let _ = write!(text, " → {symptom}");
-    if let Some(errno) = attempt.errno {
-        let _ = write!(text, " ({})", Errno(errno));
-    }
-    text += &after(attempt.times.total_us);
+    text += &failed(symptom, attempt.errno, attempt.times.total_us);
     if let Some(cause) = attempt.cause {
         let _ = write!(text, " → {cause}");
     }
     text
 }
 
-/// How long an attempt took.
-fn after(total_us: Option<u64>) -> String {
-    total_us.map_or_else(String::new, |total| format!(" after {}", took(total)))
+/// ` → connect-refused (ECONNREFUSED) after 90 µs`, each part only where known.
+fn failed(symptom: &str, errno: Option<i32>, total_us: Option<u64>) -> String {
+    let errno = errno.map_or_else(String::new, |errno| format!(" ({})", Errno(errno)));
+    let after = total_us.map_or_else(String::new, |total| format!(" after {}", took(total)));
+    format!(" → {symptom}{errno}{after}")
 }
 
 /// `php-fpm8.2, pid 4711, php8.2-fpm.service`.
