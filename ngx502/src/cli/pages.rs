@@ -15,18 +15,13 @@ use super::Cli;
 pub(crate) fn man(name: Option<&str>, out: &mut impl Write) -> io::Result<()> {
     let mut tree = Cli::command().disable_help_subcommand(true);
     tree.build();
-    let page = match name {
-        None => tree,
-        Some(name) => subcommand(&tree, name)?,
-    };
-    Man::new(page).render(out)
-}
-
-fn subcommand(tree: &Command, name: &str) -> io::Result<Command> {
-    tree.find_subcommand(name).cloned().ok_or_else(|| {
+    let page = name.map_or(Some(&tree), |name| tree.find_subcommand(name));
+    let page = page.cloned().ok_or_else(|| {
         let names: Vec<_> = tree.get_subcommands().map(Command::get_name).collect();
+        let name = name.unwrap_or_default();
         io::Error::other(format!("unknown command `{name}`: expected one of {}", names.join(", ")))
-    })
+    })?;
+    Man::new(page).render(out)
 }
 
 /// Writes a completion script for `shell`.

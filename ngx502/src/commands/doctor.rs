@@ -4,6 +4,7 @@
 mod cost;
 mod text;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use crate::{
         preflight,
         providers::{self, Uprobe},
     },
-    nginx::{LOG_LIMIT, binary::Binary, discover, is_debug, layout, load_bias, log_level},
+    nginx::{
+        LOG_LIMIT, binary::Binary, discover, discover::NginxProcess, is_debug, layout, load_bias, log_level,
+    },
     sink::options::Format,
     values,
 };
@@ -143,45 +146,38 @@ fn observation(state: &ObservationState) -> Finding {
     Finding::Observation { name: observation.name, provider, tried, costs }
 }
 
-/// One finding for each executable, in the order of its first process.
+/// One finding for each executable, by its file.
 fn nginx() -> Vec<Finding> {
-    let processes = discover::processes();
-    let mut ids: Vec<_> = processes.iter().map(|nginx| nginx.id).collect();
-    ids.sort();
-    ids.dedup();
-    let of = |id| processes.iter().filter(move |nginx| nginx.id == id);
-    ids.into_iter()
-        .filter_map(|id| {
-            let first = of(id).next()?;
-            let exe = escape::terminal(&first.exe).into_owned();
-            Some(match Binary::open(&first.binary_path) {
-                Ok(binary) => executable(exe, of(id).map(|nginx| nginx.process.pid).collect(), &binary),
-                Err(error) => Finding::Nginx {
-                    exe,
-                    version: None,
-                    pids: of(id).map(|nginx| nginx.process.pid.0).collect(),
-                    probes: Vec::new(),
-                    problems: vec![format!("{}: {error}", first.binary_path.display())],
-                    layout: "unknown".to_owned(),
-                },
-            })
-        })
-        .collect()
+    let mut executables = BTreeMap::<_, Vec<_>>::new();
+    for process in discover::processes() {
+        executables.entry(process.id).or_default().push(process);
+    }
+    executables.values().map(|processes| executable(&processes[0], processes)).collect()
 }
 
-fn executable(exe: String, pids: Vec<Pid>, binary: &Binary) -> Finding {
+fn executable(first: &NginxProcess, all: &[NginxProcess]) -> Finding {
+    let exe = escape::terminal(&first.exe).into_owned();
+    let pids = all.iter().map(|nginx| nginx.process.pid.0).collect();
+    let binary = match Binary::open(&first.binary_path) {
+        Ok(binary) => binary,
+        Err(error) => {
+            let problem = format!("{}: {error}", first.binary_path.display());
+            let (problems, layout) = (vec![problem], "unknown".to_owned());
+            return Finding::Nginx { exe, version: None, pids, probes: Vec::new(), problems, layout };
+        }
+    };
     let (probes, missing): (Vec<&Uprobe>, Vec<_>) =
         providers::error_path().partition(|uprobe| binary.functions.contains_key(uprobe.program));
     let mut problems: Vec<_> = binary.problem().iter().map(ToString::to_string).collect();
-    problems.extend(pids.iter().find_map(|pid| debug_log(*pid, binary)));
+    problems.extend(all.iter().find_map(|nginx| debug_log(nginx.process.pid, &binary)));
     problems.extend(missing.iter().map(|uprobe| format!("without {}: {}", uprobe.symbol, uprobe.without)));
     Finding::Nginx {
         exe,
         version: binary.version.as_ref().map(ToString::to_string),
-        pids: pids.into_iter().map(|pid| pid.0).collect(),
+        pids,
         probes: probes.iter().map(|uprobe| uprobe.symbol).collect(),
         problems,
-        layout: format!("{:?}", layout::of(binary).1),
+        layout: format!("{:?}", layout::of(&binary).1),
     }
 }
 

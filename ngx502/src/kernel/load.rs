@@ -325,11 +325,9 @@ fn attach_provider(ebpf: &mut Ebpf, provider: &Provider, tracepoints: &Btf) -> R
 
 /// One line from aya's error and its sources; the verifier's log only at debug level.
 fn explain(error: ProgramError) -> anyhow::Error {
-    if let ProgramError::LoadError { verifier_log, .. } = &error {
-        log::debug!("{verifier_log}");
-    }
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
+            log::debug!("{verifier_log}");
             let log = verifier_log.to_string();
             let last = log.lines().rfind(|line| !line.starts_with("processed")).unwrap_or_default();
             anyhow!("the verifier refused it: {io_error} ({last})")

@@ -24,7 +24,6 @@ struct Stream {
 
 struct Part {
     path: PathBuf,
-    number: u64,
     reader: Reader,
 }
 
@@ -42,9 +41,8 @@ impl Merged {
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Merged, ReadError> {
         let mut parts = Vec::new();
         for path in paths {
-            let path = path.as_ref().to_owned();
-            let reader = Reader::open(&path)?;
-            parts.push(Part { number: reader.part(), path, reader });
+            let path = path.as_ref();
+            parts.push(Part { path: path.to_owned(), reader: Reader::open(path)? });
         }
         let mut merged =
             Merged { streams: group(parts), order: BinaryHeap::new(), complaints: Vec::new(), finished: 0 };
@@ -92,7 +90,7 @@ impl Merged {
             }
             self.complaints.extend(complaints(&stream.current));
             let Some(mut next) = stream.later.pop() else { return };
-            if next.number == stream.current.number + 1 {
+            if next.reader.part() == stream.current.reader.part() + 1 {
                 next.reader.skip_carried();
             }
             self.finished += stream.current.reader.position();
@@ -103,19 +101,17 @@ impl Merged {
 
 /// Puts the parts of one trace together, in their order.
 fn group(mut parts: Vec<Part>) -> Vec<Stream> {
-    parts.sort_by_key(|part| Reverse(part.number));
+    parts.sort_by_key(|part| Reverse(part.reader.part()));
     let mut streams: Vec<Stream> = Vec::new();
     while let Some(part) = parts.pop() {
         let session = part.reader.session().clone();
         // Files without readable metadata share nothing but their emptiness.
         let known = !session.boot_id.is_empty();
-        let mut later = Vec::new();
-        for at in (0..parts.len()).rev() {
-            if known && parts[at].reader.session() == &session && parts[at].number > part.number {
-                later.push(parts.remove(at));
-            }
-        }
-        later.reverse();
+        let belongs = |other: &mut Part| {
+            known && *other.reader.session() == session && other.reader.part() > part.reader.part()
+        };
+        // In the order of `parts`: the next one is last.
+        let later = parts.extract_if(.., belongs).collect();
         streams.push(Stream { session, later, current: part, wall: i128::MIN, head: None });
     }
     streams

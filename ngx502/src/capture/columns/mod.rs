@@ -1,13 +1,10 @@
-//! The inside of a record frame: values of one kind side by side.
+//! The inside of a record frame: values of one kind side by side. `docs/capture-format.md` has every byte.
 //!
-//! serde shows each record as a tree of structs, enums and values. Every position in that tree is a node with a column
-//! of its own; [`ColumnEncoder`] appends each value to its node's column, [`ColumnDecoder`] takes it from there. A frame
-//! is [`schema`] (the names and types of all nodes), the length of each column, then the columns. Numbers are stored as
-//! differences to the column's previous value, texts that repeat as one byte; zstd does the rest.
-//!
-//! Nodes belong to struct types, not to paths: the `RequestKey` of an `Answer` lies in the same columns as that of the
-//! `Attempt` before it, and their difference is zero. Since names come with each frame, a new field needs no code here,
-//! and a reader finds by name what it knows and steps over the rest. `docs/capture-format.md` has every byte.
+//! serde shows each record as a tree of structs, enums and values. Every position in that tree is a node of the
+//! [`schema`] with a column of its own; [`ColumnEncoder`] appends each value to its node's column, [`ColumnDecoder`]
+//! takes it from there. Nodes belong to struct types, not to paths: the `RequestKey` of an `Answer` lies in the same
+//! columns as that of the `Attempt` before it, and their difference is zero. Since names come with each frame, a new
+//! field needs no code here.
 //!
 //! Not here: the frames themselves (`capture::format`).
 
