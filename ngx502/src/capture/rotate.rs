@@ -23,8 +23,8 @@ pub struct Options {
     #[arg(long, requires = "capture", value_parser = values::size, value_name = "SIZE", default_value = "1G")]
     pub max_size: Option<u64>,
     /// Keep at most this many files of the capture; the oldest is deleted first.
-    #[arg(long, requires = "capture", value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N",
-          default_value_t = 8)]
+    #[arg(long, requires = "capture", value_parser = clap::value_parser!(u32).range(1..=1000),
+          value_name = "N", default_value_t = 8)]
     pub max_files: u32,
 }
 
@@ -83,14 +83,9 @@ impl Files {
         &self.path
     }
 
-    /// Bytes in the current file.
-    pub(super) fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Whether `more` bytes would exceed the current file's limit.
+    /// Whether `more` bytes would exceed the limit of the current file, which is not empty.
     pub(super) fn is_full(&self, more: u64) -> bool {
-        self.options.max_size.is_some_and(|max| self.size + more > max)
+        self.size > 0 && self.options.max_size.is_some_and(|max| self.size + more > max)
     }
 
     /// Appends whole frames. After an error the file ends where it ended before, if the system lets it.

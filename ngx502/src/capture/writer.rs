@@ -165,7 +165,7 @@ impl Writer {
 
     fn write_rows(&mut self, payload: &[u8], rows: Rows) -> io::Result<()> {
         let frame = seal(rows.header(0), payload)?;
-        if self.files.is_full(frame.len() as u64) && self.files.size() > 0 {
+        if self.files.is_full(frame.len() as u64) {
             self.write_end(true)?;
             self.files.rotate()?;
             self.opening.part += 1;

@@ -32,8 +32,8 @@ use crate::{
 pub struct Options {
     /// Trace for this long (default 3s) and show what each BPF program costs: runs per second, time per run, share of
     /// one CPU. While it measures, the kernel's statistics cost every BPF program on the machine about 20 ns per run.
-    #[arg(long, value_parser = values::duration, value_name = "TIME", num_args = 0..=1, default_missing_value = "3s",
-          require_equals = true)]
+    #[arg(long, value_parser = values::duration, value_name = "TIME", num_args = 0..=1,
+          default_missing_value = "3s", require_equals = true)]
     pub cost: Option<Duration>,
     /// Output format. Default: human on a terminal, json otherwise.
     #[arg(long, value_enum)]

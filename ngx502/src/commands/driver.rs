@@ -1,6 +1,6 @@
 //! From records to what is shown: the one order that a live trace and a replay share.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter};
 
 use anyhow::{Context as _, Result};
 
@@ -95,12 +95,10 @@ impl Driver {
 pub(super) fn warn_forgotten<'a>(drivers: impl IntoIterator<Item = &'a Driver>) {
     let evicted: u64 = drivers.into_iter().map(|driver| driver.attributor.evicted()).sum();
     if evicted > 0 {
-        // Whoever closed standard error does not want to know.
-        let _ = writeln!(
-            io::stderr(),
-            "ngx502: {evicted} facts about listeners, processes or look-ups were forgotten for lack of room; causes that \
-             needed them are inferred or unknown"
-        );
+        super::say(format_args!(
+            "{evicted} facts about listeners, processes or look-ups were forgotten for lack of room; causes that needed them \
+             are inferred or unknown"
+        ));
     }
 }
 
@@ -154,14 +152,14 @@ impl Outputs {
     fn capture(&mut self, work: impl FnOnce(&mut Writer) -> Result<(), Stopped>) {
         if let Some(Err(stopped)) = self.capture.as_mut().map(work) {
             self.capture = None;
-            warn_stopped(&stopped);
+            super::say(stopped);
         }
     }
 
     /// Closes the capture.
     pub(super) fn close(&mut self) {
         if let Some(Err(stopped)) = self.capture.take().map(Writer::finish) {
-            warn_stopped(&stopped);
+            super::say(stopped);
         }
     }
 }
@@ -189,10 +187,4 @@ impl Drop for Outputs {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// Says why there is no capture from here on.
-fn warn_stopped(stopped: &Stopped) {
-    // Whoever closed standard error does not want to know.
-    let _ = writeln!(io::stderr(), "ngx502: {stopped}");
 }

@@ -1,6 +1,7 @@
 //! One module a command: each describes its options and wires the stages together.
 
-use std::io::{self, IsTerminal as _};
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::sink::options::{Format, OutputOptions};
 use crate::sink::terminal::Detail;
@@ -32,4 +33,10 @@ fn output(format: Option<Format>, quiet: bool, verbose: u8) -> OutputOptions {
         (false, _) => Detail::Verbose,
     };
     OutputOptions { format: format_or_default(format), color: use_color(), detail }
+}
+
+/// Says something on standard error.
+fn say(text: impl fmt::Display) {
+    // Whoever closed it does not want to know.
+    let _ = writeln!(io::stderr(), "ngx502: {text}");
 }

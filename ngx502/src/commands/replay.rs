@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -145,8 +145,7 @@ impl<'a> Replay<'a> {
 /// Says on standard error what could not be read.
 pub(super) fn complain(complaints: &[String]) {
     for complaint in complaints {
-        // Whoever closed standard error does not want to know.
-        let _ = writeln!(io::stderr(), "ngx502: {}", escape::terminal(complaint.as_bytes()));
+        super::say(escape::terminal(complaint.as_bytes()));
     }
 }
 

@@ -38,7 +38,7 @@ pub fn resolve(types: &KernelTypes) -> KernelLayout {
         unix_address_name: at("unix_address", "name"),
         socket_file: at("socket", "file"),
         socket_sk: at("socket", "sk"),
-        socket_inode: socket_inode(types),
+        socket_inode: socket_inode(types).unwrap_or(ABSENT),
         file_private_data: at("file", "private_data"),
         task_files: at("task_struct", "files"),
         files_fdt: at("files_struct", "fdt"),
@@ -67,7 +67,7 @@ pub fn resolve(types: &KernelTypes) -> KernelLayout {
         cgroup_kn: at("cgroup", "kn"),
         kernfs_name: at("kernfs_node", "name"),
         kernfs_parent: at("kernfs_node", "parent|__parent"),
-        mm_rss: resident_counter(types),
+        mm_rss: resident_counter(types).unwrap_or(ABSENT),
         mm_rss_stride: resident_stride(types),
         oom_memcg: at("oom_control", "memcg"),
         oom_chosen: at("oom_control", "chosen"),
@@ -88,22 +88,16 @@ pub fn resolve(types: &KernelTypes) -> KernelLayout {
 }
 
 /// A socket is allocated together with its inode, in front of it.
-fn socket_inode(types: &KernelTypes) -> u16 {
-    let distance = || {
-        let inode = types.offset("socket_alloc", "vfs_inode")? + types.offset("inode", "i_ino")?;
-        inode.checked_sub(types.offset("socket_alloc", "socket")?)
-    };
-    distance().unwrap_or(ABSENT)
+fn socket_inode(types: &KernelTypes) -> Option<u16> {
+    let inode = types.offset("socket_alloc", "vfs_inode")? + types.offset("inode", "i_ino")?;
+    inode.checked_sub(types.offset("socket_alloc", "socket")?)
 }
 
 /// Since 6.2 `rss_stat` is an array of `percpu_counter`, whose `count` lags by at most a batch; before it was a
 /// struct of plain counters.
-fn resident_counter(types: &KernelTypes) -> u16 {
-    let Some(base) = types.offset("mm_struct", "rss_stat") else { return ABSENT };
-    match types.offset("mm_rss_stat", "count") {
-        Some(inner) => base + inner,
-        None => types.offset("percpu_counter", "count").map_or(ABSENT, |inner| base + inner),
-    }
+fn resident_counter(types: &KernelTypes) -> Option<u16> {
+    let plain = types.offset("mm_rss_stat", "count");
+    Some(types.offset("mm_struct", "rss_stat")? + plain.or_else(|| types.offset("percpu_counter", "count"))?)
 }
 
 fn resident_stride(types: &KernelTypes) -> u16 {
