@@ -27,11 +27,7 @@ const CONNECT: [u32; 2] = [10, 11];
 /// Modules that give each process a label by which they decide.
 const LABELLING: [&str; 3] = ["selinux", "apparmor", "smack"];
 
-/// What guards a worker.
-///
-/// # Errors
-///
-/// The worker is gone.
+/// What guards a worker; an error when it is gone.
 pub(super) fn of(worker: Pid) -> io::Result<Guards> {
     let status = proc::read(&format!("/proc/{worker}/status"))?;
     let modules = text("/sys/kernel/security/lsm");

@@ -10,11 +10,7 @@ use super::sockets::{self, Netns};
 use crate::event::{Limits, MemoryLimit, Oom, Pid, Ports};
 use crate::proc::{self, cgroup, cgroup::MemoryGroup};
 
-/// A worker's descriptor limit and use, with the system's.
-///
-/// # Errors
-///
-/// The worker is gone.
+/// A worker's descriptor limit and use, with the system's; an error when the worker is gone.
 pub(super) fn descriptors(worker: Pid) -> io::Result<Limits> {
     let limits = proc::read(&format!("/proc/{worker}/limits"))?;
     let nofile = limits.lines().find_map(|line| line.strip_prefix(b"Max open files"));
@@ -30,11 +26,8 @@ pub(super) fn descriptors(worker: Pid) -> io::Result<Limits> {
     })
 }
 
-/// The local ports of the worker's namespace and how many of them are in use towards `remote`.
-///
-/// # Errors
-///
-/// The worker is gone, its namespace cannot be entered, or sock_diag is missing.
+/// The local ports of the worker's namespace and how many of them are in use towards `remote`; an error when the worker is
+/// gone, its namespace cannot be entered, or sock_diag is missing.
 pub(super) fn ports(worker: Pid, remote: SocketAddr) -> io::Result<Ports> {
     let netns = Netns::of(worker)?;
     netns.run(|| {

@@ -4,12 +4,10 @@ use std::io;
 
 use bstr::{BString, ByteSlice as _};
 
-use super::busy;
 use super::holders::SocketOwners;
-use super::local;
 use super::path::{self, Walked};
-use super::procnet;
 use super::sockets::{self, Listening, Netns};
+use super::{busy, local, procnet};
 use crate::event::{
     Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, PathKind, Pid, ProcessRef,
 };

@@ -61,11 +61,8 @@ struct Walk<'a> {
     walked: Walked,
 }
 
-/// Walks `path` in the root, or from the working directory, of process `pid`; permissions are checked `as_whom`.
-///
-/// # Errors
-///
-/// The process is gone, or a relative path climbs above its working directory.
+/// Walks `path` in the root, or from the working directory, of process `pid`; permissions are checked `as_whom`. An error
+/// when the process is gone, or a relative path climbs above its working directory.
 pub(super) fn walk(pid: Pid, path: &[u8], as_whom: Option<&Credentials>) -> io::Result<Walked> {
     let absolute = path.first() == Some(&b'/');
     let (directory, label) = match absolute {
@@ -210,11 +207,7 @@ fn permissions(file: &OwnedFd, stat: &FileStat) -> FilePermissions {
     FilePermissions { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, directory, acl }
 }
 
-/// The record of a walk for a worker: who it is, what refuses or is missing.
-///
-/// # Errors
-///
-/// The worker is gone.
+/// The record of a walk for a worker: who it is, what refuses or is missing; an error when it is gone.
 pub(super) fn walk_as_worker(worker: Pid, path: &[u8]) -> io::Result<PathWalk> {
     let credentials = Credentials::of(worker)?;
     let walked = walk(worker, path, Some(&credentials))?;

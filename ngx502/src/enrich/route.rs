@@ -11,11 +11,8 @@ use super::access::Credentials;
 use super::sockets::{Netns, exchange};
 use crate::event::{Pid, RouteLookup};
 
-/// Looks the route up in the worker's namespace, with its user id, since rules may depend on it.
-///
-/// # Errors
-///
-/// The worker is gone, its namespace cannot be entered, or the kernel gives no answer.
+/// Looks the route up in the worker's namespace, with its user id, since rules may depend on it. An error when the worker is
+/// gone, its namespace cannot be entered, or the kernel gives no answer.
 pub(super) fn towards(worker: Pid, to: IpAddr) -> io::Result<RouteLookup> {
     let (netns, uid) = (Netns::of(worker)?, Credentials::of(worker)?.uid);
     let to = to.to_canonical();

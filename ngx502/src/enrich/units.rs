@@ -26,17 +26,13 @@ const ANSWER_BYTES: u64 = 256 * 1024;
 /// Code and status of `waitid`: exited, as opposed to killed by a signal.
 const EXITED: &str = "1";
 
-/// The services that failed and were not started again; empty where there is no systemd.
-///
-/// # Errors
-///
-/// systemctl is missing, fails, or is slow.
+/// The services that failed and were not started again; empty where there is no systemd, an error where systemctl is
+/// missing, fails, or is slow.
 pub(super) fn failed() -> io::Result<Vec<FailedUnit>> {
     if !Path::new(BOOTED).exists() {
         return Ok(Vec::new());
     }
-    let answer = ask()?;
-    Ok(parse(&answer, clock::asleep()))
+    Ok(parse(&ask()?, clock::asleep()))
 }
 
 fn ask() -> io::Result<Vec<u8>> {
@@ -75,16 +71,14 @@ fn parse(answer: &[u8], asleep: u64) -> Vec<FailedUnit> {
             let found = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             found.filter(|value| !value.is_empty())
         };
-        let entered: Option<u64> =
-            value("InactiveEnterTimestampMonotonic").and_then(|micros| micros.parse().ok());
+        let entered = value("InactiveEnterTimestampMonotonic").and_then(|micros| micros.parse::<u64>().ok());
+        let entered = entered.filter(|micros| *micros > 0);
         let status = value("ExecMainStatus").and_then(|status| status.parse().ok());
         Some(FailedUnit {
             unit: value("Id")?.to_owned(),
             result: value("Result")?.to_owned(),
             exit_status: status.filter(|_| value("ExecMainCode") == Some(EXITED)),
-            at: entered
-                .filter(|micros| *micros > 0)
-                .map(|micros| Nanos(micros.saturating_mul(1_000).saturating_add(asleep))),
+            at: entered.map(|micros| Nanos(micros.saturating_mul(1_000).saturating_add(asleep))),
         })
     });
     blocks.take(MAX_UNITS).collect()

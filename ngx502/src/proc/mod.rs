@@ -24,19 +24,13 @@ use crate::event::Pid;
 /// How much of a file of /proc is read, but for tables.
 const FILE_BYTES: u64 = 64 * 1024;
 
-/// The pids in /proc, in no order.
-///
-/// # Errors
-/// `/proc` cannot be listed.
+/// The pids in /proc, in no order; an error when it cannot be listed.
 pub(crate) fn pids() -> io::Result<impl Iterator<Item = Pid>> {
     let numbers = std::fs::read_dir("/proc")?.flatten();
     Ok(numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid)))
 }
 
-/// A file of /proc, cut at 64 KiB.
-///
-/// # Errors
-/// The file cannot be read; for `/proc/PID/…`, mostly since the process is gone.
+/// A file of /proc, cut at 64 KiB. A file below `/proc/PID` mostly cannot be read since the process is gone.
 pub(crate) fn read(path: &str) -> io::Result<Vec<u8>> {
     read_at_most(FILE_BYTES, path)
 }

@@ -1,4 +1,4 @@
-//! One process: who it is, whether it runs, and what `/proc/PID` says of it.
+//! One process: who it is, whether it runs, and what `/proc/PID` says of it. An error means that it is gone.
 //!
 //! Start times from here are rounded down to a clock tick, those from BPF are exact: compare them with
 //! [`clock::same_start`], never with `==`.
@@ -28,27 +28,18 @@ pub(crate) struct Stat {
 }
 
 /// `/proc/PID/stat`.
-///
-/// # Errors
-/// The process is gone.
 pub(crate) fn stat(pid: Pid) -> io::Result<Stat> {
     parse_stat(&read(&format!("/proc/{pid}/stat"))?)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has too few fields"))
 }
 
 /// The identity of a process, be it a zombie.
-///
-/// # Errors
-/// The process is gone.
 pub(crate) fn process_ref(pid: Pid) -> io::Result<ProcessRef> {
     let Stat { comm, start, .. } = stat(pid)?;
     Ok(ProcessRef { pid, start, comm })
 }
 
 /// The identity of a process that still has its files; `None` for a zombie.
-///
-/// # Errors
-/// The process is gone.
 pub(crate) fn living(pid: Pid) -> io::Result<Option<ProcessRef>> {
     let Stat { comm, state, start, .. } = stat(pid)?;
     Ok((!matches!(state, b'Z' | b'X')).then_some(ProcessRef { pid, start, comm }))
@@ -61,12 +52,10 @@ pub(crate) fn runs(process: &ProcessRef) -> bool {
 }
 
 /// Everything that /proc says of a process; of a zombie only what outlives its memory.
-///
-/// # Errors
-/// The process is gone.
 pub(crate) fn info(pid: Pid) -> io::Result<ProcessInfo> {
     let Stat { comm, parent, start, .. } = stat(pid)?;
     let membership = cgroup::of(pid);
+    let names = ContainerNames { runtime: membership.runtime, ..ContainerNames::default() };
     let status = read(&format!("/proc/{pid}/status")).unwrap_or_default();
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     Ok(ProcessInfo {
@@ -75,10 +64,7 @@ pub(crate) fn info(pid: Pid) -> io::Result<ProcessInfo> {
         exe: exe.map(|path| path.as_os_str().as_bytes().into()),
         command: command(&read(&format!("/proc/{pid}/cmdline")).unwrap_or_default()),
         unit: membership.unit,
-        container_names: membership
-            .container
-            .as_ref()
-            .map(|_| ContainerNames { runtime: membership.runtime, ..ContainerNames::default() }),
+        container_names: membership.container.is_some().then_some(names),
         container: membership.container,
         cgroup: membership.path,
         uid: status::numbers(&status, "Uid:").nth(1).unwrap_or(u32::MAX),
