@@ -10,6 +10,7 @@ use super::sockets::{self, Listening, Netns};
 use super::{busy, local, procnet};
 use crate::event::{
     Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, PathKind, Pid, ProcessRef,
+    Queue,
 };
 
 /// The listeners of a namespace, from sock_diag, else from /proc.
@@ -22,21 +23,17 @@ pub(super) fn table(netns: Netns) -> io::Result<Vec<Listening>> {
 
 /// Every listener of every namespace, one fact each.
 pub(super) fn everywhere(owners: &mut SocketOwners) -> Vec<EndpointInfo> {
-    let mut found = Vec::new();
     let holders_at = owners.walked_from();
-    for (netns, listener) in tables(owners) {
-        let holders = owners.holders(listener.inode);
-        found.push(EndpointInfo {
-            endpoint: listener.bound.clone(),
-            netns: netns.inum,
-            listeners: vec![describe(listener, holders, None)],
-            near: Vec::new(),
-            path: None,
-            asked: false,
-            holders_at,
-        });
-    }
-    found
+    let facts = tables(owners).into_iter().map(|(netns, listener)| EndpointInfo {
+        endpoint: listener.bound.clone(),
+        netns: netns.inum,
+        listeners: vec![describe(owners, listener, |_, _| None)],
+        near: Vec::new(),
+        path: None,
+        asked: false,
+        holders_at,
+    });
+    facts.collect()
 }
 
 /// Who a connect by `worker` to `endpoint` reaches. Nothing for addresses of other hosts; an alias first where
@@ -67,14 +64,8 @@ pub(super) fn at(
         None => most_specific(endpoint, table(netns)?),
     };
     let holders_at = owners.walked_from();
-    let listeners: Vec<_> = reached
-        .into_iter()
-        .map(|listener| {
-            let holders = owners.holders(listener.inode);
-            let busy = busy::all_busy(&holders, listener.queue);
-            describe(listener, holders, busy)
-        })
-        .collect();
+    let reached = reached.into_iter();
+    let listeners: Vec<_> = reached.map(|listener| describe(owners, listener, busy::all_busy)).collect();
     let near = if listeners.is_empty() { near(owners, endpoint, netns, former) } else { Vec::new() };
     let info = EndpointInfo {
         endpoint: endpoint.clone(),
@@ -89,9 +80,14 @@ pub(super) fn at(
     Ok(alias.into_iter().chain([Body::Endpoint(Box::new(info))]).collect())
 }
 
-fn describe(listener: Listening, holders: Vec<ProcessRef>, all_busy: Option<bool>) -> ListenerInfo {
-    let Listening { bound, inode, queue, .. } = listener;
-    ListenerInfo { bound, inode, queue, holders, all_busy }
+/// A listener with its holders; `busy` says whether all of them are occupied.
+fn describe(
+    owners: &mut SocketOwners,
+    Listening { bound, inode, queue, .. }: Listening,
+    busy: impl Fn(&[ProcessRef], Option<Queue>) -> Option<bool>,
+) -> ListenerInfo {
+    let holders = owners.holders(inode);
+    ListenerInfo { all_busy: busy(&holders, queue), bound, inode, queue, holders }
 }
 
 fn alias(endpoint: &Endpoint, walked: Walked) -> Option<Body> {
@@ -132,26 +128,23 @@ pub(super) fn reaches(endpoint: &Endpoint, listener: &Listening) -> bool {
 /// The listeners bound to the file at the end of a walk, whatever name or namespace they bound it in.
 fn bound_to_file(owners: &mut SocketOwners, walked: &Walked) -> Vec<Listening> {
     let (PathKind::Socket, Some(wanted)) = (walked.kind, walked.diag_identity()) else { return Vec::new() };
-    let all = tables(owners);
-    let direct: Vec<_> = all.iter().filter(|(_, entry)| entry.file == Some(wanted)).collect();
+    let all = tables(owners).into_iter().map(|(_, entry)| entry);
+    let (direct, others): (Vec<_>, Vec<_>) = all.partition(|entry| entry.file == Some(wanted));
     if !direct.is_empty() {
-        return direct.into_iter().map(|(_, entry)| entry.clone()).collect();
+        return direct;
     }
     // Some file systems (btrfs, overlay) show stat(2) other numbers than sock_diag; then look through the holder's
     // eyes at every listener with the same file name.
-    let mut found = Vec::new();
-    for (_, entry) in all {
-        let Endpoint::Unix(bound) = &entry.bound else { continue };
+    let same_file = |entry: &Listening| {
+        let Endpoint::Unix(bound) = &entry.bound else { return false };
         if bound.first() == Some(&0) || file_name(bound) != file_name(&walked.resolved) {
-            continue;
+            return false;
         }
         let holder = owners.holders(entry.inode).into_iter().next();
         let theirs = holder.and_then(|holder| path::walk(holder.pid, bound, None).ok());
-        if theirs.is_some_and(|theirs| theirs.identity() == walked.identity()) {
-            found.push(entry);
-        }
-    }
-    found
+        theirs.is_some_and(|theirs| theirs.identity() == walked.identity())
+    };
+    others.into_iter().filter(same_file).collect()
 }
 
 fn file_name(path: &BString) -> &[u8] {

@@ -193,9 +193,8 @@ impl Enricher {
         if !due(&mut self.units_asked, UNITS_EVERY) {
             return None;
         }
-        let units =
-            units::failed().inspect_err(|error| log::debug!("systemd names no failed unit: {error}")).ok()?;
-        (!units.is_empty()).then_some(Body::FailedUnits(units))
+        let units = units::failed().inspect_err(|error| log::debug!("systemd names no failed unit: {error}"));
+        Some(Body::FailedUnits(units.ok().filter(|units| !units.is_empty())?))
     }
 
     /// Adds an answer, preceded by the processes that it names.
@@ -268,8 +267,8 @@ impl Enricher {
 
     /// What /proc knows of a process, if it still runs.
     fn alive(&mut self, process: &ProcessRef) -> Option<Body> {
-        let running = proc::runs(process);
-        running.then(|| self.info(process.pid).ok()).flatten().map(|info| Body::Process(Box::new(info)))
+        let info = proc::runs(process).then(|| self.info(process.pid))?;
+        Some(Body::Process(Box::new(info.ok()?)))
     }
 
     /// What /proc knows of a process, and its container's names.

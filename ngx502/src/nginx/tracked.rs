@@ -6,11 +6,11 @@
 mod binary;
 mod logs;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 use bstr::BString;
 
 use self::binary::TrackedBinary;
@@ -31,9 +31,10 @@ struct TrackedProcess {
 }
 
 /// See the module.
+#[derive(Default)]
 pub struct Tracked {
     /// What `--pid` named; empty for every nginx.
-    selected: HashSet<Pid>,
+    selected: Vec<Pid>,
     passthrough: bool,
     binaries: HashMap<BinaryId, TrackedBinary>,
     processes: BTreeMap<Pid, TrackedProcess>,
@@ -59,15 +60,8 @@ const RESCANS: u32 = 4;
 impl Tracked {
     /// An empty table. `selected` are the pids that `--pid` named, none for every nginx; `passthrough` asks for the probe
     /// on the success path.
-    pub fn new(selected: HashSet<Pid>, passthrough: bool) -> Self {
-        Self {
-            selected,
-            passthrough,
-            binaries: HashMap::new(),
-            processes: BTreeMap::new(),
-            rescans_left: 0,
-            refused: 0,
-        }
+    pub fn new(selected: Vec<Pid>, passthrough: bool) -> Self {
+        Self { selected, passthrough, ..Self::default() }
     }
 
     /// Attaches to every nginx that runs now and is wanted.
@@ -76,16 +70,12 @@ impl Tracked {
     /// When a process named by `--pid` is not an nginx.
     pub fn attach_all(&mut self, kernel: &mut Kernel) -> Result<Vec<Record>> {
         let all = discover::processes();
-        if let Some(pid) =
-            self.selected.iter().find(|pid| !all.iter().any(|nginx| nginx.process.pid == **pid))
-        {
-            return Err(anyhow!("process {pid} is not a running nginx; `pgrep -a nginx` lists them"));
+        let runs = |pid: &&Pid| all.iter().any(|nginx| nginx.process.pid == **pid);
+        if let Some(pid) = self.selected.iter().find(|pid| !runs(pid)) {
+            bail!("process {pid} is not a running nginx; `pgrep -a nginx` lists them");
         }
-        let pids: Vec<_> = self.selected.iter().copied().collect();
-        let mut records = Vec::new();
-        for nginx in discover::select(all, &pids) {
-            records.extend(self.attach(&nginx, kernel));
-        }
+        let wanted = discover::select(all, &self.selected);
+        let records = wanted.iter().filter_map(|nginx| self.attach(nginx, kernel)).collect();
         if self.selected.is_empty() {
             self.attach_installed(kernel);
         }
@@ -149,7 +139,7 @@ impl Tracked {
             return Vec::new();
         }
         self.rescans_left -= 1;
-        let mut pids: Vec<_> = self.selected.iter().copied().collect();
+        let mut pids = self.selected.clone();
         if !pids.is_empty() {
             // After an upgrade the selected master is gone; its successor was followed from the fork on.
             pids.extend(self.processes.keys());
@@ -290,7 +280,7 @@ impl ResolveText for Tracked {
     }
 
     fn log_unread(&self, worker: Pid) -> bool {
-        let process = self.processes.get(&worker);
-        process.and_then(|process| self.binaries.get(&process.id)).is_some_and(|binary| binary.log_unread)
+        let binary = self.processes.get(&worker).and_then(|process| self.binaries.get(&process.id));
+        binary.is_some_and(|binary| binary.log_unread)
     }
 }

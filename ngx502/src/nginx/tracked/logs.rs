@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Tracked, TrackedProcess};
+use super::{Tracked, TrackedBinary, TrackedProcess};
 use crate::escape;
 use crate::event::{Body, Nanos, Pid, Record};
 use crate::kernel::{load::Kernel, providers::LOG};
@@ -50,13 +50,11 @@ impl Tracked {
     /// Stops reading error logs that say too much; a record of each says so. They stay unread: how much they say shows
     /// only as long as they are read.
     pub fn watch_logs(&mut self, kernel: &mut Kernel, now: Nanos) -> Vec<Record> {
-        let mut excessive = Vec::new();
-        for (id, target) in &mut self.binaries {
-            let Some((_, rate)) = &mut target.log else { continue };
-            if let Some(rate) = rate.excess(kernel.log_calls(target.index), now) {
-                excessive.push((*id, rate));
-            }
-        }
+        let excess = |(id, target): (&BinaryId, &mut TrackedBinary)| {
+            let (_, rate) = target.log.as_mut()?;
+            Some((*id, rate.excess(kernel.log_calls(target.index), now)?))
+        };
+        let excessive: Vec<_> = self.binaries.iter_mut().filter_map(excess).collect();
         let report = |(id, rate)| {
             let text = self.stop_reading(id, rate, kernel)?;
             log::warn!("{text}");
