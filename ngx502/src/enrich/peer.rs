@@ -10,7 +10,7 @@ use netlink_packet_sock_diag::unix::UnixResponse;
 use super::holders::SocketOwners;
 use super::listeners;
 use super::sockets::{self, Netns};
-use crate::event::{Endpoint, Ends, PeerSocket, Pid};
+use crate::event::{Endpoint, Ends, PeerSocket, Pid, ProcessRef};
 use crate::proc::sockets_of;
 
 /// Finds the other end of a worker's socket; `None` when it is not on this host, gone, or ambiguous.
@@ -18,50 +18,48 @@ pub(super) fn find(owners: &mut SocketOwners, worker: Pid, of: u64, ends: &Ends)
     let own = Netns::of(worker).ok()?;
     let others = owners.namespaces().iter().copied().filter(|netns| netns.inum != own.inum);
     let namespaces: Vec<_> = std::iter::once(own).chain(others).collect();
-    match ends {
-        Ends::Tcp { local, remote } => tcp(owners, &namespaces, of, (*local, *remote)),
-        Ends::Unix { path } => unix(owners, &namespaces, of, (worker, path)),
-    }
+    let (accepted, holders, unread) = match ends {
+        Ends::Tcp { local, remote } => tcp(owners, &namespaces, *local, *remote)?,
+        Ends::Unix { path } => unix(owners, &namespaces, worker, path)?,
+    };
+    Some(PeerSocket { of, accepted: Some(accepted), holders, unread: Some(unread) })
 }
+
+/// Whether it was accepted, who holds it, and how many bytes are unread there.
+type Found = (bool, Vec<ProcessRef>, u32);
 
 /// By the reversed 4-tuple, which stands until the server closes, even after nginx did.
 fn tcp(
     owners: &mut SocketOwners,
     namespaces: &[Netns],
-    of: u64,
-    (local, remote): (SocketAddr, SocketAddr),
-) -> Option<PeerSocket> {
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Option<Found> {
     let (netns, socket) = namespaces.iter().find_map(|netns| {
         let found = quiet(netns.run(|| sockets::exact(remote, local)))?;
         Some((*netns, found?))
     })?;
-    let unread = Some(socket.recv_queue);
     if socket.inode == 0 {
         // No process has a file for it: it waits in the accept queue, or everyone closed it.
-        return Some(PeerSocket { of, accepted: Some(false), holders: vec![], unread });
+        return Some((false, Vec::new(), socket.recv_queue));
     }
     let inode = u64::from(socket.inode);
     let mut holders = Vec::new();
     if let Some(table) = quiet(listeners::table(netns)) {
         // Accepted moments ago, most likely, by one of those who hold the listener: younger than the last walk.
         let wanted = Endpoint::Tcp(remote);
-        let at: Vec<_> = table.iter().filter(|entry| listeners::reaches(&wanted, entry)).collect();
-        let servers: HashSet<_> = at.iter().flat_map(|entry| owners.holders(entry.inode)).collect();
+        let at = table.iter().filter(|entry| listeners::reaches(&wanted, entry));
+        let servers: HashSet<_> = at.flat_map(|entry| owners.holders(entry.inode)).collect();
         holders = SocketOwners::holders_among(inode, servers.iter().map(|server| server.pid));
     }
     if holders.is_empty() {
         holders = owners.holders(inode);
     }
-    Some(PeerSocket { of, accepted: Some(true), holders, unread })
+    Some((true, holders, socket.recv_queue))
 }
 
 /// By the peer's inode. Once nginx has closed its end the inode is 0, and only a single such end is unmistakable.
-fn unix(
-    owners: &mut SocketOwners,
-    namespaces: &[Netns],
-    of: u64,
-    (worker, path): (Pid, &BString),
-) -> Option<PeerSocket> {
+fn unix(owners: &mut SocketOwners, namespaces: &[Netns], worker: Pid, path: &BString) -> Option<Found> {
     (!path.is_empty()).then_some(())?;
     let own: HashSet<u64> = sockets_of(worker).into_iter().collect();
     let connected = namespaces.iter().filter_map(|netns| quiet(netns.run(|| sockets::unix_connected(path))));
@@ -74,8 +72,7 @@ fn unix(
         _ => return None,
     };
     let holders = owners.holders(end.header.inode.into());
-    let unread = Some(end.receive_queue_size().unwrap_or(0));
-    Some(PeerSocket { of, accepted: Some(true), holders, unread })
+    Some((true, holders, end.receive_queue_size().unwrap_or(0)))
 }
 
 fn quiet<T>(result: io::Result<T>) -> Option<T> {

@@ -12,7 +12,6 @@ use ngx502_common::config::FileKey;
 use nix::sys::stat::{major, minor};
 use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _};
 
-use super::problem::{BinaryError, BinaryProblem};
 use super::version::{Signature, Version};
 use crate::kernel::providers::{SPECIAL_RESPONSE, SSL_ERROR, UPROBES, When};
 
@@ -157,7 +156,7 @@ impl Binary {
         (!missing.is_empty()).then_some(BinaryProblem::Missing(missing))
     }
 
-    /// The literal at a virtual address of the file (a run-time pointer minus [`load_bias`](super::load_bias)): up to its NUL, at most
+    /// The literal at a virtual address of the file (a run-time pointer minus `load_bias`): up to its NUL, at most
     /// 256 bytes. `None` outside the read-only segments and for an empty or unterminated text.
     pub fn text_at(&self, vaddr: u64) -> Option<BString> {
         let segment = self.segments.iter().find(|segment| {
@@ -189,6 +188,52 @@ impl Binary {
         let mut code = self.segments.iter().filter(|segment| segment.executable);
         code.find_map(|segment| segment.vaddr_of(offset, length))
     }
+}
+
+/// Why an executable cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BinaryError {
+    /// What the kernel said.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// It is not a regular file, or too large to be a server's executable.
+    #[error("not a regular file of at most 1 GiB, so it is not read")]
+    NotReadable,
+    /// It is not a whole ELF executable, for this reason.
+    #[error("not a valid ELF executable ({0}), so it cannot be probed")]
+    Malformed(String),
+    /// It is a 32-bit executable, whose structs the probes do not know.
+    #[error("32-bit executables are not supported by the nginx probes; only the kernel's view is left")]
+    WordSize,
+}
+
+impl From<object::Error> for BinaryError {
+    fn from(error: object::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// What keeps a readable nginx binary from being probed fully.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BinaryProblem {
+    /// Neither `.dynsym` nor `.symtab` names nginx's functions.
+    #[error(
+        "it is statically linked and stripped, so no function can be probed and causes come from the kernel alone; \
+         use an nginx that is dynamically linked or not stripped"
+    )]
+    StaticAndStripped,
+    /// A dynamic binary that does not export its functions (linked without `-Wl,-E`) and is stripped.
+    #[error(
+        "it exports none of nginx's functions and is stripped, so none can be probed and causes come from the kernel \
+         alone; link it with -Wl,-E, as nginx's configure does by itself, or do not strip it"
+    )]
+    NotExported,
+    /// Some functions are there, some are not.
+    #[error(
+        "it lacks the symbol of {}, so failures visible only there come from the kernel alone; \
+         use a build with all of nginx's symbols", .0.join(", ")
+    )]
+    Missing(Vec<&'static str>),
 }
 
 /// Reads a whole regular file with its metadata; a device, a FIFO or a giant is refused without blocking.

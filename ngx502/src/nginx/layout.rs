@@ -4,13 +4,14 @@
 //! module signature, which is checked against every build in `tests/fixtures/nginx_layouts.tsv`. Forks patch the struct
 //! that moves, so for them `request_line` stays absent and BPF scans for it; what else is known of them is filled in.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ngx502_common::layout::{ABSENT, NginxLayout};
 
 use super::binary::Binary;
 use super::debuginfo;
-use super::version::{Product, Signature, Version};
+use super::version::{Product, Release, Signature, Version};
 
 /// Where a layout comes from, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum LayoutSource {
 }
 
 /// The first and last release whose offsets were verified.
-const KNOWN_RELEASES: ((u16, u16, u16), (u16, u16, u16)) = ((1, 14, 0), (1, 31, 4));
+const KNOWN_RELEASES: RangeInclusive<Release> = (1, 14, 0)..=(1, 31, 4);
 
 /// Flags of the module signature, counted from 1.
 mod flag {
@@ -89,7 +90,7 @@ fn without_cache(layout: NginxLayout) -> NginxLayout {
     }
 }
 
-fn nginx(release: (u16, u16, u16), signature: Option<&Signature>) -> NginxLayout {
+fn nginx(release: Release, signature: Option<&Signature>) -> NginxLayout {
     let mut layout = NginxLayout::UNIVERSAL;
     // `headers_in.count` came in front of `host`. Where a patched older build has it too, the slot read as `host` holds
     // a small count, never another header, so that nothing false is shown.
@@ -103,8 +104,7 @@ fn nginx(release: (u16, u16, u16), signature: Option<&Signature>) -> NginxLayout
         layout.state_peer = 56;
         layout.state_bytes_sent = ABSENT;
     }
-    let (first, last) = KNOWN_RELEASES;
-    if (first..=last).contains(&release) {
+    if KNOWN_RELEASES.contains(&release) {
         layout.status_before_request_line = match release {
             _ if release < (1, 23, 0) => 344,
             _ if release < (1, 29, 7) => 280,
@@ -117,7 +117,7 @@ fn nginx(release: (u16, u16, u16), signature: Option<&Signature>) -> NginxLayout
 
 /// `offsetof(ngx_http_request_t, request_line)` of an unpatched release: the fields in front of it, most of them in
 /// `headers_in`, depend on the release and on what was configured.
-fn request_line(release: (u16, u16, u16), signature: &Signature) -> u16 {
+fn request_line(release: Release, signature: &Signature) -> u16 {
     let when = |condition: bool, bytes: u16| if condition { bytes } else { 0 };
     let base = match release {
         _ if release < (1, 23, 0) => 872,
@@ -135,7 +135,7 @@ fn request_line(release: (u16, u16, u16), signature: &Signature) -> u16 {
         + when(signature.flag(flag::CACHE), 8)
 }
 
-fn freenginx(release: (u16, u16, u16)) -> NginxLayout {
+fn freenginx(release: Release) -> NginxLayout {
     let short_log = release >= (1, 27, 2);
     NginxLayout {
         log_data: if short_log { 32 } else { 40 },
@@ -146,7 +146,7 @@ fn freenginx(release: (u16, u16, u16)) -> NginxLayout {
     }
 }
 
-fn angie(release: (u16, u16, u16), has_sticky: bool) -> NginxLayout {
+fn angie(release: Release, has_sticky: bool) -> NginxLayout {
     // From 1.12 on the attempt's transport comes first in its state.
     let transport = if release >= (1, 12, 0) { 8 } else { 0 };
     let sticky = if has_sticky { 8 } else { 0 };
@@ -168,7 +168,7 @@ fn angie(release: (u16, u16, u16), has_sticky: bool) -> NginxLayout {
     }
 }
 
-fn tengine(release: (u16, u16, u16), has_multi: bool) -> NginxLayout {
+fn tengine(release: Release, has_multi: bool) -> NginxLayout {
     // This module adds a field in front of `c->fd`.
     let multi = if has_multi { 8 } else { 0 };
     let current = release >= (3, 0, 0);

@@ -9,16 +9,14 @@ pub mod debuginfo;
 pub mod discover;
 pub mod layout;
 mod memory;
-mod problem;
 mod role;
 mod tracked;
 pub mod version;
 
-pub use binary::{Binary, BinaryId};
+pub use binary::{Binary, BinaryError, BinaryId, BinaryProblem};
 pub use discover::{NginxProcess, inspect, processes, select};
 pub use layout::LayoutSource;
 pub use memory::{hides_failures, is_debug, load_bias, log_level};
-pub use problem::{BinaryError, BinaryProblem};
 pub use role::Role;
 pub use tracked::{LOG_LIMIT, Tracked};
 pub use version::{Product, Signature, Version};

@@ -14,6 +14,9 @@ const SIZES: &[u8] = b"8,4,8,";
 /// How many flags follow in nginx (Angie has one more in later versions).
 const FLAGS: usize = 34;
 
+/// The three numbers of a release.
+pub type Release = (u16, u16, u16);
+
 /// nginx or one of the servers that were made from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Product {
@@ -51,7 +54,7 @@ pub struct Version {
     pub product: Product,
     /// The product's own number: for OpenResty the nginx release that it patches, for Angie and Tengine Angie's and
     /// Tengine's.
-    pub number: (u16, u16, u16),
+    pub number: Release,
     /// The whole text, such as `nginx/1.22.1` or `openresty/1.27.1.2`.
     pub text: BString,
 }
