@@ -5,7 +5,7 @@ mod stand_in;
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -69,12 +69,13 @@ impl Nginx {
         );
         fs::write(directory.path().join("nginx.conf"), configuration).unwrap();
         let prefix = directory.path().join("");
-        let master = Command::new(exe)
-            .args(["-e", "error.log", "-c", "nginx.conf", "-p"])
-            .arg(prefix)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(exe);
+        command.args(["-e", "error.log", "-c", "nginx.conf", "-p"]).arg(prefix).stderr(Stdio::null());
+        // A process that another test is just starting may still have the copy open for writing, as its parent had.
+        let master = wait_for("start of the copy", || match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+            started => Some(started.unwrap()),
+        });
         Self { directory, master, signal: Signal::SIGTERM }
     }
 
