@@ -107,8 +107,8 @@ pub enum Body {
     },
     /// Enrichment: what /proc knew of a process (the start snapshot, or looked up while it lived).
     Process(Box<ProcessInfo>),
-    /// Enrichment: who listens at one place, from the start snapshot (`complete: false`, one endpoint found
-    /// listening) or looked up because an attempt towards it failed (`complete: true`).
+    /// Enrichment: who listens at one place, from the start snapshot (`asked: false`, one endpoint found
+    /// listening) or looked up because an attempt towards it failed (`asked: true`).
     Endpoint(Box<EndpointInfo>),
     /// Enrichment: the walk of a socket's path as the worker.
     PathWalk(Box<PathWalk>),
