@@ -71,8 +71,9 @@ pub(super) fn asked_to_exit(world: &World, dead: Dead<'_>) -> Option<Diagnosis> 
     let (at, sent) = case.last_signal(PROMPT, |sent| asks(sent) && sent.from_user && !case.is_self(sent))?;
     let (sender, signal) = (case.sender(sent), SignalNumber(sent.signal));
     let fact = Fact::Signalled(case.who.clone(), signal, sender.clone());
-    let after_us = Micros(case.at.micros_since(at));
-    let how = How::ClosedOnSignal { signal, sender, orderly: true, after_us };
+    let after_us = Some(Micros(case.at.micros_since(at)));
+    let orderly = ORDERLY.contains(&sent.signal);
+    let how = How::Killed { signal, sender: Some(sender), orderly, code: None, after_us };
     Some(case.found(how).with_doubt(Doubt::ClosedUponSignal).with_evidence(at, fact))
 }
 
@@ -122,7 +123,8 @@ impl<'a> Case<'a> {
                 self.found(crashed(None)).with_doubt(Doubt::FaultUnseen)
             }
             _ => {
-                let how = How::Killed { signal, sender: None, orderly: ORDERLY.contains(&number) };
+                let orderly = ORDERLY.contains(&number);
+                let how = How::Killed { signal, sender: None, orderly, code: None, after_us: None };
                 self.found(how).with_doubt(Doubt::SenderUnseen)
             }
         };
@@ -132,7 +134,8 @@ impl<'a> Case<'a> {
     fn killed(self, at: Nanos, sent: &Signal) -> Diagnosis {
         let (sender, signal) = (self.sender(sent), SignalNumber(sent.signal));
         let fact = Fact::Signalled(self.who.clone(), signal, sender.clone());
-        let how = How::Killed { signal, sender: Some(sender), orderly: ORDERLY.contains(&sent.signal) };
+        let orderly = ORDERLY.contains(&sent.signal);
+        let how = How::Killed { signal, sender: Some(sender), orderly, code: None, after_us: None };
         self.found(how).with_evidence(at, fact)
     }
 
@@ -147,8 +150,8 @@ impl<'a> Case<'a> {
         let abort = sent.signal == SIGABRT && code != 0 && at.0.saturating_sub(when.0) < PROMPT;
         let found = if abort || code == 128 + sent.signal {
             let orderly = ORDERLY.contains(&sent.signal);
-            self.found(How::ExitedOnSignal { signal, sender, orderly, code })
-                .with_doubt(Doubt::ExitCode(code))
+            let how = How::Killed { signal, sender: Some(sender), orderly, code: Some(code), after_us: None };
+            self.found(how).with_doubt(Doubt::ExitCode(code))
         } else {
             let after_us = Micros(at.micros_since(when));
             self.found(How::Exited { code, asked: Some(Asked { signal, sender, after_us }) })

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display as _};
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::listener::Near;
 use super::manager::ServiceManager;
@@ -46,7 +46,7 @@ pub enum Role {
 pub enum How {
     /// The OOM killer chose it.
     OomKilled(OomKill),
-    /// Somebody sent a deadly signal.
+    /// It ended by a signal that was sent, or upon one.
     Killed {
         /// Which.
         signal: SignalNumber,
@@ -54,34 +54,17 @@ pub enum How {
         sender: Option<Sender>,
         /// Whether the signal asks a process to end, and lets it tidy up.
         orderly: bool,
-    },
-    /// It was asked to end, and closed the connection while it still lived.
-    ClosedOnSignal {
-        /// Which.
-        signal: SignalNumber,
-        /// By whom.
-        sender: Sender,
-        /// Always true: it lived on to close.
-        orderly: bool,
-        /// From the signal to the close.
-        after_us: Micros,
-    },
-    /// It exited with the code of one that ends upon a signal that it was sent.
-    ExitedOnSignal {
-        /// Which.
-        signal: SignalNumber,
-        /// By whom.
-        sender: Sender,
-        /// Whether the signal asks a process to end.
-        orderly: bool,
-        /// The exit code.
-        code: i32,
+        /// The exit code, where it exited with that of a process that ends upon the signal.
+        code: Option<i32>,
+        /// From the signal to the close, where it closed the connection while it still lived.
+        after_us: Option<Micros>,
     },
     /// A fault or abort of its own.
     Crashed {
         /// SIGSEGV and its kin.
         signal: SignalNumber,
-        /// The faulting address, where the signal tells one.
+        /// The faulting address in hexadecimal, `0x8`, where the signal tells one.
+        #[serde(serialize_with = "hexadecimal")]
         address: Option<u64>,
         /// Whether a core was dumped.
         core: bool,
@@ -230,7 +213,7 @@ impl Page for Death {
     fn cause(&self) -> Cause {
         match self.how {
             How::OomKilled(_) => Cause::OomKilled,
-            How::Killed { .. } | How::ClosedOnSignal { .. } | How::ExitedOnSignal { .. } => Cause::Killed,
+            How::Killed { .. } => Cause::Killed,
             How::Crashed { .. } => Cause::Crashed,
             How::Exited { .. } => Cause::Exited,
         }
@@ -245,17 +228,17 @@ impl Page for Death {
             }
             How::OomKilled(kill) => write!(f, " was OOM-killed{when}{}", kill.scope()),
             How::Killed { signal, sender: None, .. } => write!(f, " was killed with {signal}{when}"),
-            How::Killed { signal, sender: Some(sender), .. } => {
-                f.write_str(" was killed")?;
-                when.fmt(f)?;
-                f.write_str(" with ")?;
+            How::Killed { signal, sender: Some(sender), code, after_us, .. } => {
+                match (code, after_us) {
+                    (_, Some(after)) => write!(f, " closed it {after} after ")?,
+                    (Some(_), None) => write!(f, " ended{when} after ")?,
+                    (None, None) => {
+                        f.write_str(" was killed")?;
+                        when.fmt(f)?;
+                        f.write_str(" with ")?;
+                    }
+                }
                 sender.sent(*signal, &self.victim).fmt(f)
-            }
-            How::ClosedOnSignal { signal, sender, after_us, .. } => {
-                write!(f, " closed it {after_us} after {}", sender.sent(*signal, &self.victim))
-            }
-            How::ExitedOnSignal { signal, sender, .. } => {
-                write!(f, " ended{when} after {}", sender.sent(*signal, &self.victim))
             }
             How::Crashed { signal, core, .. } => {
                 write!(f, " crashed with {signal}{when}{}", if *core { ", core dumped" } else { "" })
@@ -275,13 +258,12 @@ impl Page for Death {
                 lines.push("add memory, or limit what uses most of it: ps aux --sort=-rss | head".into());
             }
             How::OomKilled(OomKill { system_wide: Some(false), .. }) => lines.push(manager.more_memory()),
-            How::Killed { signal, sender: Some(sender), .. }
-            | How::ClosedOnSignal { signal, sender, .. }
-            | How::ExitedOnSignal { signal, sender, .. } => lines.extend(sender.time_limit(*signal)),
+            How::Killed { signal, sender: Some(sender), .. } => lines.extend(sender.time_limit(*signal)),
             How::Crashed { core: true, .. } => lines.push(format!("coredumpctl info {}", self.victim.pid)),
             How::OomKilled(_) | How::Killed { .. } | How::Crashed { .. } | How::Exited { .. } => {}
         }
-        if !matches!(self.how, How::ClosedOnSignal { .. }) {
+        let lives = matches!(self.how, How::Killed { after_us: Some(_), .. });
+        if !lives {
             lines.extend(manager.restart());
         }
         Near::ask(&self.near, lines);
@@ -290,4 +272,8 @@ impl Page for Death {
     fn moment(&self) -> Option<Nanos> {
         Some(self.at)
     }
+}
+
+fn hexadecimal<S: Serializer>(address: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    address.map(|address| format!("{address:#x}")).serialize(serializer)
 }
