@@ -1,6 +1,8 @@
 //! Who starts a process again, has its log, and gives it memory: systemd, a container's runtime, Kubernetes. In a command,
 //! names are quoted, since they are hostile.
 
+use std::borrow::Cow;
+
 use bstr::ByteSlice;
 
 use super::quoted;
@@ -35,7 +37,7 @@ impl<'a> ServiceManager<'a> {
     /// How to restart a process that is gone, and where its own log is.
     pub(super) fn restart(&self) -> impl Iterator<Item = String> {
         let again = match self {
-            Self::Service { unit, user } => Some(format!("{} restart {}", systemctl(*user), quoted(unit))),
+            Self::Service { unit, user } => Some([&*systemctl(*user), " restart ", &quoted(unit)].concat()),
             Self::Scope { unit, who } => {
                 let comm = who.comm.to_str_lossy();
                 Some(format!(
@@ -53,7 +55,7 @@ impl<'a> ServiceManager<'a> {
     /// Where a process's own log is.
     pub(super) fn log(&self) -> Option<String> {
         match self {
-            Self::Service { unit, user: None } => Some(format!("journalctl -u {} -n 50", quoted(unit))),
+            Self::Service { unit, user: None } => Some(["journalctl -u ", &quoted(unit), " -n 50"].concat()),
             Self::Service { unit, user: Some(uid) } => {
                 Some(format!("journalctl _UID={uid} _SYSTEMD_USER_UNIT={} -n 50", quoted(unit)))
             }
@@ -90,9 +92,9 @@ impl<'a> ServiceManager<'a> {
 }
 
 /// `systemctl` as it reaches the manager of a unit. A user's listens in that user's directory of run-time files only.
-fn systemctl(user: Option<u32>) -> String {
+fn systemctl(user: Option<u32>) -> Cow<'static, str> {
     match user {
-        Some(uid) => format!("sudo -u '#{uid}' XDG_RUNTIME_DIR=/run/user/{uid} systemctl --user"),
+        Some(uid) => format!("sudo -u '#{uid}' XDG_RUNTIME_DIR=/run/user/{uid} systemctl --user").into(),
         None => "systemctl".into(),
     }
 }

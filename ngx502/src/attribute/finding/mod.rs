@@ -25,6 +25,7 @@ pub mod waiting;
 use std::fmt::{self, Display as _};
 use std::net::SocketAddr;
 
+use bstr::ByteSlice as _;
 use serde::{Serialize, Serializer};
 
 pub use self::connection::Connection;
@@ -197,7 +198,6 @@ fn say(f: &mut fmt::Formatter<'_>, parts: &[&str]) -> fmt::Result {
 
 /// An address or path as people write it; abstract paths start with `@`.
 pub(super) fn place(endpoint: &Endpoint) -> String {
-    use bstr::ByteSlice as _;
     match endpoint {
         Endpoint::Tcp(SocketAddr::V4(address)) => {
             // In a storm each verdict has one, and the formatter takes ten times as long.
@@ -226,7 +226,7 @@ fn quoted(word: &str) -> String {
 
 /// Bytes as JSON's text, U+FFFD for what is not UTF-8.
 pub(crate) fn lossy<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&String::from_utf8_lossy(bytes.as_ref()))
+    serializer.serialize_str(&bytes.as_ref().to_str_lossy())
 }
 
 /// The same for bytes that may not be known.
