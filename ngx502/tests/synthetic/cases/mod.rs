@@ -7,8 +7,8 @@ mod homes;
 mod listener;
 mod local;
 mod protocol;
-mod timeout;
 mod unlogged;
+mod waiting;
 
 use super::scene::Scene;
 
@@ -21,7 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         death::CASES,
         homes::CASES,
         listener::CASES,
-        timeout::CASES,
+        waiting::CASES,
         connection::CASES,
         local::CASES,
         denied::CASES,
