@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -73,6 +74,8 @@ behaviours! {
     Close = "close",
     /// Reads the request and resets: SO_LINGER 0.
     Reset = "reset",
+    /// Reads the request and has its own end destroyed by `ss -K`. Only for TCP.
+    Destroyed = "destroyed",
     /// Closes with the request unread: RST on TCP, ECONNRESET on unix.
     CloseUnread = "close-unread",
     /// Reads a first piece of a request and closes with the rest to come.
@@ -205,6 +208,7 @@ impl Behaviour {
                 setsockopt(conn, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
                 Ok(())
             }
+            Behaviour::Destroyed => destroy(conn),
             Behaviour::Exit => std::process::exit(3),
             Behaviour::Segfault => segfault(),
             Behaviour::Abort => std::process::abort(),
@@ -265,6 +269,18 @@ impl Behaviour {
             _ => Vec::new(),
         }
     }
+}
+
+/// As an administrator or a fail-over script ends a connection.
+fn destroy(conn: &Conn) -> io::Result<()> {
+    let Conn::Tcp(stream) = conn else { return Err(io::ErrorKind::Unsupported.into()) };
+    let (ours, theirs) = (stream.local_addr()?, stream.peer_addr()?);
+    let done = Command::new("ss")
+        .args(["--kill", "--no-header", "--numeric", "--tcp", "state", "established"])
+        .args(["src", &ours.to_string(), "dst", &theirs.to_string()])
+        .stdout(Stdio::null())
+        .status()?;
+    if done.success() { Ok(()) } else { Err(io::Error::other(format!("ss -K: {done}"))) }
 }
 
 fn own_status(line: &str) -> Vec<u8> {

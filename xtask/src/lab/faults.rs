@@ -279,6 +279,8 @@ pub const FAULTS: &[Fault] = &[
         expect: bad_gateway(CLOSED, &["killed"]), ..ROW },
     Fault { name: "reset-linger", peers: &[Peer::tcp(B::Reset)], repeatable: true,
         expect: bad_gateway("reset", &["closed-by-upstream"]).errno("ECONNRESET"), ..ROW },
+    Fault { name: "reset-destroyed", peers: &[Peer::tcp(B::Destroyed)],
+        expect: bad_gateway("reset", &["closed-by-upstream"]).errno("ECONNRESET"), ..ROW },
     Fault { name: "reset-unread", peers: &[Peer::tcp(B::CloseUnread)], repeatable: true,
         expect: bad_gateway("reset", &["closed-by-upstream"]).errno("ECONNRESET"), ..ROW },
     Fault { name: "reset-unread-unix", peers: &[Peer::unix(B::CloseUnread)], repeatable: true,

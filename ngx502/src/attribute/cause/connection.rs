@@ -41,6 +41,14 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
 fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
     let process = world.processes.facts(&closer.process);
     let how = closer.how.into();
+    let closed = |process| {
+        Diagnosis::new(Connection::ClosedByUpstream { process, how, progress: Some(progress(socket)) })
+    };
+    let evidence = Fact::Closed(process.clone(), how, closer.exiting);
+    if closer.how == CloseKind::Destroyed {
+        // In the context of the tool that asked the kernel for it, which is not the server.
+        return closed(process).with_evidence(closer.at, evidence);
+    }
     let found = if closer.exiting {
         death::explain(world, server(&closer.process, closer.at, Some(closer.exit_code)))
             .unwrap_or_else(|| Diagnosis::new(Unknown::DiedSomehow(process.clone(), how)))
@@ -52,10 +60,9 @@ fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
     } else if let Some(asked) = death::asked_to_exit(world, server(&closer.process, closer.at, None)) {
         asked
     } else {
-        let progress = Some(progress(socket));
-        Diagnosis::new(Connection::ClosedByUpstream { process: process.clone(), how, progress })
+        closed(process.clone())
     };
-    found.with_evidence(closer.at, Fact::Closed(process.clone(), how, closer.exiting)).with_process(process)
+    found.with_evidence(closer.at, evidence).with_process(process)
 }
 
 /// How far the response had come.

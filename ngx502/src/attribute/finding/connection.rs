@@ -15,9 +15,9 @@ use crate::event::CloseKind;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Connection {
-    /// A living process on this host ended it.
+    /// A process on this host ended it that did not die of it.
     ClosedByUpstream {
-        /// Which.
+        /// Which: the server, or the tool that destroyed the server's end.
         process: Rc<ProcessFacts>,
         /// How.
         how: Close,
@@ -80,7 +80,7 @@ impl fmt::Display for Close {
             Close::Closed => "closed the connection",
             Close::Reset => "reset the connection",
             Close::NeverAccepted => "closed its listening socket with the connection not yet accepted",
-            Close::Destroyed => "destroyed the connection (as ss -K does)",
+            Close::Destroyed => "destroyed the upstream's end, as ss -K does",
         })
     }
 }
@@ -107,6 +107,14 @@ impl Page for Connection {
     fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let there = &*on.target;
         match self {
+            // Whether such a tool still runs says nothing.
+            Connection::ClosedByUpstream { process, how: Close::Destroyed, .. } => {
+                write!(
+                    f,
+                    "{} destroyed the upstream's end of the connection to {there}, as ss -K does",
+                    process.full()
+                )
+            }
             Connection::ClosedByUpstream { process, how, progress } => {
                 write!(f, "{} (still running) {how} to {there}", process.full())?;
                 progress.map_or(Ok(()), |progress| progress.fmt(f))
@@ -129,6 +137,7 @@ impl Page for Connection {
 
     fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
         match self {
+            Connection::ClosedByUpstream { how: Close::Destroyed, .. } => {}
             Connection::ClosedByUpstream { process, .. } => lines.extend(ServiceManager::of(process).log()),
             Connection::KeepaliveRace { .. } => lines.extend([
                 "make the upstream's keep-alive timeout longer than nginx's keepalive_timeout in the upstream block"

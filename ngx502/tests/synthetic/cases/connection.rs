@@ -63,7 +63,13 @@ pub(super) const CASES: &[Case] = &[
         let socket = Socket { closer, reset_sent_at: sent, reset_at: arrived, ..s.socket() };
         s.fails(s.on(socket, "recv() failed", 104, READING));
     }),
-    ("by an administrator", |s| closed_by(s, CloseKind::Destroyed, |_| ())),
+    ("by an administrator's tool", |s| {
+        s.php_fpm();
+        let (sent, arrived) = (Some(s.before(310)), Some(s.before(290)));
+        let closer = s.closer(s.process(4711, "ss"), CloseKind::Destroyed);
+        let socket = Socket { closer, reset_sent_at: sent, reset_at: arrived, ..s.socket() };
+        s.fails(s.on(socket, "recv() failed", 104, READING));
+    }),
     ("with its listener, before it was accepted", |s| closed_by(s, CloseKind::NeverAccepted, |_| ())),
     ("by a process that died, by whose hand is not known", |s| {
         let socket = Socket { closer: s.dying(s.app(), 9), ..s.socket() };
