@@ -7,6 +7,8 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
+use bstr::ByteSlice as _;
+
 use super::bounded::Bounded;
 use super::servers;
 use super::verdict::ProcessFacts;
@@ -218,7 +220,7 @@ impl Processes {
 fn facts(process: &ProcessRef, info: Option<&ProcessInfo>) -> ProcessFacts {
     ProcessFacts {
         pid: process.pid,
-        comm: process.comm.clone(),
+        comm: process.comm.to_str_lossy().into_owned(),
         unit: info.and_then(|info| info.unit.as_deref().map(Rc::from)),
         unit_of_user: info.and_then(unit_of_user),
         container: info.and_then(|info| info.container.clone()),

@@ -128,8 +128,8 @@ pub struct UpstreamFacts {
 pub struct ProcessFacts {
     /// Host pid.
     pub pid: Pid,
-    /// Name.
-    pub comm: BString,
+    /// Name; U+FFFD for what is not UTF-8.
+    pub comm: String,
     /// systemd unit.
     pub unit: Option<Rc<str>>,
     /// The user whose own service manager keeps the unit; `None` for the system's.

@@ -143,7 +143,7 @@ impl Collector {
         };
         let unit = process.unit.as_deref().unwrap_or_default();
         let container = process.container.as_deref().unwrap_or_default();
-        let parts = [session.host.as_bytes(), &process.comm, unit.as_bytes(), container.as_bytes()];
+        let parts = [session.host.as_bytes(), process.comm.as_bytes(), unit.as_bytes(), container.as_bytes()];
         let tally = self.processes.add(&parts, 1, || ProcessTally::new(session, process));
         tally.add(process.pid, verdict.cause);
     }

@@ -142,7 +142,7 @@ impl ProcessTally {
     pub(super) fn new(session: &Session, process: &ProcessFacts) -> Self {
         let row = ProcessRow {
             host: clip(session.host.as_bytes()),
-            comm: clip(&process.comm),
+            comm: clip(process.comm.as_bytes()),
             unit: process.unit.as_ref().map(|unit| clip(unit.as_bytes())),
             container: process.container_label().map(|container| clip(container.as_bytes())),
             ..ProcessRow::default()

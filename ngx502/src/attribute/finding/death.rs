@@ -165,7 +165,7 @@ impl Sender {
             f.write_str(" by ")?;
             self.process.full().fmt(f)?;
             let parent = self.relation == Some(Relation::Parent);
-            let rule = servers::signal_rule(&self.process.comm, signal.0).filter(|_| parent);
+            let rule = servers::signal_rule(self.process.comm.as_bytes(), signal.0).filter(|_| parent);
             match (rule, self.relation) {
                 (Some(rule), _) => write!(f, ", its {}, as it does {}", rule.sender, rule.occasion),
                 (None, None) => Ok(()),
@@ -186,7 +186,8 @@ impl Sender {
     /// How to change the time limit that a supervising parent enforces with such a signal.
     fn time_limit(&self, signal: SignalNumber) -> Option<String> {
         let parent = self.relation == Some(Relation::Parent);
-        let setting = servers::signal_rule(&self.process.comm, signal.0).filter(|_| parent)?.setting?;
+        let setting =
+            servers::signal_rule(self.process.comm.as_bytes(), signal.0).filter(|_| parent)?.setting?;
         let pool = self.pool.as_deref().unwrap_or("the pool's configuration");
         Some(setting.replace(servers::POOL, pool))
     }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display as _};
 use std::rc::Rc;
 
-use bstr::{BString, ByteSlice};
+use bstr::ByteSlice;
 use serde::{Serialize, Serializer};
 
 use super::{Page, Verdict, quoted};
@@ -22,7 +22,7 @@ pub enum Denied {
         walk: Rc<PathWalk>,
         /// The program that listens there; empty when unknown.
         #[serde(skip)]
-        server: BString,
+        server: String,
         /// Where php-fpm's pool is configured.
         #[serde(skip)]
         pool: Option<String>,
@@ -202,7 +202,7 @@ impl Page for Denied {
     fn fix(&self, on: &Verdict, lines: &mut Vec<String>) {
         match self {
             Denied::FilePermissions { walk, server, pool } => {
-                permission_fix(walk, server, pool.as_deref(), lines);
+                permission_fix(walk, server.as_bytes(), pool.as_deref(), lines);
             }
             Denied::ProhibitRoute { to } => lines.push(format!("ip route get {to}")),
             Denied::Policy { suspects, .. } => {

@@ -3,8 +3,6 @@
 
 use std::borrow::Cow;
 
-use bstr::ByteSlice;
-
 use super::quoted;
 use crate::attribute::verdict::ProcessFacts;
 use crate::event::{ContainerNames, PodName, Runtime};
@@ -39,7 +37,7 @@ impl<'a> ServiceManager<'a> {
         let again = match self {
             Self::Service { unit, user } => Some([&*systemctl(*user), " restart ", &quoted(unit)].concat()),
             Self::Scope { unit, who } => {
-                let comm = who.comm.to_str_lossy();
+                let comm = &who.comm;
                 Some(format!(
                     "start {comm} again as it was started: {unit} is a scope, which systemctl cannot restart"
                 ))

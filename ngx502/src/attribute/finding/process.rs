@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Display as _};
 
-use bstr::ByteSlice;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::say;
@@ -16,7 +15,7 @@ impl ProcessFacts {
             if self.comm.is_empty() {
                 return write!(f, "process {}", self.pid);
             }
-            say(f, &[&self.comm.to_str_lossy(), "[", itoa::Buffer::new().format(self.pid.0), "]"])
+            say(f, &[&self.comm, "[", itoa::Buffer::new().format(self.pid.0), "]"])
         })
     }
 
@@ -65,7 +64,7 @@ impl Serialize for ProcessFacts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut process = serializer.serialize_struct("process", 6)?;
         process.serialize_field("pid", &self.pid)?;
-        process.serialize_field("comm", &self.comm.to_str_lossy())?;
+        process.serialize_field("comm", &self.comm)?;
         process.serialize_field("unit", &self.unit.as_deref())?;
         process.serialize_field("container", &self.container)?;
         let name = self.container_names.as_ref().and_then(ContainerNames::label);

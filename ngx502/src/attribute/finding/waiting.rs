@@ -70,7 +70,7 @@ impl AcceptQueue {
     }
 
     fn comm(&self) -> &[u8] {
-        self.process.as_ref().map_or(b"", |process| &process.comm)
+        self.process.as_ref().map_or(b"", |process| process.comm.as_bytes())
     }
 }
 

@@ -278,7 +278,7 @@ fn failed(symptom: &str, errno: Option<i32>, total_us: Option<u64>) -> String {
 
 /// `php-fpm8.2, pid 4711, php8.2-fpm.service`.
 fn names(process: &ProcessFacts) -> String {
-    let mut text = format!("{}, pid {}", safe(&process.comm), process.pid);
+    let mut text = format!("{}, pid {}", safe(process.comm.as_bytes()), process.pid);
     if let Some(pool) = &process.pool {
         let _ = write!(text, ", pool {}", safe(pool.as_bytes()));
     }
