@@ -15,7 +15,6 @@ use crate::time::Moment;
 
 use self::line::line;
 use self::schema::Plain;
-use self::serializer::JsonSerializer;
 
 pub(crate) mod line;
 mod schema;
@@ -41,7 +40,7 @@ impl<W: io::Write> JsonSink<W> {
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        value.serialize(&mut JsonSerializer(&mut self.buffer)).map_err(io::Error::other)?;
+        serializer::append(&mut self.buffer, value).map_err(io::Error::other)?;
         self.buffer.push(b'\n');
         if self.buffer.len() >= BUFFER { self.drain() } else { Ok(()) }
     }

@@ -26,12 +26,26 @@ pub(crate) struct Line<'a, D> {
     certainty: Certainty,
     #[serde(serialize_with = "sentence")]
     summary: &'a Verdict,
-    evidence: Vec<Observed<'a>>,
+    evidence: Observations<'a>,
     attempts: &'a [AttemptFacts],
     errno: Option<Errno>,
     latency: Times,
     fix: Vec<String>,
     details: D,
+}
+
+/// A verdict's evidence, oldest first.
+struct Observations<'a>(&'a Session, &'a Verdict);
+
+impl Serialize for Observations<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(session, verdict) = *self;
+        serializer.collect_seq(verdict.evidence.iter().map(|fact| Observed {
+            time: Moment::of(session, fact.at),
+            event: fact.event(),
+            text: Text(fact, verdict),
+        }))
+    }
 }
 
 #[derive(Serialize)]
@@ -58,13 +72,12 @@ impl Serialize for Text<'_> {
 /// The line of a verdict; `kind` is its `type`.
 pub(crate) fn line<'a>(
     kind: &'static str,
-    session: &Session,
+    session: &'a Session,
     verdict: &'a Verdict,
 ) -> Line<'a, impl Serialize> {
-    let time = |at| Moment::of(session, at);
     Line {
         kind,
-        time: time(verdict.at),
+        time: Moment::of(session, verdict.at),
         status: verdict.status,
         host: &verdict.host,
         request: &verdict.request,
@@ -74,11 +87,7 @@ pub(crate) fn line<'a>(
         cause: verdict.cause,
         certainty: verdict.certainty,
         summary: verdict,
-        evidence: verdict
-            .evidence
-            .iter()
-            .map(|fact| Observed { time: time(fact.at), event: fact.event(), text: Text(fact, verdict) })
-            .collect(),
+        evidence: Observations(session, verdict),
         attempts: &verdict.attempts,
         errno: verdict.errno.map(Errno),
         latency: verdict.latency,
