@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::event::Nanos;
 use crate::session::Session;
@@ -126,7 +126,8 @@ impl fmt::Display for Moment {
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Not by way of the formatter: a verdict has half a dozen of them.
+        serializer.serialize_str(str::from_utf8(&self.rfc3339()).map_err(ser::Error::custom)?)
     }
 }
 
