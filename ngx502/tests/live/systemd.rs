@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use serde_json::Value;
+use serde_json::{Value, json};
 use xtask::lab::{Lab, LabConfig, Site, Transport, wait};
 
 use crate::outcome_of;
@@ -197,12 +197,8 @@ fn failed_before_the_trace() -> Result<()> {
     let line = verdict(&lab, &mut tracer, "/afterwards")?;
     ensure!(line["symptom"] == "socket-refused" && line["cause"] == "not-listening", "{line}");
     says(&line, "is a socket file left behind by a server that is gone")?;
-    let failed = format!("{} failed (exit-code, status 78)", unit.name);
-    let evidence = line["evidence"].as_array().into_iter().flatten();
-    let told = evidence
-        .filter(|fact| fact["event"] == "unit")
-        .any(|fact| fact["text"].to_string().contains(&failed));
-    ensure!(told, "no word of {failed}: {line}");
+    let failed = json!([{ "unit": unit.name, "result": "exit-code", "exit_status": 78 }]);
+    ensure!(line["details"]["failed_units"] == failed, "other failed units than {failed}: {line}");
     ensure!(line["fix"].to_string().contains(&format!("systemctl status {}", unit.name)), "no fix: {line}");
     Ok(())
 }
