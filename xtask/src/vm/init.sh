@@ -41,9 +41,10 @@ echo "guest: kernel $(uname -r), $(nginx -v 2>&1), BTF $btf, uid $(id -u)"
 
 case $(cat /proc/cmdline) in
 *ngx502.systemd*)
-    # As on a host: systemd is the first process, and the errand a service of its own. It empties /tmp as it starts, where
-    # the programs to test may be.
+    # As on a host: systemd is the first process, and the errand a service of its own. It empties /tmp as it starts, or
+    # mounts a tmpfs there, and the programs to test may be below.
     rm -f /usr/lib/tmpfiles.d/tmp.conf
+    ln -sf /dev/null /etc/systemd/system/tmp.mount
     # Without one it would take this for the first boot, and ask for a root password.
     tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
     cat >/etc/systemd/system/errand.service <<-'UNIT'
