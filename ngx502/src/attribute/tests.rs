@@ -145,29 +145,12 @@ fn exit(process: ProcessRef, code: i32) -> Body {
     Body::Exit(Exit { process, parent: Pid(1), code, cgroup: 0, oom_victim: false })
 }
 
-fn sent(number: i32, code: i32, target: ProcessRef, sender: ProcessRef, from_user: bool) -> Body {
-    Body::Signal(Signal {
-        signal: number,
-        code,
-        target,
-        sender,
-        sender_cgroup: 0,
-        from_user,
-        fault_address: None,
-    })
+fn sent(number: i32, code: i32, target: ProcessRef, sender: ProcessRef) -> Body {
+    Scene::new(0).signal(number, code, target, sender)
 }
 
 fn shut(process: ProcessRef, exiting: bool) -> Body {
-    Body::Listen(Listen {
-        open: false,
-        id: 9,
-        netns: NETNS,
-        endpoint: tcp(PEER),
-        process,
-        exiting,
-        exit_code: 0,
-        backlog: 0,
-    })
+    Scene::new(0).shut(tcp(PEER), process, exiting)
 }
 
 /// A listener of one process, which ends by `deaths`; then a refused connect.

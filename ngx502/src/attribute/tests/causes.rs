@@ -12,8 +12,7 @@ fn master() -> ProcessRef {
 
 #[test]
 fn a_listener_killed_by_another_process() {
-    let found =
-        after_death(vec![sent(9, 0, app(), process(50, "bash"), true), exit(app(), 9), shut(app(), true)]);
+    let found = after_death(vec![sent(9, 0, app(), process(50, "bash")), exit(app(), 9), shut(app(), true)]);
     is(&found, Symptom::ConnectRefused, Cause::Killed, Certainty::Proven);
     says(&found, "SIGKILL by bash[50]");
     begins(&found, "php-fpm[12], the last listener on 127.0.0.1:9000,");
@@ -34,7 +33,7 @@ fn an_oom_victim_is_not_killed_by_the_trigger() {
         limit_bytes: Some(512 << 20),
         ..Oom::default()
     };
-    let trigger = sent(9, 128, app(), process(60, "cron"), false);
+    let trigger = sent(9, 128, app(), process(60, "cron"));
     let found = after_death(vec![trigger.clone(), Body::Oom(oom), exit(app(), 9)]);
     is(&found, Symptom::ConnectRefused, Cause::OomKilled, Certainty::Proven);
     says(&found, "in cgroup php8.2-fpm.service (limit 512 MiB)");
@@ -46,12 +45,12 @@ fn an_oom_victim_is_not_killed_by_the_trigger() {
 
 #[test]
 fn a_fault_of_its_own_is_a_crash() {
-    let fault = sent(11, 1, app(), app(), false);
+    let fault = sent(11, 1, app(), app());
     let found = after_death(vec![fault, exit(app(), 11 | 0x80)]);
     is(&found, Symptom::ConnectRefused, Cause::Crashed, Certainty::Proven);
-    let abort = sent(6, -6, app(), app(), true);
+    let abort = sent(6, -6, app(), app());
     is(&after_death(vec![abort, exit(app(), 6)]), Symptom::ConnectRefused, Cause::Crashed, Certainty::Proven);
-    let sent_by_other = sent(11, 0, app(), process(50, "bash"), true);
+    let sent_by_other = sent(11, 0, app(), process(50, "bash"));
     is(
         &after_death(vec![sent_by_other, exit(app(), 11)]),
         Symptom::ConnectRefused,
@@ -65,10 +64,10 @@ fn an_exit_names_its_code_and_who_asked_for_it() {
     let found = after_death(vec![exit(app(), 3 << 8)]);
     is(&found, Symptom::ConnectRefused, Cause::Exited, Certainty::Proven);
     says(&found, "exited 3 ms before this 502 with code 3");
-    let found = after_death(vec![sent(15, 0, app(), process(1, "systemd"), true), exit(app(), 0)]);
+    let found = after_death(vec![sent(15, 0, app(), process(1, "systemd")), exit(app(), 0)]);
     is(&found, Symptom::ConnectRefused, Cause::Exited, Certainty::Proven);
     says(&found, "after SIGTERM by systemd[1], the service manager, as it does to stop or restart");
-    let found = after_death(vec![sent(6, 0, app(), process(11, "gunicorn"), true), exit(app(), 1 << 8)]);
+    let found = after_death(vec![sent(6, 0, app(), process(11, "gunicorn")), exit(app(), 1 << 8)]);
     is(&found, Symptom::ConnectRefused, Cause::Killed, Certainty::Inferred);
 }
 
@@ -90,7 +89,7 @@ fn a_worker_that_closes_upon_its_masters_signal_was_killed() {
         let socket = Socket { closer: Some(closer(app(), false, 0)), ..socket(PEER) };
         let trace = Trace::new().feed(listening(tcp(PEER), vec![app()], false));
         let trace = match told {
-            Some(sender) => trace.feed(sent(6, 0, app(), sender, true)),
+            Some(sender) => trace.feed(sent(6, 0, app(), sender)),
             None => trace,
         };
         trace.attempt(closed(socket)).page(502).verdict()
@@ -106,7 +105,7 @@ fn a_listener_lives_as_long_as_its_last_holder() {
     let found = after_death(vec![
         Body::Fork { parent: app(), child: child.clone() },
         exit(app(), 0),
-        sent(9, 0, child.clone(), process(50, "bash"), true),
+        sent(9, 0, child.clone(), process(50, "bash")),
         exit(child.clone(), 9),
         shut(child, true),
     ]);
@@ -136,7 +135,7 @@ fn a_reused_pid_is_another_process() {
     let later = ProcessRef { start: Nanos(900_000_000_000), ..process(12, "cron") };
     let found = after_death(vec![
         exit(app(), 3 << 8),
-        sent(9, 0, later.clone(), process(50, "bash"), true),
+        sent(9, 0, later.clone(), process(50, "bash")),
         exit(later, 9),
     ]);
     is(&found, Symptom::ConnectRefused, Cause::Exited, Certainty::Proven);
@@ -144,7 +143,7 @@ fn a_reused_pid_is_another_process() {
 
 #[test]
 fn a_signal_record_that_comes_after_the_exit_still_counts() {
-    let found = after_death(vec![exit(app(), 9), sent(9, 0, app(), process(50, "bash"), true)]);
+    let found = after_death(vec![exit(app(), 9), sent(9, 0, app(), process(50, "bash"))]);
     is(&found, Symptom::ConnectRefused, Cause::Killed, Certainty::Proven);
 }
 
@@ -242,7 +241,7 @@ fn who_closed_a_connection() {
         Some(Pid(12))
     );
     let child = Exit { process: app(), parent: Pid(11), code: 15, cgroup: 0, oom_victim: false };
-    let trace = Trace::new().feed(sent(15, 0, app(), master(), true)).feed(Body::Exit(child));
+    let trace = Trace::new().feed(sent(15, 0, app(), master())).feed(Body::Exit(child));
     let killed = trace.attempt(by(closer(app(), true, 15))).page(502).verdict();
     is(&killed, Symptom::ClosedEarly, Cause::Killed, Certainty::Proven);
     says(&killed, "SIGTERM by php-fpm[11], its master");

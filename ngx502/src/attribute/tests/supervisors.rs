@@ -11,7 +11,7 @@ fn ended_by(signal: i32, sender: ProcessRef, parent: bool, home: ProcessInfo) ->
     let known = Body::Process(Box::new(ProcessInfo { process: victim.clone(), parent, ..home }));
     let died =
         Body::Exit(Exit { process: victim.clone(), parent, code: signal, cgroup: 0, oom_victim: false });
-    after_death(vec![known, sent(signal, 0, victim, sender, true), died])
+    after_death(vec![known, sent(signal, 0, victim, sender), died])
 }
 
 #[track_caller]
@@ -42,10 +42,10 @@ fn a_signal_that_its_handler_raises_again_is_its_first_senders() {
     let died = |code| {
         Body::Exit(Exit { process: child.clone(), parent: Pid(11), code, cgroup: 0, oom_victim: false })
     };
-    let raised = |number| sent(number, 0, child.clone(), child.clone(), true);
-    let found = after_death(vec![sent(15, 0, child.clone(), master, true), raised(15), died(15)]);
+    let raised = |number| sent(number, 0, child.clone(), child.clone());
+    let found = after_death(vec![sent(15, 0, child.clone(), master), raised(15), died(15)]);
     killed(&found, "SIGTERM by php-fpm[11], its master", Some("request_terminate_timeout"));
-    let fault = sent(11, 1, child.clone(), child.clone(), false);
+    let fault = sent(11, 1, child.clone(), child.clone());
     let crash = after_death(vec![fault, raised(11), died(11)]);
     is(&crash, Symptom::ConnectRefused, Cause::Crashed, Certainty::Proven);
     is(&after_death(vec![raised(6), died(6)]), Symptom::ConnectRefused, Cause::Crashed, Certainty::Proven);
@@ -94,7 +94,7 @@ fn a_pools_limit_is_told_with_its_name_and_its_configuration() {
             .feed(titled(master.clone(), title))
             .feed(Body::Fork { parent: master.clone(), child: child.clone() })
             .feed(titled(child.clone(), "php-fpm: pool www"))
-            .feed(sent(15, 0, child.clone(), master.clone(), true))
+            .feed(sent(15, 0, child.clone(), master.clone()))
             .feed(exit(child.clone(), 15))
             .attempt(closed(socket))
             .page(502)

@@ -49,7 +49,7 @@ fn nobody_listened_is_proven_where_every_listener_is_told() {
 fn a_listener_that_came_and_was_killed_between_two_look_ups_is_known() {
     let trace = watching()
         .feed(listens("/run/app.sock", true, false))
-        .feed(sent(9, 0, app(), process(50, "bash"), true))
+        .feed(sent(9, 0, app(), process(50, "bash")))
         .feed(exit(app(), 9))
         .feed(listens("/run/app.sock", false, true));
     let found = refused_by_nobody(trace);

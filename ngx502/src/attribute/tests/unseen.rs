@@ -100,7 +100,7 @@ fn after_stale_answer(holders_at: u64) -> Verdict {
         fork,
         stale_answer(holders_at),
         exit(app(), 0),
-        sent(9, 0, young(), process(50, "bash"), true),
+        sent(9, 0, young(), process(50, "bash")),
         exit(young(), 9),
     ];
     emptied(vec![app()], between).attempt(socket_refused()).page(502).verdict()
@@ -236,7 +236,7 @@ fn a_listener_of_another_namespace_proves_nothing() {
     };
     let trace = Trace::new()
         .feed(Body::Endpoint(Box::new(elsewhere)))
-        .feed(sent(9, 0, app(), process(50, "bash"), true))
+        .feed(sent(9, 0, app(), process(50, "bash")))
         .feed(exit(app(), 9));
     let found = found_empty(trace).attempt(socket_refused()).page(502).verdict();
     is(&found, Symptom::SocketRefused, Cause::Killed, Certainty::Inferred);
@@ -252,7 +252,7 @@ fn the_last_reader_of_a_unix_connection_closed_it_or_died() {
         lives.upstream.and_then(|upstream| upstream.process).map(|process| process.pid),
         Some(Pid(13))
     );
-    let fault = sent(11, 1, worker(), worker(), false);
+    let fault = sent(11, 1, worker(), worker());
     let died = start().feed(fault).feed(exit(worker(), 11)).attempt(by_reader()).page(502).verdict();
     is(&died, Symptom::ClosedEarly, Cause::Crashed, Certainty::Inferred);
     // Its death comes too late to be the reason.

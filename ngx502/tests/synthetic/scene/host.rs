@@ -102,7 +102,8 @@ impl Scene {
         self.signal(number, code, process.clone(), process)
     }
 
-    fn signal(&self, signal: i32, code: i32, target: ProcessRef, sender: ProcessRef) -> Body {
+    /// A signal; the kernel's own have a positive `code`.
+    pub(crate) fn signal(&self, signal: i32, code: i32, target: ProcessRef, sender: ProcessRef) -> Body {
         let from_user = code <= 0;
         Body::Signal(Signal {
             signal,
