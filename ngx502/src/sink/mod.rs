@@ -1,8 +1,8 @@
 //! Where outcomes go.
 //!
 //! A sink is given every [`Outcome`] in order and shows it: [`json`] as one line each for machines, [`terminal`] for a
-//! person, `export` as tables for other engines. Sinks buffer; whoever drives them calls [`Sink::flush`] after each batch, so that a lone 502 is seen at
-//! once and a storm costs one write a batch.
+//! person, `export` as tables for other engines. Sinks buffer; whoever drives them calls [`Sink::flush`] after each
+//! batch, so that a lone 502 is seen at once and a storm costs one write a batch.
 
 use std::io;
 

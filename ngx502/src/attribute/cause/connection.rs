@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use super::death::{self, Dead};
-use super::{Diagnosis, maybe_container, on_this_host};
+use super::{DISORDER, Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::FailedAttempt;
-use crate::attribute::finding::connection::{Connection, Progress};
+use crate::attribute::finding::connection::{Close, Connection, Progress};
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::listener::Listener;
@@ -18,8 +18,6 @@ use crate::units::Micros;
 
 /// A FIN that crosses the request on its way (nanoseconds).
 const CROSSING: u64 = 2_000_000;
-/// Records of different CPUs may be out of order by this much.
-const DISORDER: u64 = 50_000_000;
 
 /// Finds who ended a connection.
 pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
@@ -41,13 +39,11 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
 fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
     let process = world.processes.facts(&closer.process);
     let how = closer.how.into();
-    let closed = |process| {
-        Diagnosis::new(Connection::ClosedByUpstream { process, how, progress: Some(progress(socket)) })
-    };
     let evidence = Fact::Closed(process.clone(), how, closer.exiting);
     if closer.how == CloseKind::Destroyed {
         // In the context of the tool that asked the kernel for it, which is not the server.
-        return closed(process).with_evidence(closer.at, evidence);
+        let facts = closed(process, how, Some(progress(socket)));
+        return Diagnosis::new(facts).with_evidence(closer.at, evidence);
     }
     let found = if closer.exiting {
         death::explain(world, server(&closer.process, closer.at, Some(closer.exit_code)))
@@ -60,7 +56,7 @@ fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
     } else if let Some(asked) = death::asked_to_exit(world, server(&closer.process, closer.at, None)) {
         asked
     } else {
-        closed(process.clone())
+        Diagnosis::new(closed(process.clone(), how, Some(progress(socket))))
     };
     found.with_evidence(closer.at, evidence).with_process(process)
 }
@@ -154,15 +150,21 @@ fn by_owner(world: &World, failure: &FailedAttempt, socket: &Socket, owner: &Pro
         world.listeners.living(failure.netns(), &endpoint).any(|one| one.holders.iter().any(holds))
     });
     match listens || world.processes.alive_since(owner, failure.at) {
-        true => closed(process.clone(), Some(progress(socket)), Doubt::LastReader).with_process(process),
+        true => {
+            closed_unseen(process.clone(), Some(progress(socket)), Doubt::LastReader).with_process(process)
+        }
         false => Diagnosis::new(Unknown::LastReaderGone(process.clone())).with_process(process),
     }
 }
 
-/// A living process closed the connection, which was not observed itself.
-fn closed(process: Rc<ProcessFacts>, progress: Option<Progress>, doubt: Doubt) -> Diagnosis {
-    let how = CloseKind::Closed.into();
-    Diagnosis::inferred(Connection::ClosedByUpstream { process, how, progress }, doubt)
+/// A process ended the connection and lived on.
+fn closed(process: Rc<ProcessFacts>, how: Close, progress: Option<Progress>) -> Connection {
+    Connection::ClosedByUpstream { process, how, progress }
+}
+
+/// Such a process closed it, which was not observed itself.
+fn closed_unseen(process: Rc<ProcessFacts>, progress: Option<Progress>, doubt: Doubt) -> Diagnosis {
+    Diagnosis::inferred(closed(process, Close::Closed, progress), doubt)
 }
 
 /// A reused connection whose close was not observed: an idle one that was closed before the request refuses the very
@@ -191,7 +193,7 @@ fn by_only_server(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let (Some(only), None) = (holders.next(), holders.next()) else { return unseen() };
     let process = world.processes.facts(only);
     let raced = failure.socket.as_deref().and_then(|socket| reused(failure, socket, &process));
-    raced.unwrap_or_else(|| closed(process.clone(), None, Doubt::OnlyServer)).with_process(process)
+    raced.unwrap_or_else(|| closed_unseen(process.clone(), None, Doubt::OnlyServer)).with_process(process)
 }
 
 fn remote(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagnosis {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::Diagnosis;
+use super::{DISORDER, Diagnosis};
 use crate::attribute::finding::Doubt;
 use crate::attribute::finding::death::{Asked, Death, How, OomKill, Relation, Role, Sender};
 use crate::attribute::finding::evidence::Fact;
@@ -23,8 +23,6 @@ const ORDERLY: [i32; 3] = [2, 3, 15];
 const PROMPT: u64 = 2_000_000_000;
 /// A graceful stop may take this long.
 const GRACE: u64 = 90_000_000_000;
-/// Records of different CPUs may be out of order by this much.
-const DISORDER: u64 = 50_000_000;
 
 /// Names of processes by which container runtimes signal a container's first process; names have 15 bytes.
 const RUNTIMES: [&[u8]; 7] =
@@ -72,9 +70,12 @@ pub(super) fn asked_to_exit(world: &World, dead: Dead<'_>) -> Option<Diagnosis> 
     let (sender, signal) = (case.sender(sent), SignalNumber(sent.signal));
     let fact = Fact::Signalled(case.who.clone(), signal, sender.clone());
     let after_us = Some(Micros(case.at.micros_since(at)));
-    let orderly = ORDERLY.contains(&sent.signal);
-    let how = How::Killed { signal, sender: Some(sender), orderly, code: None, after_us };
+    let how = killed(signal, Some(sender), None, after_us);
     Some(case.found(how).with_doubt(Doubt::ClosedUponSignal).with_evidence(at, fact))
+}
+
+fn killed(signal: SignalNumber, sender: Option<Sender>, code: Option<i32>, after_us: Option<Micros>) -> How {
+    How::Killed { signal, sender, orderly: ORDERLY.contains(&signal.0), code, after_us }
 }
 
 struct Case<'a> {
@@ -118,25 +119,19 @@ impl<'a> Case<'a> {
                 let address = sent.fault_address;
                 self.found(crashed(address))
             }
-            Some((when, sent)) if sent.from_user || sent.code == 0 => self.killed(when, sent),
+            Some((when, sent)) if sent.from_user || sent.code == 0 => self.killed_by(when, sent),
             None if FAULTS.contains(&number) && number != SIGABRT => {
                 self.found(crashed(None)).with_doubt(Doubt::FaultUnseen)
             }
-            _ => {
-                let orderly = ORDERLY.contains(&number);
-                let how = How::Killed { signal, sender: None, orderly, code: None, after_us: None };
-                self.found(how).with_doubt(Doubt::SenderUnseen)
-            }
+            _ => self.found(killed(signal, None, None, None)).with_doubt(Doubt::SenderUnseen),
         };
         found.with_evidence(at, ended)
     }
 
-    fn killed(self, at: Nanos, sent: &Signal) -> Diagnosis {
+    fn killed_by(self, at: Nanos, sent: &Signal) -> Diagnosis {
         let (sender, signal) = (self.sender(sent), SignalNumber(sent.signal));
         let fact = Fact::Signalled(self.who.clone(), signal, sender.clone());
-        let orderly = ORDERLY.contains(&sent.signal);
-        let how = How::Killed { signal, sender: Some(sender), orderly, code: None, after_us: None };
-        self.found(how).with_evidence(at, fact)
+        self.found(killed(signal, Some(sender), None, None)).with_evidence(at, fact)
     }
 
     fn exited(self, code: i32) -> Diagnosis {
@@ -149,9 +144,7 @@ impl<'a> Case<'a> {
         let signalled = Fact::Signalled(self.who.clone(), signal, sender.clone());
         let abort = sent.signal == SIGABRT && code != 0 && at.0.saturating_sub(when.0) < PROMPT;
         let found = if abort || code == 128 + sent.signal {
-            let orderly = ORDERLY.contains(&sent.signal);
-            let how = How::Killed { signal, sender: Some(sender), orderly, code: Some(code), after_us: None };
-            self.found(how).with_doubt(Doubt::ExitCode(code))
+            self.found(killed(signal, Some(sender), Some(code), None)).with_doubt(Doubt::ExitCode(code))
         } else {
             let after_us = Micros(at.micros_since(when));
             self.found(How::Exited { code, asked: Some(Asked { signal, sender, after_us }) })

@@ -17,19 +17,16 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     if failure.nginx.text.starts_with(b"socket() failed") {
         return policy(world, failure, Allowed::NoSocket);
     }
-    match failure.endpoint() {
-        Some(Endpoint::Unix(path)) if path.first() != Some(&0) => {
-            let walked = world.walk(failure.worker, &path).filter(|(_, walk)| walk.missing.is_none());
+    match &failure.endpoint() {
+        Some(here @ Endpoint::Unix(path)) if path.first() != Some(&0) => {
+            let walked = world.walk(failure.worker, path).filter(|(_, walk)| walk.missing.is_none());
             let Some((when, walk)) = walked else { return Diagnosis::new(Unknown::PathNotWalked) };
             let found = match &walk.refused {
                 Some(_) => {
                     // By the program that listens there, if one does.
                     let server =
                         sole_listener(world, failure).map(|who| who.comm.clone()).unwrap_or_default();
-                    let endpoint = failure.endpoint();
-                    let living = endpoint
-                        .iter()
-                        .flat_map(|endpoint| world.listeners.living(failure.netns(), endpoint));
+                    let living = world.listeners.living(failure.netns(), here);
                     let pool = world.processes.pool(living.flat_map(|listener| &listener.holders));
                     Diagnosis::new(Denied::FilePermissions { walk: walk.clone(), server, pool })
                 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::death::{self, Dead};
-use super::{Diagnosis, maybe_container, on_this_host};
+use super::{DISORDER, Diagnosis, maybe_container, on_this_host};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
@@ -13,9 +13,6 @@ use crate::attribute::listeners::{ClosedListener, End};
 use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::attribute::world::World;
 use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, Nearness, PathKind};
-
-/// How much later than the failure a record of its reason may carry its time.
-const DISORDER: u64 = 50_000_000;
 
 /// Failed units that a finding keeps.
 const UNITS: usize = 16;

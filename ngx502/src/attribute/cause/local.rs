@@ -40,7 +40,7 @@ pub(super) fn address_exhausted(world: &World, failure: &FailedAttempt) -> Diagn
         return Diagnosis::inferred(unknown, Doubt::RangeNotLookedUp);
     };
     // Some are always between two states when they are counted.
-    let enough = u64::from(ports.used) * 10 >= u64::from(PortRange::size(ports)) * 9;
+    let enough = u64::from(ports.used) * 10 >= u64::from(PortRange::size(ports.low, ports.high)) * 9;
     Diagnosis::new(Local::PortExhaustion(ports.into()))
         .unless_proven_by(|| (!enough).then_some(Doubt::CountedLater))
         .with_evidence(*at, Fact::Ports(*ports))

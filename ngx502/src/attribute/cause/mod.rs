@@ -19,6 +19,8 @@ use super::verdict::{Certainty, ProcessFacts, Symptom};
 use super::world::World;
 use crate::event::{Endpoint, Nanos, ProcessRef};
 
+/// Records of different CPUs may be out of order by this much (nanoseconds): what made a failure may carry a later time.
+const DISORDER: u64 = 50_000_000;
 /// Pieces of evidence that most verdicts have room for at once.
 const EVIDENCE: usize = 8;
 
@@ -59,8 +61,8 @@ impl Diagnosis {
         self
     }
 
-    fn with_process(mut self, process: Rc<ProcessFacts>) -> Self {
-        self.process = Some(process);
+    fn with_process(mut self, process: impl Into<Option<Rc<ProcessFacts>>>) -> Self {
+        self.process = process.into();
         self
     }
 

@@ -25,11 +25,10 @@ pub(super) fn backlog_full(world: &World, failure: &FailedAttempt) -> Diagnosis 
 fn full(world: &World, failure: &FailedAttempt, queue: Option<Queue>) -> Diagnosis {
     let accept = accept_queue(world, failure, queue);
     let process = accept.process.clone();
-    let mut found = Diagnosis::new(Waiting::QueueFull(accept));
+    let mut found = Diagnosis::new(Waiting::QueueFull(accept)).with_process(process);
     if let Some(queue) = failure.socket.as_ref().and_then(|socket| socket.queue) {
         found = found.with_evidence(failure.at, Fact::QueueMet(queue));
     }
-    found.process = process;
     looked_at_queue(world, failure, found)
 }
 
@@ -104,9 +103,7 @@ fn by_queue(world: &World, failure: &FailedAttempt) -> Diagnosis {
 
 fn slow(failure: &FailedAttempt, process: Option<Rc<ProcessFacts>>) -> Diagnosis {
     let waited_us = failure.times().total_us.map(Micros);
-    let mut found = Diagnosis::new(Waiting::UpstreamSlow { process: process.clone(), waited_us });
-    found.process = process;
-    found
+    Diagnosis::new(Waiting::UpstreamSlow { process: process.clone(), waited_us }).with_process(process)
 }
 
 fn not_accepted(world: &World, failure: &FailedAttempt) -> Diagnosis {
@@ -118,9 +115,7 @@ fn not_accepted(world: &World, failure: &FailedAttempt) -> Diagnosis {
     }
     let accept = accept_queue(world, failure, queue);
     let process = accept.process.clone();
-    let mut found = Diagnosis::new(Waiting::NotAccepted(accept));
-    found.process = process;
-    looked_at_queue(world, failure, found)
+    looked_at_queue(world, failure, Diagnosis::new(Waiting::NotAccepted(accept)).with_process(process))
 }
 
 /// A queue with those who serve it, as far as a look-up found them.

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::listener::Near;
 use super::manager::ServiceManager;
 use super::{Page, Verdict, say};
-use crate::attribute::servers;
+use crate::attribute::servers::{self, SignalRule};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Nanos, Oom};
 use crate::units::{Bytes, Micros, SignalNumber};
@@ -164,9 +164,7 @@ impl Sender {
             signal.fmt(f)?;
             f.write_str(" by ")?;
             self.process.full().fmt(f)?;
-            let parent = self.relation == Some(Relation::Parent);
-            let rule = servers::signal_rule(self.process.comm.as_bytes(), signal.0).filter(|_| parent);
-            match (rule, self.relation) {
+            match (self.rule(signal), self.relation) {
                 (Some(rule), _) => write!(f, ", its {}, as it does {}", rule.sender, rule.occasion),
                 (None, None) => Ok(()),
                 (None, Some(Relation::Parent)) => f.write_str(", its own parent"),
@@ -183,11 +181,15 @@ impl Sender {
         })
     }
 
+    /// Why a master sends such a signal to its workers.
+    fn rule(&self, signal: SignalNumber) -> Option<&'static SignalRule> {
+        let parent = self.relation == Some(Relation::Parent);
+        servers::signal_rule(self.process.comm.as_bytes(), signal.0).filter(|_| parent)
+    }
+
     /// How to change the time limit that a supervising parent enforces with such a signal.
     fn time_limit(&self, signal: SignalNumber) -> Option<String> {
-        let parent = self.relation == Some(Relation::Parent);
-        let setting =
-            servers::signal_rule(self.process.comm.as_bytes(), signal.0).filter(|_| parent)?.setting?;
+        let setting = self.rule(signal)?.setting?;
         let pool = self.pool.as_deref().unwrap_or("the pool's configuration");
         Some(setting.replace(servers::POOL, pool))
     }

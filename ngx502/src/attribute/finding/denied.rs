@@ -144,14 +144,24 @@ fn user(walk: &PathWalk) -> String {
     walk.user.clone().unwrap_or_else(|| format!("uid {}", walk.uid))
 }
 
+/// A name, else the number that it stands for.
+fn or_number(name: Option<&String>, id: u32) -> String {
+    name.map_or_else(|| id.to_string(), String::clone)
+}
+
+/// Permission bits as chmod(1) takes them.
+fn octal(mode: u32) -> String {
+    format!("{:04o}", mode & 0o7777)
+}
+
 /// `/run/app.sock (root:root 0660)`.
 pub(super) struct WithMode<'a>(pub(super) &'a RefusedAt);
 
 impl fmt::Display for WithMode<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RefusedAt { path, uid, gid, owner, group, mode, .. } = self.0;
-        let or_number = |name: &Option<String>, id: &u32| name.clone().unwrap_or_else(|| id.to_string());
-        write!(f, "{path} ({}:{} {:04o})", or_number(owner, uid), or_number(group, gid), mode & 0o7777)
+        let (owner, group) = (or_number(owner.as_ref(), *uid), or_number(group.as_ref(), *gid));
+        write!(f, "{path} ({owner}:{group} {})", octal(*mode))
     }
 }
 
@@ -159,7 +169,7 @@ fn permission_fix(walk: &PathWalk, server: &[u8], pool: Option<&str>, lines: &mu
     let Some(at) = &walk.refused else { return };
     let (path, user) = (quoted(&at.path.to_str_lossy()), user(walk));
     if at.search {
-        let id = walk.user.clone().unwrap_or_else(|| walk.uid.to_string());
+        let id = or_number(walk.user.as_ref(), walk.uid);
         lines.push(format!("setfacl -m u:{}:x {path}", quoted(&id)));
         lines.push(format!("namei -l {}", quoted(&walk.path.to_str_lossy())));
         return;
@@ -229,7 +239,6 @@ fn refusal<S: Serializer>(walk: &Rc<PathWalk>, serializer: S) -> Result<S::Ok, S
         mode: Option<String>,
     }
     let at = walk.refused.as_ref();
-    let or_number = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
     Refusal {
         path: walk.path.to_str_lossy().into_owned(),
         refused_at: at.map(|at| at.path.to_str_lossy().into_owned()),
@@ -238,9 +247,9 @@ fn refusal<S: Serializer>(walk: &Rc<PathWalk>, serializer: S) -> Result<S::Ok, S
         gid: walk.gid,
         groups: &walk.groups,
         user: walk.user.as_deref(),
-        owner: at.map(|at| or_number(&at.owner, at.uid)),
-        group: at.map(|at| or_number(&at.group, at.gid)),
-        mode: at.map(|at| format!("{:04o}", at.mode & 0o7777)),
+        owner: at.map(|at| or_number(at.owner.as_ref(), at.uid)),
+        group: at.map(|at| or_number(at.group.as_ref(), at.gid)),
+        mode: at.map(|at| octal(at.mode)),
     }
     .serialize(serializer)
 }

@@ -211,7 +211,8 @@ impl Fact {
             Fact::Route(to, Some(errno)) => write!(f, "the routing table answered {errno} for {to}"),
             Fact::Confined(guards) => confined(guards, f),
             Fact::Ports(ports) => {
-                let (Ports { low, high, used, .. }, size) = (ports, PortRange::size(ports));
+                let Ports { low, high, used, .. } = ports;
+                let size = PortRange::size(*low, *high);
                 write!(f, "{used} of {size} local ports ({low}-{high}) led to {there}")
             }
             Fact::Descriptors(Limits { worker, nofile, open, file_max, file_used }) => write!(

@@ -86,9 +86,9 @@ pub struct Dns {
 }
 
 impl PortRange {
-    /// How many ports there are.
-    pub(in crate::attribute) fn size(ports: &Ports) -> u32 {
-        u32::from(ports.high).saturating_sub(u32::from(ports.low)) + 1
+    /// How many ports there are from `low` to `high`.
+    pub(in crate::attribute) fn size(low: u16, high: u16) -> u32 {
+        u32::from(high).saturating_sub(u32::from(low)) + 1
     }
 }
 
@@ -193,7 +193,7 @@ impl Page for Local {
                 write!(f, "a filter rejected the connect to {there}: {icmp}, administratively prohibited")
             }
             Local::PortExhaustion(PortRange { low: Some(low), high: Some(high), used: Some(used) }) => {
-                let size = u32::from(*high).saturating_sub(u32::from(*low)) + 1;
+                let size = PortRange::size(*low, *high);
                 write!(f, "no free local port towards {there}: {used} of {size} in {low}-{high} are in use")
             }
             Local::PortExhaustion(_) => write!(f, "no free local port towards {there}"),

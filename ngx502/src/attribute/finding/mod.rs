@@ -2,8 +2,8 @@
 //!
 //! `cause` decides and returns a [`Finding`]; nothing is worded before somebody shows it. Each family of causes is one
 //! page here: the facts as an enum whose fields are the JSON's `details` (`docs/json.md`), then the cause that each variant
-//! means, its sentence and what to do about it; what proves no cause has a page of its own. What is concluded and not observed is a [`Doubt`]: a finding without one
-//! is proven. [`evidence`] holds what was observed.
+//! means, its sentence and what to do about it; what proves no cause has a page of its own. What is concluded and not
+//! observed is a [`Doubt`]: a finding without one is proven. [`evidence`] holds what was observed.
 //!
 //! Sentences are made of names that strangers chose (processes, units, paths): sinks escape them, commands quote them.
 
