@@ -59,6 +59,16 @@ kernel_layout! {
     tcp_bytes_received,
     /// `tcp_sock.bytes_acked`.
     tcp_bytes_acked,
+    /// `tcp_sock.rcv_nxt`.
+    tcp_rcv_nxt,
+    /// `tcp_sock.snd_una`.
+    tcp_snd_una,
+    /// `tcp_sock.write_seq`.
+    tcp_write_seq,
+    /// `tcp_sock.copied_seq`.
+    tcp_copied_seq,
+    /// `tcp_sock.snd_wnd`.
+    tcp_snd_wnd,
     /// `unix_sock.peer`.
     unix_peer,
     /// `unix_sock.addr`.
@@ -139,6 +149,16 @@ kernel_layout! {
     siginfo_addr,
     /// `sk_buff.cb`.
     skb_cb,
+    /// `sk_buff.head`.
+    skb_head,
+    /// `sk_buff.network_header`, a distance from `head`.
+    skb_network_header,
+    /// `sk_buff.transport_header`, likewise.
+    skb_transport_header,
+    /// `sk_buff.dev`.
+    skb_dev,
+    /// `net_device.nd_net.net`.
+    netdev_net,
     /// `sock_exterr_skb.ee.ee_errno`.
     exterr_errno,
     /// `sock_exterr_skb.ee.ee_origin`.

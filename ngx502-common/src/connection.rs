@@ -23,29 +23,48 @@ pub struct Connection {
     pub last_byte_at: u64,
     /// The upstream that its durations are counted for.
     pub series: Series,
-    /// How its other end sees it, once it is established.
-    pub other_end: Tuple,
+    /// What its other end knows it by, once it is established.
+    pub pair: Pair,
     /// The place of that upstream among all, once a response came; 0 before, and where there is no room for more.
     pub place: u32,
     /// 1: the current request is an attempt that nginx called failed.
     pub failed: u32,
 }
 
-/// The addresses of a TCP connection as one end sees them, ports in network byte order. `netns` is only set for
-/// loopback addresses: those exist once a namespace, while a veth pair joins two.
+/// A TCP connection by the numbers with which its two ends began to count. Addresses and ports are rewritten on the
+/// way (DNAT, SNAT, IPVS) or mean something else in the other end's namespace; these are the same at both ends, and
+/// follow from a socket's counters for as long as it lives.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct Tuple {
-    /// This end's address; IPv4 in the first four bytes.
-    pub local: [u8; 16],
-    /// The other end's address.
-    pub remote: [u8; 16],
-    /// This end's port.
-    pub local_port: u16,
-    /// The other end's port.
-    pub remote_port: u16,
-    /// The network namespace's inode number, or 0.
-    pub netns: u32,
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// The sequence number of the first byte of whoever connected.
+    pub client: u32,
+    /// The sequence number of the first byte of whoever accepted.
+    pub server: u32,
+}
+
+/// What a socket's counters say about its connection: `snd_una - bytes_acked` and `rcv_nxt - bytes_received`, which
+/// stay what they were when the connection was established.
+#[derive(Clone, Copy)]
+pub struct Origins {
+    /// Of what it sends.
+    pub sent: u32,
+    /// Of what it receives.
+    pub received: u32,
+}
+
+impl Origins {
+    /// Where the socket is the end that connected: `bytes_acked` counts its SYN.
+    #[inline(always)]
+    pub fn of_client(self) -> Pair {
+        Pair { client: self.sent.wrapping_add(1), server: self.received }
+    }
+
+    /// Where it is the end that accepted.
+    #[inline(always)]
+    pub fn of_server(self) -> Pair {
+        Pair { client: self.received, server: self.sent }
+    }
 }
 
 /// The durations of one request, in microseconds.

@@ -3,8 +3,8 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ngx502_common::{
     config::loss,
-    connection::{Connection, Tuple},
-    event::{ACCEPTED_NO, ACCEPTED_YES, CloserFacts, SocketFacts},
+    connection::{Connection, Origins, Pair},
+    event::{ACCEPTED_NO, ACCEPTED_YES, CloserFacts, SocketFacts, UNKNOWN},
     net::{AF_UNIX, CLOSE_WAIT, ESTABLISHED},
 };
 
@@ -12,8 +12,8 @@ use crate::{
     answer, emit, filter,
     kernel::{self, offset},
     latency,
-    maps::{BLANK_CONNECTION, CONNECTIONS, TRACED, TUPLES},
-    sock::{Ends, Sock, socket_of, unix_path},
+    maps::{BLANK_CONNECTION, CONNECTIONS, PAIRS, REFUSALS, TRACED},
+    sock::{Progress, Sock, netns_of, socket_of, unix_path},
     state::SockCommon,
     task, thread,
 };
@@ -102,7 +102,7 @@ pub fn is_current(connection: &Connection, sk: impl Sock) -> bool {
 pub fn end(connection: &Connection, sk: u64) {
     // A key that was never published is not in the way.
     if connection.facts.established_at != 0 && connection.facts.family != AF_UNIX {
-        let _ = TUPLES.remove(&connection.other_end);
+        let _ = PAIRS.remove(&connection.pair);
     }
     if CONNECTIONS.remove(&sk).is_ok() {
         filter::socket_removed(sk);
@@ -112,36 +112,33 @@ pub fn end(connection: &Connection, sk: u64) {
 /// Makes an established socket findable by its other end.
 #[inline(always)]
 pub fn publish(connection: &mut Connection, sk: impl Sock) {
-    let Some(ends) = sk.ends() else { return };
-    let netns = netns_of_loopback(&ends);
-    connection.other_end = Tuple {
-        local: ends.remote,
-        remote: ends.local,
-        local_port: ends.remote_port,
-        remote_port: ends.local_port,
-        netns,
-    };
-    if TUPLES.insert(&connection.other_end, &sk.address(), 0).is_err() {
+    let Some(origins) = sk.origins() else { return };
+    connection.pair = origins.of_client();
+    if PAIRS.insert(&connection.pair, &sk.address(), 0).is_err() {
         emit::count_loss(loss::CONNECTIONS_FULL);
     }
+}
+
+/// The other end of an observed socket is established: how that one sees itself is kept, since its memory may be
+/// another's by the time that somebody asks.
+#[inline(always)]
+pub fn joined(connection: &mut Connection, server: impl Sock) {
+    connection.peer = server.address();
+    let Some(ends) = server.ends() else { return };
+    let facts = &mut connection.facts.server;
+    facts.address = ends.local;
+    facts.port = u16::from_be(ends.local_port);
+    facts.family = server.family();
+    facts.netns = netns_of(ends.net);
 }
 
 /// The observed nginx socket whose other end `sk` is.
 #[inline(always)]
 pub fn of_peer<'a>(sk: impl Sock) -> Option<&'a mut Connection> {
-    let ends = sk.ends()?;
-    let netns = netns_of_loopback(&ends);
-    let Ends { local, remote, local_port, remote_port, .. } = ends;
+    let pair = sk.origins()?.of_server();
     // SAFETY: the value is copied at once.
-    let client = *unsafe { TUPLES.get(&Tuple { local, remote, local_port, remote_port, netns }) }?;
+    let client = *unsafe { PAIRS.get(&pair) }?;
     get(client)
-}
-
-/// The network namespace where it tells two connections apart: see [`Tuple`].
-#[inline(always)]
-fn netns_of_loopback(ends: &Ends) -> u32 {
-    let loopback = ends.local[0] == 127 || (ends.local[..15] == [0; 15] && ends.local[15] == 1);
-    if loopback { kernel::read_or(ends.net, offset!(net_inum), 0) } else { 0 }
 }
 
 /// Completes facts with what is read from the socket itself at this moment. `head` is room for its addresses, which is
@@ -166,18 +163,47 @@ pub fn complete(facts: &mut SocketFacts, head: &mut SockCommon, sk: u64, peer: u
     facts.remote_port = u16::from_be(head.get(offset!(skc_dport)).unwrap_or(0));
     facts.bytes_received = kernel::read_or(sk, offset!(tcp_bytes_received), u64::MAX);
     facts.bytes_acked = kernel::read_or(sk, offset!(tcp_bytes_acked), u64::MAX);
-    // The peer's memory is only looked at while it is still the other end of this socket.
-    // Once it is closed, its socket says nothing about what it was before.
-    let open = matches!(kernel::read_or(peer, offset!(skc_state), 0u8), ESTABLISHED | CLOSE_WAIT);
-    if open && kernel::read(peer, offset!(skc_dport)) == Some(local_port) {
-        facts.accepted = if socket_of(peer) == 0 { ACCEPTED_NO } else { ACCEPTED_YES };
+    facts.window = kernel::read_or(sk, offset!(tcp_snd_wnd), UNKNOWN);
+    let Some(Progress { snd_una, write_seq, .. }) = sk.progress() else { return };
+    facts.unacked = write_seq.wrapping_sub(snd_una);
+    facts.first_unacked = snd_una;
+    // SAFETY: copied at once.
+    if let Some(refusal) = unsafe { REFUSALS.get(&snd_una) } {
+        facts.refusal = *refusal;
     }
+    complete_server(facts, sk, peer);
+}
+
+/// The other end's memory is only looked at while it is still the other end of this socket. Once it is closed, its
+/// socket says nothing about what it was before.
+#[inline(always)]
+fn complete_server(facts: &mut SocketFacts, sk: u64, peer: u64) {
+    let state = kernel::read_or(peer, offset!(skc_state), 0u8);
+    if !matches!(state, ESTABLISHED | CLOSE_WAIT)
+        || peer.origins().map(Origins::of_server) != sk.origins().map(Origins::of_client)
+    {
+        return;
+    }
+    let socket = socket_of(peer);
+    facts.accepted = if socket == 0 { ACCEPTED_NO } else { ACCEPTED_YES };
+    facts.server.inode = kernel::read_or(socket, offset!(socket_inode), 0);
+    if let Some(progress) = peer.progress() {
+        facts.server.unread = unread(&progress, state);
+    }
+}
+
+/// Bytes that arrived and are not read. The client's FIN takes a number as well.
+#[inline(always)]
+fn unread(progress: &Progress, state: u8) -> u32 {
+    progress.rcv_nxt.wrapping_sub(progress.copied_seq).wrapping_sub(u32::from(state == CLOSE_WAIT))
 }
 
 #[inline(never)]
 fn complete_unix(facts: &mut SocketFacts, sk: u64) {
     facts.bytes_received = u64::MAX;
     facts.bytes_acked = u64::MAX;
+    facts.unacked = UNKNOWN;
+    facts.window = UNKNOWN;
     let peer = sk.unix_peer().unwrap_or(0);
     if peer == 0 {
         return;
@@ -188,6 +214,21 @@ fn complete_unix(facts: &mut SocketFacts, sk: u64) {
     if state == ESTABLISHED {
         facts.accepted = if socket_of(peer) == 0 { ACCEPTED_NO } else { ACCEPTED_YES };
     }
+}
+
+/// Notes who closes the other end of a TCP connection, and what that one had of it; `state` is the one that it was in.
+#[inline(always)]
+pub fn server_closed(connection: &mut Connection, sk: impl Sock, state: u8, how: u32) {
+    if connection.facts.closer.how != 0 {
+        return;
+    }
+    peer_closed(connection, how);
+    let Some(progress) = sk.progress() else { return };
+    let Pair { client, server } = connection.pair;
+    let closer = &mut connection.facts.closer;
+    closer.unread = unread(&progress, state);
+    closer.received = progress.rcv_nxt.wrapping_sub(client).wrapping_sub(u32::from(state == CLOSE_WAIT));
+    closer.written = progress.write_seq.wrapping_sub(server);
 }
 
 /// Notes who closes the other end of a connection, in the closer's own context; the first one counts.
@@ -205,7 +246,9 @@ pub fn peer_closed(connection: &mut Connection, how: u32) {
         how,
         exiting: u32::from(exiting),
         exit_code: if exiting { task::exit_code(current) } else { 0 },
-        reserved: 0,
+        unread: UNKNOWN,
+        received: UNKNOWN,
+        written: UNKNOWN,
     };
 }
 

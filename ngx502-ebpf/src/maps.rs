@@ -6,7 +6,8 @@ use aya_ebpf::{
 };
 use ngx502_common::{
     config::{FileKey, KnownBinary, SOCKET_SLOTS_LEN, Traced, WORKER_SLOTS_LEN, loss, seen},
-    connection::{Connection, Tuple},
+    connection::{Connection, Pair},
+    event::RefusalFacts,
     latency::{Durations, Series},
     layout::NginxLayout,
 };
@@ -39,9 +40,15 @@ pub static BINARIES: HashMap<FileKey, KnownBinary> = HashMap::with_max_entries(2
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(32_768, 0);
 
-/// The same TCP sockets, by the tuple that their other end sees. Lives and dies with `CONNECTIONS`.
+/// The same TCP sockets once they are established, by what their other end knows them by. Lives and dies with
+/// `CONNECTIONS`.
 #[map]
-pub static TUPLES: HashMap<Tuple, u64> = HashMap::with_max_entries(32_768, 0);
+pub static PAIRS: HashMap<Pair, u64> = HashMap::with_max_entries(32_768, 0);
+
+/// The latest RSTs to segments that met no connection, of any socket, by the sequence number of that segment. A storm's
+/// excess evicts the oldest.
+#[map]
+pub static REFUSALS: LruHashMap<u32, RefusalFacts> = LruHashMap::with_max_entries(4_096, 0);
 
 /// Client sockets of requests with a failed attempt, until nginx writes to them: all but each thread's latest, which is
 /// in `THREADS`. Inserted when a later one takes that place, removed by the first write or the socket's end; a storm's

@@ -9,7 +9,10 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 
-use ngx502_common::net::{AF_INET, AF_INET6};
+use ngx502_common::{
+    connection::Origins,
+    net::{AF_INET, AF_INET6},
+};
 
 use crate::{
     kernel::{self, offset},
@@ -39,6 +42,12 @@ pub trait Sock: Copy {
 
     /// Both ends' addresses; `None` for other families than IPv4 and IPv6.
     fn ends(self) -> Option<Ends>;
+
+    /// Where TCP began to count; `None` for other protocols.
+    fn origins(self) -> Option<Origins>;
+
+    /// How far TCP has come; `None` for other protocols.
+    fn progress(self) -> Option<Progress>;
 }
 
 /// The addresses of both ends; IPv4 in the first four bytes, also where it is mapped into IPv6. Ports in network byte order.
@@ -49,6 +58,18 @@ pub struct Ends {
     pub remote_port: u16,
     /// `struct net *`.
     pub net: u64,
+}
+
+/// How far a TCP socket has come: sequence numbers.
+pub struct Progress {
+    /// The first byte that is not acknowledged.
+    pub snd_una: u32,
+    /// The end of what was written.
+    pub write_seq: u32,
+    /// The end of what arrived, a FIN included.
+    pub rcv_nxt: u32,
+    /// The end of what was read.
+    pub copied_seq: u32,
 }
 
 /// Any address: each member is read by the helper that checks it.
@@ -98,6 +119,26 @@ impl Sock for u64 {
             net: head.get(offset!(skc_net)).unwrap_or(0),
         })
     }
+
+    #[inline(always)]
+    fn origins(self) -> Option<Origins> {
+        let acked: u64 = kernel::read(self, offset!(tcp_bytes_acked))?;
+        let received: u64 = kernel::read(self, offset!(tcp_bytes_received))?;
+        Some(Origins {
+            sent: kernel::read::<u32>(self, offset!(tcp_snd_una))?.wrapping_sub(acked as u32),
+            received: kernel::read::<u32>(self, offset!(tcp_rcv_nxt))?.wrapping_sub(received as u32),
+        })
+    }
+
+    #[inline(always)]
+    fn progress(self) -> Option<Progress> {
+        Some(Progress {
+            snd_una: kernel::read(self, offset!(tcp_snd_una))?,
+            write_seq: kernel::read(self, offset!(tcp_write_seq))?,
+            rcv_nxt: kernel::read(self, offset!(tcp_rcv_nxt))?,
+            copied_seq: kernel::read(self, offset!(tcp_copied_seq))?,
+        })
+    }
 }
 
 /// An argument of a BTF tracepoint that is declared as `struct sock *`.
@@ -135,9 +176,15 @@ impl TypedSock {
             return Some(number.to_be());
         }
         // A socket that is being closed has given its port back; this copy stays.
-        // SAFETY: the helper takes any socket, and gives none for one of another protocol.
+        self.tcp()?.load(offset!(inet_sport))
+    }
+
+    /// `tcp_sk(sk)`; `None` for a socket of another protocol, which the helper finds out.
+    #[inline(always)]
+    fn tcp(self) -> Option<Typed> {
+        // SAFETY: the helper takes any socket.
         let tcp = Typed(unsafe { bpf_skc_to_tcp_sock(self.typed.0 as *mut c_void) } as u64);
-        if tcp.0 == 0 { None } else { tcp.load(offset!(inet_sport)) }
+        if tcp.0 == 0 { None } else { Some(tcp) }
     }
 }
 
@@ -199,6 +246,28 @@ impl Sock for TypedSock {
             net: self.typed.follow(offset!(skc_net)).map_or(0, Typed::address),
         })
     }
+
+    #[inline(always)]
+    fn origins(self) -> Option<Origins> {
+        let tcp = self.tcp()?;
+        let acked: u64 = tcp.load(offset!(tcp_bytes_acked))?;
+        let received: u64 = tcp.load(offset!(tcp_bytes_received))?;
+        Some(Origins {
+            sent: tcp.load::<u32>(offset!(tcp_snd_una))?.wrapping_sub(acked as u32),
+            received: tcp.load::<u32>(offset!(tcp_rcv_nxt))?.wrapping_sub(received as u32),
+        })
+    }
+
+    #[inline(always)]
+    fn progress(self) -> Option<Progress> {
+        let tcp = self.tcp()?;
+        Some(Progress {
+            snd_una: tcp.load(offset!(tcp_snd_una))?,
+            write_seq: tcp.load(offset!(tcp_write_seq))?,
+            rcv_nxt: tcp.load(offset!(tcp_rcv_nxt))?,
+            copied_seq: tcp.load(offset!(tcp_copied_seq))?,
+        })
+    }
 }
 
 /// A pointer whose type the verifier knows: it allows plain loads, and makes those that go wrong give 0.
@@ -244,7 +313,12 @@ impl Typed {
 /// The socket's network namespace.
 #[inline(always)]
 pub fn netns(sk: u64) -> u32 {
-    let net = kernel::read_or(sk, offset!(skc_net), 0u64);
+    netns_of(kernel::read_or(sk, offset!(skc_net), 0u64))
+}
+
+/// The number of a `struct net *`.
+#[inline(always)]
+pub fn netns_of(net: u64) -> u32 {
     kernel::read_or(net, offset!(net_inum), 0)
 }
 

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::event::{
     Answer, Attempt, Body, CloseKind, Closer, Endpoint, Ends, Exit, Listen, Nanos, Oom, Pid, ProcessRef,
-    Queue, Record, Request, RequestKey, Signal, Socket, State, Via,
+    Queue, Record, Refusal, Request, RequestKey, Server, Signal, Socket, State, Via,
 };
 
 /// Bytes in a page on every kernel that the BPF side supports.
@@ -235,6 +235,35 @@ fn socket(wire: &wire::SocketFacts) -> Option<Socket> {
         },
         closer: closer(&wire.closer),
         owner: (wire.owner.pid != 0).then(|| process(&wire.owner)),
+        request_bytes: (wire.request_bytes != 0).then_some(wire.request_bytes),
+        unacked_at_fin: (wire.fin_at != 0).then(|| known(wire.unacked_at_fin)).flatten(),
+        unacked: known(wire.unacked),
+        window: known(wire.window),
+        refusal: refusal(&wire.refusal),
+        server: server(&wire.server),
+    })
+}
+
+fn known(number: u32) -> Option<u32> {
+    (number != wire::UNKNOWN).then_some(number)
+}
+
+fn refusal(wire: &wire::RefusalFacts) -> Option<Refusal> {
+    let queue = Queue { length: wire.queue_length, limit: wire.queue_limit };
+    Some(Refusal {
+        at: time(wire.at)?,
+        address: address(wire.family, wire.address, wire.port),
+        netns: wire.netns,
+        queue: (queue != Queue::default()).then_some(queue),
+    })
+}
+
+fn server(wire: &wire::ServerFacts) -> Option<Server> {
+    (wire.netns != 0).then(|| Server {
+        address: address(wire.family, wire.address, wire.port),
+        netns: wire.netns,
+        inode: (wire.inode != 0).then_some(wire.inode),
+        unread: (wire.inode != 0).then(|| known(wire.unread)).flatten(),
     })
 }
 
@@ -253,6 +282,9 @@ fn closer(wire: &wire::CloserFacts) -> Option<Closer> {
         exiting: wire.exiting != 0,
         exit_code: wire.exit_code,
         cgroup: wire.cgroup,
+        unread: known(wire.unread),
+        received: known(wire.received),
+        written: known(wire.written),
     })
 }
 

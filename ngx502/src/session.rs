@@ -12,6 +12,8 @@ pub mod observation {
     pub const EXEC: &str = "exec";
     /// The life of TCP sockets, listeners included.
     pub const TCP_STATE: &str = "tcp-state";
+    /// RSTs that this host sends, also to segments that met no connection.
+    pub const RESET_SENT: &str = "tcp-reset-sent";
     /// Bytes sent on any socket.
     pub const SENT: &str = "sent";
     /// Bytes received on any socket.

@@ -56,9 +56,59 @@ pub struct CloserFacts {
     pub exiting: u32,
     /// `task->exit_code`.
     pub exit_code: i32,
+    /// Bytes that had arrived there and that it had not read; [`UNKNOWN`] where that is not known, as for AF_UNIX.
+    pub unread: u32,
+    /// Bytes that had arrived there over the connection's life, or [`UNKNOWN`].
+    pub received: u32,
+    /// Bytes that were written there over the connection's life, or [`UNKNOWN`].
+    pub written: u32,
+}
+
+/// A RST to a segment that met no connection: a closed port, a connection that is no more, or an accept queue that had
+/// no room.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+pub struct RefusalFacts {
+    /// When; 0: none was seen.
+    pub at: u64,
+    /// The segment's destination where it arrived, which a translation may have changed on its way.
+    pub address: [u8; 16],
+    /// The network namespace of the device that it came in by.
+    pub netns: u32,
+    /// Destination port, host byte order.
+    pub port: u16,
+    /// AF_INET 2, AF_INET6 10.
+    pub family: u16,
+    /// Accept queue of the listener that had no room.
+    pub queue_length: u32,
+    /// Its limit; 0 together with `queue_length` 0: nobody listened.
+    pub queue_limit: u32,
+}
+
+/// The other end of a connection, as it sees itself: another address than nginx's where a translation is in between.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+pub struct ServerFacts {
+    /// Its address.
+    pub address: [u8; 16],
+    /// Its network namespace; 0: it was not seen on this host.
+    pub netns: u32,
+    /// Its port, host byte order.
+    pub port: u16,
+    /// AF_INET 2, AF_INET6 10.
+    pub family: u16,
+    /// The inode of its socket while a process holds it; 0 otherwise.
+    pub inode: u64,
+    /// Bytes that arrived there and are not read; [`UNKNOWN`] where that is not known.
+    pub unread: u32,
     /// Padding, 0.
     pub reserved: u32,
 }
+
+/// A number that is not known.
+pub const UNKNOWN: u32 = u32::MAX;
 
 /// One upstream socket of nginx.
 #[repr(C)]
@@ -85,6 +135,20 @@ pub struct SocketFacts {
     pub bytes_received: u64,
     /// `tcp_sock.bytes_acked`; `u64::MAX` when unknown.
     pub bytes_acked: u64,
+    /// Bytes of the current request that nginx gave to the kernel.
+    pub request_bytes: u64,
+    /// Bytes that the upstream had not acknowledged as its FIN arrived; [`UNKNOWN`] without a FIN.
+    pub unacked_at_fin: u32,
+    /// The same at this moment; [`UNKNOWN`] for AF_UNIX.
+    pub unacked: u32,
+    /// The upstream's receive window at this moment; [`UNKNOWN`] for AF_UNIX.
+    pub window: u32,
+    /// The first byte that is not acknowledged, as a sequence number.
+    pub first_unacked: u32,
+    /// The RST that answered a segment of this socket for want of a connection.
+    pub refusal: RefusalFacts,
+    /// The other end, where that is on this host.
+    pub server: ServerFacts,
     /// The other end's last holder.
     pub closer: CloserFacts,
     /// The process that last received on the other end; pid 0 when none was seen.
@@ -308,12 +372,14 @@ pub struct Answer {
 }
 
 const _: () = {
-    assert!(size_of::<CloserFacts>() == 64);
-    assert!(size_of::<SocketFacts>() == 80 + 64 + 32 + 24 + 32 + 8 + 8 + 112);
+    assert!(size_of::<CloserFacts>() == 72);
+    assert!(size_of::<RefusalFacts>() == 40);
+    assert!(size_of::<ServerFacts>() == 40);
+    assert!(size_of::<SocketFacts>() == 80 + 24 + 40 + 40 + 72 + 32 + 24 + 32 + 8 + 8 + 112);
     assert!(size_of::<State>() == 48 + 120);
     assert!(core::mem::offset_of!(Attempt, socket) == 16 + 56 + 8 + 16);
-    assert!(core::mem::offset_of!(Attempt, line) == 96 + 360 + 96 + 48 + 120 + 192 + 128 + 48);
+    assert!(core::mem::offset_of!(Attempt, line) == 96 + 472 + 96 + 48 + 120 + 192 + 128 + 48);
     assert!(core::mem::offset_of!(Request, states) == 16 + 32 + 8 + 16);
-    assert!(core::mem::offset_of!(Request, line) == 72 + 360 + 168 * STATES_MAX + 120 + 176);
+    assert!(core::mem::offset_of!(Request, line) == 72 + 472 + 168 * STATES_MAX + 120 + 176);
     assert!(size_of::<Answer>() == 16 + 16 + 8 + 168);
 };

@@ -64,7 +64,12 @@ fn upstream_changed(connection: &mut Connection, sk: impl Sock, old: u8, new: u8
             connection.facts.established_at = emit::now();
             connection::publish(connection, sk);
         }
-        (ESTABLISHED, CLOSE_WAIT) => connection.facts.fin_at = emit::now(),
+        (ESTABLISHED, CLOSE_WAIT) => {
+            connection.facts.fin_at = emit::now();
+            if let Some(progress) = sk.progress() {
+                connection.facts.unacked_at_fin = progress.write_seq.wrapping_sub(progress.snd_una);
+            }
+        }
         (_, CLOSE) if connection.facts.errno == 0 => {
             connection.facts.errno = sk.error();
         }
@@ -82,23 +87,23 @@ fn other_end_changed(sk: impl Sock, old: u8, new: u8) {
     match (old, new) {
         (SYN_RECV, ESTABLISHED) => {
             if let Some(connection) = connection::of_peer(sk) {
-                connection.peer = sk.address();
+                connection::joined(connection, sk);
             }
         }
         (ESTABLISHED, FIN_WAIT1) => {
-            closed(sk, CLOSE_FIN);
+            closed(sk, old, CLOSE_FIN);
         }
         (ESTABLISHED | CLOSE_WAIT, CLOSE) => match sk.error() {
             // A reset or a timeout came in: this side did not close.
             EPIPE | ECONNRESET | ETIMEDOUT => {}
             ECONNABORTED => {
-                closed(sk, CLOSE_DESTROYED);
+                closed(sk, old, CLOSE_DESTROYED);
             }
             _ if sock::socket_of(sk.address()) == 0 => {
-                closed(sk, CLOSE_NEVER_ACCEPTED);
+                closed(sk, old, CLOSE_NEVER_ACCEPTED);
             }
             _ => {
-                closed(sk, CLOSE_ABORT);
+                closed(sk, old, CLOSE_ABORT);
             }
         },
         _ => {}
@@ -106,8 +111,8 @@ fn other_end_changed(sk: impl Sock, old: u8, new: u8) {
 }
 
 #[inline(never)]
-fn closed<S: Sock>(sk: S, how: u32) {
+fn closed<S: Sock>(sk: S, old: u8, how: u32) {
     if let Some(connection) = connection::of_peer(sk) {
-        connection::peer_closed(connection, how);
+        connection::server_closed(connection, sk, old, how);
     }
 }

@@ -21,7 +21,7 @@ const PEEK: i32 = 2;
 /// `TRACE_EVENT(sock_send_length, TP_PROTO(struct sock *sk, int ret, int flags))`: 6.3 and later, every family.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
-    sent(TypedSock::argument(&ctx, 0));
+    sent(TypedSock::argument(&ctx, 0), ctx.arg(1));
     0
 }
 
@@ -38,8 +38,8 @@ pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
 /// `int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)`
 #[kprobe]
 pub fn tcp_sendmsg(ctx: ProbeContext) -> u32 {
-    if let Some(sk) = ctx.arg::<u64>(0) {
-        sent(sk);
+    if let (Some(sk), Some(size)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(2)) {
+        sent(sk, size as i32);
     }
     0
 }
@@ -72,28 +72,28 @@ pub fn unix_stream_recvmsg(ctx: ProbeContext) -> u32 {
 /// `static int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)`
 #[kprobe]
 pub fn unix_stream_sendmsg(ctx: ProbeContext) -> u32 {
-    if let Some(socket) = ctx.arg::<u64>(0) {
-        sent(kernel::read_or(socket, offset!(socket_sk), 0));
+    if let (Some(socket), Some(len)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(2)) {
+        sent(kernel::read_or(socket, offset!(socket_sk), 0), len as i32);
     }
     0
 }
 
 /// A traced worker sends: to an upstream, or to a client that waits for its answer.
 #[inline(always)]
-fn sent(sk: impl Sock) {
+fn sent(sk: impl Sock, bytes: i32) {
     if filter::may_know_socket(sk.address()) {
-        known_sent(sk);
+        known_sent(sk, bytes);
     } else if sk.family() == AF_UNIX && task::is_traced() && is_unix_client(sk) {
-        unix_connected(sk, None);
+        unix_connected(sk, None, bytes);
     }
 }
 
 #[inline(always)]
-fn known_sent(sk: impl Sock) {
+fn known_sent(sk: impl Sock, bytes: i32) {
     match connection::look_up(sk.address()) {
         Some(connection) if connection::is_current(connection, sk) => {
             if connection.worker == task::tgid() {
-                request_sent(connection);
+                request_sent(connection, bytes);
             }
         }
         mut earlier => {
@@ -106,7 +106,7 @@ fn known_sent(sk: impl Sock) {
             if let Some(earlier) = &mut earlier {
                 latency::count(earlier);
             }
-            unix_connected(sk, earlier);
+            unix_connected(sk, earlier, bytes);
         }
     }
 }
@@ -114,9 +114,9 @@ fn known_sent(sk: impl Sock) {
 /// The first bytes that a worker sends on an AF_UNIX socket that no hook has seen before: when connect(2) was called is
 /// not known.
 #[inline(always)]
-fn unix_connected(sk: impl Sock, earlier: Option<&mut Connection>) {
+fn unix_connected(sk: impl Sock, earlier: Option<&mut Connection>, bytes: i32) {
     if let Some(connection) = connection::begin_unix(sk, earlier) {
-        request_sent(connection);
+        request_sent(connection, bytes);
     }
 }
 
@@ -130,14 +130,18 @@ fn is_unix_client(sk: impl Sock) -> bool {
 /// A request begins with the first bytes sent after a response, or with the first ones at all. What is sent on top of
 /// an answer that has begun counts as another one: TLS handshakes, HTTP/2 frames, a body after an early answer.
 #[inline(always)]
-fn request_sent(connection: &mut Connection) {
+fn request_sent(connection: &mut Connection, bytes: i32) {
     if connection.facts.sent_at == 0 || connection.facts.first_byte_at != 0 {
         latency::count(connection);
         connection.facts.sent_at = emit::now();
         connection.facts.first_byte_at = 0;
         connection.facts.requests += 1;
+        connection.facts.request_bytes = 0;
         connection.failed = 0;
         connection.reported = 0;
+    }
+    if bytes > 0 {
+        connection.facts.request_bytes += bytes as u64;
     }
 }
 

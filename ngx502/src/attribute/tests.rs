@@ -126,7 +126,19 @@ fn socket(remote: &str) -> Socket {
 }
 
 fn closer(process: ProcessRef, exiting: bool, exit_code: i32) -> Closer {
-    Closer { process, at: Nanos(1_000_500_000), how: CloseKind::Closed, exiting, exit_code, cgroup: 0 }
+    let (unread, received, written) = (None, None, None);
+    let how = CloseKind::Closed;
+    Closer {
+        process,
+        at: Nanos(1_000_500_000),
+        how,
+        exiting,
+        exit_code,
+        cgroup: 0,
+        unread,
+        received,
+        written,
+    }
 }
 
 fn tcp(address: &str) -> Endpoint {

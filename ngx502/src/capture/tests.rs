@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use self::samples::{corners, process, session, storm};
+use self::samples::{additions, corners, process, session, storm};
 use super::format::{FILE_HEADER, FRAME_HEADER, FRAME_OPENING, FRAME_RECORDS, FrameHeader, MAX_FRAME};
 use super::rotate::Files;
 use super::*;
@@ -54,6 +54,15 @@ fn what_is_written_is_read() {
     assert_eq!(reader.by_ref().count(), records.len());
     let end = reader.end().expect("an end marker");
     assert_eq!((end.records, end.lost_events), (records.len() as u64, 3));
+}
+
+#[test]
+fn what_later_versions_add_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("c");
+    write(&path, &additions(), Options::default());
+    let (records, damages, ended) = read(&fs::read(&path).expect("the capture")).expect("a capture");
+    assert_eq!((records, damages, ended), (additions(), 0, true));
 }
 
 #[test]

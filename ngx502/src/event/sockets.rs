@@ -43,6 +43,24 @@ pub struct Socket {
     pub bytes_received: Option<u64>,
     /// Bytes that the peer acknowledged.
     pub bytes_acked: Option<u64>,
+    /// Bytes of the current request that nginx gave to the kernel; `None` when not counted.
+    #[serde(default)]
+    pub request_bytes: Option<u64>,
+    /// Bytes that the upstream had not acknowledged as its FIN arrived; `None` without a FIN, and for AF_UNIX.
+    #[serde(default)]
+    pub unacked_at_fin: Option<u32>,
+    /// Bytes that it had not acknowledged at the failure.
+    #[serde(default)]
+    pub unacked: Option<u32>,
+    /// Its receive window at the failure.
+    #[serde(default)]
+    pub window: Option<u32>,
+    /// Where on this host a segment of this socket met no connection and was answered by a RST.
+    #[serde(default)]
+    pub refusal: Option<Refusal>,
+    /// The other end, where that was seen on this host.
+    #[serde(default)]
+    pub server: Option<Server>,
     /// Requests that nginx has sent on it, this one included; more than 1 means that a pooled connection was reused.
     /// 0 when not counted.
     pub requests: u32,
@@ -56,6 +74,32 @@ pub struct Socket {
     /// died afterwards is a match in time.
     #[serde(default)]
     pub owner: Option<ProcessRef>,
+}
+
+/// A RST of this host's to a segment that met no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When.
+    pub at: Nanos,
+    /// The segment's destination where it arrived: not nginx's where a translation is in between.
+    pub address: SocketAddr,
+    /// Network namespace of the device by which it came in; 0 when unknown.
+    pub netns: u32,
+    /// The accept queue of the listener that had no room; `None`: nobody listened there.
+    pub queue: Option<Queue>,
+}
+
+/// The other end of a TCP connection, as it sees itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its address: not the one that nginx connected to where a translation is in between.
+    pub address: SocketAddr,
+    /// Its network namespace.
+    pub netns: u32,
+    /// Its socket's inode at the failure; `None` when no process held it any more, or not yet.
+    pub inode: Option<u64>,
+    /// Bytes that had arrived there at the failure and were not read.
+    pub unread: Option<u32>,
 }
 
 /// The two ends of a socket.
@@ -99,6 +143,15 @@ pub struct Closer {
     pub exit_code: i32,
     /// Cgroup v2 id of the task; 0 or 1 when the host has no unified hierarchy.
     pub cgroup: u64,
+    /// Bytes that had arrived at the closed end and were not read; `None` when unknown, as for AF_UNIX.
+    #[serde(default)]
+    pub unread: Option<u32>,
+    /// Bytes that had arrived there over the connection's life.
+    #[serde(default)]
+    pub received: Option<u32>,
+    /// Bytes that were written there over the connection's life.
+    #[serde(default)]
+    pub written: Option<u32>,
 }
 
 /// How the other end went away.

@@ -84,9 +84,13 @@ pub const OBSERVATIONS: &[Observation] = &[
         without: "the time of a reset is unknown",
     },
     Observation {
-        name: "tcp-reset-sent",
-        providers: &[provider!("raw_tp", RawTracepoint, "tcp_send_reset")],
-        without: "no evidence that the other end on this host sent a reset",
+        name: observation::RESET_SENT,
+        providers: &[
+            provider!("kprobe", Kprobe, "tcp_v4_send_reset", "tcp_v6_send_reset"),
+            provider!("raw_tp", RawTracepoint, "tcp_send_reset"),
+        ],
+        without: "no evidence that this host refused a connect, or where: a refusal behind an address translation has no \
+                  known author",
     },
     Observation {
         name: "icmp-error",

@@ -45,6 +45,12 @@ pub(super) fn storm(index: u64) -> [Record; 3] {
         retransmits: 0,
         bytes_received: None,
         bytes_acked: None,
+        request_bytes: None,
+        unacked_at_fin: None,
+        unacked: None,
+        window: None,
+        refusal: None,
+        server: None,
         requests: 0,
         queue: None,
         accepted: None,
@@ -137,4 +143,26 @@ pub(super) fn corners() -> Vec<Record> {
     records.push(process(9, 11));
     records.extend((0..20).flat_map(storm));
     records
+}
+
+/// What came after the fixture of version 1.0 was written.
+pub(super) fn additions() -> Vec<Record> {
+    let address = "[fd00::9]:3000".parse().expect("an address");
+    let refusal = Refusal { at: Nanos(7), address, netns: 6, queue: Some(Queue { length: 2, limit: 1 }) };
+    let server = Server { address, netns: 6, inode: Some(u64::MAX), unread: Some(0) };
+    let [mut record, ..] = storm(0);
+    if let Body::Attempt(attempt) = &mut record.body
+        && let Some(socket) = &mut attempt.socket
+    {
+        (socket.refusal, socket.server, socket.unacked) = (Some(refusal), Some(server), Some(u32::MAX - 1));
+    }
+    let bodies = [
+        Body::AddressOwner(AddressOwner { ip: [10, 0, 0, 9].into(), from: 5, owner: Owner::Several }),
+        Body::NamespaceAddresses(NamespaceAddresses {
+            netns: u32::MAX,
+            addresses: vec![[0xfd00, 0, 0, 0, 0, 0, 0, 9].into(), [10, 0, 0, 9].into()],
+            ..NamespaceAddresses::default()
+        }),
+    ];
+    bodies.into_iter().map(|body| Record { at: Nanos(10), body }).chain([record]).collect()
 }

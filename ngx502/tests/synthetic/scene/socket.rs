@@ -33,6 +33,12 @@ impl Scene {
             retransmits: 0,
             bytes_received: None,
             bytes_acked: None,
+            request_bytes: None,
+            unacked_at_fin: None,
+            unacked: Some(0),
+            window: None,
+            refusal: None,
+            server: None,
             requests: 1,
             queue: None,
             accepted: None,
@@ -68,7 +74,8 @@ impl Scene {
 
     /// Who closed the other end while it lived.
     pub(crate) fn closer(&self, process: ProcessRef, how: CloseKind) -> Option<Closer> {
-        Some(Closer { process, at: self.before(300), how, exiting: false, exit_code: 0, cgroup: 0 })
+        let (at, unread, received, written) = (self.before(300), None, None, None);
+        Some(Closer { process, at, how, exiting: false, exit_code: 0, cgroup: 0, unread, received, written })
     }
 
     /// Who closed it as it died.
