@@ -128,6 +128,11 @@ pub enum Body {
         /// Without symbolic links, in the worker's root.
         resolved: BString,
     },
+    /// Enrichment: whose an upstream's address is.
+    AddressOwner(AddressOwner),
+    /// Enrichment: the addresses of a network namespace, at the start, when something begins to listen in a new one, and
+    /// when one of them is looked up.
+    NamespaceAddresses(NamespaceAddresses),
     /// Enrichment: what the routing table answers a worker.
     Route(RouteLookup),
     /// Enrichment: what may refuse a worker's connect besides permission bits and routes.

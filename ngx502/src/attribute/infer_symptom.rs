@@ -4,6 +4,7 @@
 use bstr::ByteSlice;
 
 use super::attempt::{FailedAttempt, parse_peer};
+use super::destination::Destination;
 use super::finding::{LogWords, NginxWords};
 use super::symptom::{ECONNRESET, EPIPE, connect};
 use super::verdict::Symptom;
@@ -149,7 +150,8 @@ fn unconnected(world: &World, worker: Pid, endpoint: Option<&Endpoint>, socket: 
     if socket.is_some_and(|socket| socket.reset_at.is_some()) {
         return Symptom::ConnectRefused;
     }
-    let asked = world.asked(0, endpoint).filter(|(at, _)| is_fresh(world, *at)).map(|(_, info)| info);
+    let anywhere = Destination::within(0, endpoint.clone());
+    let asked = world.asked(&anywhere).filter(|(at, _)| is_fresh(world, *at)).map(|(_, info)| info);
     match asked {
         Some(info) if info.path == Some(PathKind::Missing) => Symptom::SocketMissing,
         // Only a full backlog keeps a connect from a listener, unless permissions do, which nginx says even then.

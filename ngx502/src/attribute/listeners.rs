@@ -9,10 +9,12 @@ mod place;
 use bstr::BString;
 
 pub(super) use listener::{ClosedListener, End, Listener};
-use place::{Place, near, place, reaches};
+use place::{Place, place};
 
 use super::bounded::Bounded;
 use super::closed_paths::ClosedPaths;
+use super::destination::Destination;
+use super::homes::{Home, near};
 use super::processes::same;
 use crate::event::{Endpoint, EndpointInfo, Listen, Nanos, Pid, ProcessRef};
 
@@ -60,36 +62,27 @@ impl Listeners {
             + self.held.evicted()
     }
 
-    /// Living listeners that a connect to `endpoint` reaches.
-    pub(super) fn living<'a>(
-        &'a self,
-        netns: u32,
-        endpoint: &'a Endpoint,
-    ) -> impl Iterator<Item = &'a Listener> {
-        let endpoint = self.resolved(endpoint);
+    /// Living listeners that a connect there reaches.
+    pub(super) fn living<'a>(&'a self, there: &'a Destination) -> impl Iterator<Item = &'a Listener> {
+        let (home, endpoint) = (there.home, self.resolved(&there.endpoint));
         let all = self.live.get(&place(endpoint)).into_iter().flatten();
-        all.filter(move |listener| reaches(netns, endpoint, listener.netns, &listener.bound))
+        all.filter(move |listener| home.reaches(endpoint, listener.netns, &listener.bound))
     }
 
     /// The last listener there that ended no later than `before`.
     pub(super) fn last_gone<'a>(
         &'a self,
-        netns: u32,
-        endpoint: &'a Endpoint,
+        there: &'a Destination,
         before: Nanos,
     ) -> Option<&'a ClosedListener> {
-        self.gone(netns, endpoint).filter(|gone| gone.at <= before).max_by_key(|gone| gone.at)
+        self.gone(there).filter(|gone| gone.at <= before).max_by_key(|gone| gone.at)
     }
 
     /// Dead listeners of a place.
-    pub(super) fn gone<'a>(
-        &'a self,
-        netns: u32,
-        endpoint: &'a Endpoint,
-    ) -> impl Iterator<Item = &'a ClosedListener> {
-        let endpoint = self.resolved(endpoint);
+    pub(super) fn gone<'a>(&'a self, there: &'a Destination) -> impl Iterator<Item = &'a ClosedListener> {
+        let (home, endpoint) = (there.home, self.resolved(&there.endpoint));
         let all = self.gone.get(&place(endpoint)).into_iter().flatten();
-        all.filter(move |gone| reaches(netns, endpoint, gone.netns, &gone.bound))
+        all.filter(move |gone| home.reaches(endpoint, gone.netns, &gone.bound))
     }
 
     /// `path` leads to `resolved` in the worker's root: listeners are known by the latter.
@@ -275,10 +268,11 @@ impl Listeners {
         // A socket bound to that name that nginx's path does not lead to: the file was replaced, or it is another
         // file system's.
         let aside = info.near.iter().any(|near| near.bound == wanted);
+        let home = Home::Namespace(info.netns);
         let Some(there) = self.live.get_mut(&key).filter(|_| !aside) else { return };
         let (stale, kept) = std::mem::take(there)
             .into_iter()
-            .partition::<Vec<_>, _>(|one| reaches(info.netns, &wanted, one.netns, &one.bound));
+            .partition::<Vec<_>, _>(|one| home.reaches(&wanted, one.netns, &one.bound));
         *there = kept;
         for listener in stale {
             let lost = listener.lost.last().filter(|(_, died)| *died >= listener.confirmed_at);

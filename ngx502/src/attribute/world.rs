@@ -6,6 +6,8 @@ use std::rc::Rc;
 use bstr::BString;
 
 use super::bounded::Bounded;
+use super::destination::Destination;
+use super::homes::{Home, Homes, near};
 use super::listeners::Listeners;
 use super::processes::Processes;
 use super::verdict::{Cause, Symptom, WorkerFacts};
@@ -47,6 +49,7 @@ pub(super) struct World {
     watch: Watch,
     pub(super) listeners: Listeners,
     pub(super) processes: Processes,
+    pub(super) homes: Homes,
     /// By place: a look-up is valid for the failure that asked for it.
     endpoints: Bounded<Endpoint, (Nanos, EndpointInfo)>,
     walks: Bounded<(Pid, BString), (Nanos, Rc<PathWalk>)>,
@@ -75,6 +78,7 @@ impl World {
             },
             listeners: Listeners::new(),
             processes: Processes::new(),
+            homes: Homes::new(),
             endpoints: Bounded::new(LOOKUPS),
             walks: Bounded::new(LOOKUPS),
             limits: Bounded::new(LOOKUPS),
@@ -112,6 +116,7 @@ impl World {
             Body::Endpoint(info) => {
                 self.listeners.found(at, info, |process| self.processes.died_by(process, at));
                 if info.asked {
+                    self.homes.asked(at, info);
                     self.endpoints.insert(info.endpoint.clone(), (at, (**info).clone()));
                 }
             }
@@ -131,6 +136,8 @@ impl World {
             Body::Lost { reason, .. } => self.watch.lost |= reason != LOST_TRAFFIC,
             Body::Attempt(_) | Body::Request(_) | Body::Answer(_) => {}
             Body::MemoryLimit(limit) => self.processes.memory_limit(limit),
+            Body::AddressOwner(found) => self.homes.owner(at, found),
+            Body::NamespaceAddresses(found) => self.homes.namespace(at, found),
             Body::PathAlias { path, resolved } => self.listeners.alias(path, resolved),
             Body::Latency(_) | Body::Tick | Body::Notice { .. } => {}
         }
@@ -145,10 +152,15 @@ impl World {
         watched && !self.watch.lost && self.watch.since <= until && self.listeners.evicted() == 0
     }
 
+    /// Whether every connection between two sockets of this host would have been joined.
+    pub(super) fn joins_connections(&self) -> bool {
+        self.watch.tcp && !self.watch.lost
+    }
+
     /// The look-up of a place, made because an attempt failed.
-    pub(super) fn asked(&self, netns: u32, endpoint: &Endpoint) -> Option<(Nanos, &EndpointInfo)> {
-        let (at, info) = self.endpoints.get(endpoint)?;
-        let here = netns == 0 || info.netns == 0 || info.netns == netns;
+    pub(super) fn asked(&self, there: &Destination) -> Option<(Nanos, &EndpointInfo)> {
+        let (at, info) = self.endpoints.get(&there.endpoint)?;
+        let here = matches!(there.home, Home::Namespace(netns) if near(netns, info.netns));
         here.then_some((*at, info))
     }
 
@@ -229,6 +241,7 @@ impl World {
     pub(super) fn evicted(&self) -> u64 {
         self.listeners.evicted()
             + self.processes.evicted()
+            + self.homes.evicted()
             + self.endpoints.evicted()
             + self.walks.evicted()
             + self.limits.evicted()

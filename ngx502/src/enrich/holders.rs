@@ -62,6 +62,18 @@ impl SocketOwners {
         alive
     }
 
+    /// A network namespace by its number, if a process lives in it.
+    pub(super) fn namespace(&mut self, inum: u32) -> Option<Netns> {
+        let known = |owners: &Self| {
+            let mut found = owners.namespaces.iter().filter(|netns| netns.inum == inum);
+            found.find(|netns| Netns::of(netns.via).is_ok_and(|now| now.inum == inum)).copied()
+        };
+        known(self).or_else(|| {
+            self.older_than(RETRY).then(|| self.refresh());
+            known(self)
+        })
+    }
+
     /// The holders among some processes, read from their descriptors now. For sockets too young for the last walk.
     pub(super) fn holders_among(inode: u64, pids: impl Iterator<Item = Pid>) -> Vec<ProcessRef> {
         let holds = |pid: &Pid| sockets_of(*pid).contains(&inode);

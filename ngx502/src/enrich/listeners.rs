@@ -9,8 +9,8 @@ use super::path::{self, Walked};
 use super::sockets::{self, Listening, Netns};
 use super::{busy, local, procnet};
 use crate::event::{
-    Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, PathKind, Pid, ProcessRef,
-    Queue,
+    AddressOwner, Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, PathKind,
+    Pid, ProcessRef, Queue,
 };
 
 /// The listeners of a namespace, from sock_diag, else from /proc.
@@ -36,21 +36,29 @@ pub(super) fn everywhere(owners: &mut SocketOwners) -> Vec<EndpointInfo> {
     facts.collect()
 }
 
-/// Who a connect by `worker` to `endpoint` reaches. Nothing for addresses of other hosts; an alias first where
-/// symbolic links lead elsewhere.
+/// Who a connect by `worker` to `endpoint` reaches, in the namespace `delivered` where the kernel was seen to deliver it
+/// there. For an address of no single namespace, whose it is; an alias first where symbolic links lead elsewhere.
 /// `former` held what listened there before.
 pub(super) fn at(
     owners: &mut SocketOwners,
     worker: Pid,
     endpoint: &Endpoint,
+    delivered: Option<u32>,
     former: &[ProcessRef],
 ) -> io::Result<Vec<Body>> {
     owners.keep_fresh();
-    let own = Netns::of(worker)?;
+    let own = match delivered {
+        Some(netns) => owners.namespace(netns).ok_or_else(|| io::Error::other("that namespace is gone"))?,
+        None => Netns::of(worker)?,
+    };
     let (netns, kind, walked) = match endpoint {
+        Endpoint::Tcp(_) if delivered.is_some() => (own, None, None),
         Endpoint::Tcp(address) => match local::namespace_of(address.ip(), own, owners.namespaces()) {
-            Some(netns) => (netns, None, None),
-            None => return Ok(Vec::new()),
+            Ok(netns) => (netns, None, None),
+            Err(owner) => {
+                let found = AddressOwner { ip: address.ip(), from: own.inum, owner };
+                return Ok(vec![Body::AddressOwner(found)]);
+            }
         },
         Endpoint::Unix(name) if name.first() == Some(&0) => (own, None, None),
         Endpoint::Unix(name) => {

@@ -5,21 +5,39 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bstr::ByteSlice as _;
 
 use super::sockets::Netns;
+use crate::event::{ADDRESSES_MAX, Owner};
 use crate::proc;
 
 /// Routing tables beyond this are not searched: the host is a router, and the answer would take too long.
 const TABLE_BYTES: u64 = 1024 * 1024;
 
-/// Where a connect from `from` to `ip` ends: its own namespace, or the only other one that has the address.
-///
-/// `None`: another host's address, or several namespaces have it.
-pub(super) fn namespace_of(ip: IpAddr, from: Netns, others: &[Netns]) -> Option<Netns> {
+/// Where a connect from `from` to `ip` ends: its own namespace, or the only other one that has the address; else who
+/// owns it.
+pub(super) fn namespace_of(ip: IpAddr, from: Netns, others: &[Netns]) -> Result<Netns, Owner> {
     let ip = ip.to_canonical();
     if ip.is_loopback() || ip.is_unspecified() || has(from, ip) {
-        return Some(from);
+        return Ok(from);
     }
     let mut having = others.iter().filter(|netns| netns.inum != from.inum && has(**netns, ip));
-    having.next().copied().filter(|_| having.next().is_none())
+    match (having.next(), having.next()) {
+        (None, _) => Err(Owner::Nobody),
+        (Some(only), None) => Ok(*only),
+        (Some(_), Some(_)) => Err(Owner::Several),
+    }
+}
+
+/// A namespace's addresses, loopback left out.
+pub(super) fn addresses(netns: Netns) -> Vec<IpAddr> {
+    let (v4, v6) = (table(netns, "fib_trie"), table(netns, "if_inet6"));
+    let all = local_v4(&v4).map(IpAddr::V4).chain(local_v6(&v6).map(IpAddr::V6));
+    let mut found = Vec::new();
+    for ip in all.filter(|ip| !ip.is_loopback()) {
+        // The trie lists an address once for each of its tables.
+        if found.len() < ADDRESSES_MAX && !found.contains(&ip) {
+            found.push(ip);
+        }
+    }
+    found
 }
 
 fn has(netns: Netns, ip: IpAddr) -> bool {

@@ -13,8 +13,8 @@ use crate::event::{Attempt, Endpoint, Ends, Pid, ProcessRef, Request, Socket};
 /// One look-up; equal ones within a second are made once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Lookup {
-    /// Who listens there, as this worker would reach it?
-    Listeners(Pid, Endpoint),
+    /// Who listens there, as this worker would reach it, or in the network namespace where the kernel delivered it?
+    Listeners(Pid, Endpoint, Option<u32>),
     /// What refuses this worker on the way to that path?
     Walk(Pid, BString),
     /// How many descriptors does this worker have and may it have?
@@ -97,8 +97,17 @@ fn ask(
     // The closer was not seen: the last reader is looked up, since it may have died.
     let reader = socket.filter(|socket| socket.closer.is_none()).and_then(|socket| socket.owner.clone());
     lookups.extend(reader.map(Lookup::Lives));
-    lookups.extend(endpoint.map(|endpoint| Lookup::Listeners(worker, endpoint)));
+    lookups.extend(match socket.and_then(delivered) {
+        Some((address, netns)) => Some(Lookup::Listeners(worker, Endpoint::Tcp(address), Some(netns))),
+        None => endpoint.map(|endpoint| Lookup::Listeners(worker, endpoint, None)),
+    });
     lookups
+}
+
+/// Where a segment of the socket arrived on this host: translations may have changed the address.
+fn delivered(socket: &Socket) -> Option<(SocketAddr, u32)> {
+    let refused = socket.refusal.map(|refusal| (refusal.address, refusal.netns));
+    refused.or(socket.server.map(|server| (server.address, server.netns)))
 }
 
 /// The endpoint of a peer's name as nginx prints it; `None` for a group's name.
@@ -129,7 +138,7 @@ mod tests {
     #[test]
     fn a_refused_connect_asks_who_listens() {
         let remote: SocketAddr = "127.0.0.1:9000".parse().expect("an address");
-        let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote));
+        let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote), None);
         assert_eq!(of_attempt(&attempt(nix::libc::ECONNREFUSED, "127.0.0.1:9000")), vec![listeners.clone()]);
         let ports = Lookup::Ports(Pid(7), remote);
         assert_eq!(of_attempt(&attempt(EADDRNOTAVAIL, "127.0.0.1:9000")), vec![ports, listeners]);
@@ -141,7 +150,7 @@ mod tests {
         let expected = vec![
             Lookup::Walk(Pid(7), path.clone()),
             Lookup::Guards(Pid(7)),
-            Lookup::Listeners(Pid(7), Endpoint::Unix(path)),
+            Lookup::Listeners(Pid(7), Endpoint::Unix(path), None),
         ];
         assert_eq!(of_attempt(&attempt(EACCES, "unix:/run/x.sock")), expected);
     }
@@ -150,7 +159,7 @@ mod tests {
     fn a_denied_tcp_connect_asks_for_the_route_and_what_guards_the_worker() {
         let remote: SocketAddr = "192.0.2.1:80".parse().expect("an address");
         let route = Lookup::Route(Pid(7), remote.ip());
-        let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote));
+        let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote), None);
         let denied = vec![route.clone(), Lookup::Guards(Pid(7)), listeners.clone()];
         assert_eq!(of_attempt(&attempt(EPERM, "192.0.2.1:80")), denied);
         assert_eq!(of_attempt(&attempt(ENETUNREACH, "192.0.2.1:80")), vec![route, listeners]);

@@ -26,13 +26,17 @@ mod units;
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use self::containers::Containers;
 use self::holders::SocketOwners;
 use self::lookup::Lookup;
 use self::rate_limit::RateLimit;
-use crate::event::{Body, Endpoint, EndpointInfo, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket};
+use self::sockets::Netns;
+use crate::event::{
+    Body, Endpoint, EndpointInfo, NamespaceAddresses, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket,
+};
 use crate::proc::{self, clock::same_start};
 
 /// Look-ups a second, all together: at about a millisecond each they cost at most an eighth of a processor, and that only
@@ -47,12 +51,18 @@ const PEERS_PER_SECOND: u32 = 32;
 const MAX_KNOWN: usize = 16 * 1024;
 /// Places whose holders are remembered; beyond, all are forgotten until a look-up finds them again.
 const MAX_PLACES: usize = 8 * 1024;
+/// Network namespaces whose addresses are remembered; beyond, all are forgotten and reported anew.
+const MAX_NAMESPACES: usize = 1_024;
 
 /// How often systemd is asked for failed units: each time costs a process.
 const UNITS_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the other listeners of a program are looked for: each time costs a read of /proc a listener.
 const PROGRAMS_EVERY: Duration = Duration::from_secs(2);
+
+/// How often the addresses of all namespaces are read because a connect to a foreign address failed: each costs a read of
+/// /proc.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
 
 /// Asks the machine on behalf of attribution.
 #[derive(Debug)]
@@ -65,6 +75,10 @@ pub struct Enricher {
     known: HashMap<Pid, Nanos>,
     /// Who was last found to hold the listeners bound to a place.
     holders: HashMap<Endpoint, Vec<ProcessRef>>,
+    /// The addresses of each network namespace as they were last reported.
+    addresses: HashMap<u32, Vec<IpAddr>>,
+    /// When those of all were read.
+    addresses_read: Option<Instant>,
     /// When systemd was asked last.
     units_asked: Option<Instant>,
     /// When a program's other listeners were looked for last.
@@ -82,12 +96,14 @@ impl Enricher {
             lives_limit: RateLimit::new(LIVES_PER_SECOND),
             known: HashMap::new(),
             holders: HashMap::new(),
+            addresses: HashMap::new(),
+            addresses_read: None,
             units_asked: None,
             programs_asked: None,
         }
     }
 
-    /// These nginx workers, and everything that listens now, in every network namespace with a process, and who holds it.
+    /// These nginx workers, every network namespace's addresses, everything that listens there now, and who holds it.
     ///
     /// `Process` facts come before the `Endpoint` that names them.
     pub fn snapshot(&mut self, workers: impl Iterator<Item = Pid>, now: Nanos) -> Vec<Record> {
@@ -96,6 +112,7 @@ impl Enricher {
         for pid in workers {
             self.report(&ProcessRef { pid, ..ProcessRef::default() }, &mut bodies);
         }
+        self.report_namespaces(&mut bodies);
         for endpoint in listeners::everywhere(&mut self.owners) {
             self.report_endpoint(endpoint, &mut bodies);
         }
@@ -115,7 +132,10 @@ impl Enricher {
                 self.report_other_end(request.closed.as_deref(), &mut bodies);
                 self.answer(lookup::of_request(request), record.at, &mut bodies);
             }
-            Body::Listen(listen) => self.report(&listen.process, &mut bodies),
+            Body::Listen(listen) => {
+                self.report(&listen.process, &mut bodies);
+                self.report_new_namespace(listen.process.pid, &mut bodies);
+            }
             Body::Exit(exit) => {
                 self.report(&ProcessRef { pid: exit.parent, ..ProcessRef::default() }, &mut bodies);
                 self.report(&exit.process, &mut bodies);
@@ -161,12 +181,12 @@ impl Enricher {
 
     fn look_up(&mut self, lookup: &Lookup) -> io::Result<Vec<Body>> {
         match lookup {
-            Lookup::Listeners(worker, endpoint) => {
+            Lookup::Listeners(worker, endpoint, delivered) => {
                 let former = self.holders.get(endpoint).map_or(&[][..], Vec::as_slice);
                 // Each listener's holder is asked for its name: not for every place in a storm.
                 let search = !former.is_empty() && due(&mut self.programs_asked, PROGRAMS_EVERY);
                 let program = if search { former } else { &[] };
-                let mut found = listeners::at(&mut self.owners, *worker, endpoint, program)?;
+                let mut found = listeners::at(&mut self.owners, *worker, endpoint, *delivered, program)?;
                 let empty = |body: &Body| matches!(body, Body::Endpoint(info) if info.listeners.is_empty());
                 if former.is_empty() && found.iter().any(empty) {
                     found.splice(..0, self.failed_units());
@@ -201,6 +221,12 @@ impl Enricher {
     fn push(&mut self, answer: Body, bodies: &mut Vec<Body>) {
         match answer {
             Body::Endpoint(endpoint) => self.report_endpoint(*endpoint, bodies),
+            Body::AddressOwner(found) => {
+                if due(&mut self.addresses_read, ADDRESSES_EVERY) {
+                    self.report_namespaces(bodies);
+                }
+                bodies.push(Body::AddressOwner(found));
+            }
             Body::PeerSocket(peer) => {
                 peer.holders.iter().for_each(|holder| self.report(holder, bodies));
                 bodies.push(Body::PeerSocket(peer));
@@ -231,6 +257,37 @@ impl Enricher {
         let near = endpoint.near.iter().map(|near| &near.process);
         holders.chain(near).for_each(|process| self.report(process, bodies));
         bodies.push(Body::Endpoint(Box::new(endpoint)));
+    }
+
+    /// Adds the addresses of every namespace where they changed.
+    fn report_namespaces(&mut self, bodies: &mut Vec<Body>) {
+        for netns in self.owners.namespaces().to_vec() {
+            self.report_namespace(netns, bodies);
+        }
+    }
+
+    /// Adds those of a process's namespace if it was not seen before.
+    fn report_new_namespace(&mut self, pid: Pid, bodies: &mut Vec<Body>) {
+        match Netns::of(pid) {
+            Ok(netns) if !self.addresses.contains_key(&netns.inum) => self.report_namespace(netns, bodies),
+            Ok(_) => {}
+            Err(error) => log::debug!("process {pid} listens in a namespace that is not known: {error}"),
+        }
+    }
+
+    fn report_namespace(&mut self, netns: Netns, bodies: &mut Vec<Body>) {
+        let addresses = local::addresses(netns);
+        let still_there = || Netns::of(netns.via).is_ok_and(|now| now.inum == netns.inum);
+        if self.addresses.get(&netns.inum) == Some(&addresses) || !still_there() {
+            return;
+        }
+        let Ok(process) = proc::process_ref(netns.via) else { return };
+        self.report(&process, bodies);
+        if self.addresses.len() >= MAX_NAMESPACES {
+            self.addresses.clear();
+        }
+        self.addresses.insert(netns.inum, addresses.clone());
+        bodies.push(Body::NamespaceAddresses(NamespaceAddresses { netns: netns.inum, process, addresses }));
     }
 
     fn report_other_end(&mut self, socket: Option<&Socket>, bodies: &mut Vec<Body>) {

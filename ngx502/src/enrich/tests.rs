@@ -15,7 +15,7 @@ use nix::libc::{EACCES, EAGAIN, ECONNREFUSED};
 use super::sockets::Netns;
 use super::*;
 use crate::event::{
-    Attempt, Endpoint, Ends, ListenerInfo, Nearness, PathKind, PathWalk, PeerSocket, RequestKey,
+    Attempt, Endpoint, Ends, ListenerInfo, Nearness, Owner, PathKind, PathWalk, PeerSocket, RequestKey,
 };
 
 /// A process that the test ends.
@@ -175,9 +175,18 @@ fn the_program_that_listened_there_before_is_near_wherever_it_listens_now() {
 }
 
 #[test]
-fn another_hosts_address_has_no_endpoint_fact() {
-    let records = enricher().before(&failure(own(), ECONNREFUSED, "192.0.2.1:80"));
-    assert_eq!(records, vec![]);
+fn another_hosts_address_is_nobodys_and_has_no_endpoint_fact() {
+    let mut enricher = enricher();
+    let records = enricher.before(&failure(own(), ECONNREFUSED, "192.0.2.1:80"));
+    let owners: Vec<_> = records
+        .iter()
+        .filter_map(|record| match &record.body {
+            Body::AddressOwner(found) => Some((found.ip.to_string(), found.owner)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(owners, vec![("192.0.2.1".to_owned(), Owner::Nobody)]);
+    assert!(!records.iter().any(|record| matches!(record.body, Body::Endpoint(_))));
 }
 
 #[test]

@@ -322,6 +322,42 @@ pub struct MemoryLimit {
     pub usage_bytes: Option<u64>,
 }
 
+/// Whose an address is, as seen from one network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressOwner {
+    /// The address.
+    pub ip: IpAddr,
+    /// From here.
+    pub from: u32,
+    /// Whose.
+    pub owner: Owner,
+}
+
+/// Who calls an address its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// This network namespace of the host: the asking one, or else the only one.
+    Namespace(u32),
+    /// None of this host's.
+    Nobody,
+    /// Several others.
+    Several,
+}
+
+/// The addresses that a network namespace calls its own, loopback left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceAddresses {
+    /// Its inode number.
+    pub netns: u32,
+    /// A process that lives in it.
+    pub process: ProcessRef,
+    /// At most [`ADDRESSES_MAX`].
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Addresses of one namespace that are reported at most.
+pub const ADDRESSES_MAX: usize = 64;
+
 /// An nginx process under trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerInfo {

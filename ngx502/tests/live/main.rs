@@ -16,6 +16,7 @@
 //! Trials named `lab::…` check the faults against nginx's own logs and need no tracer.
 
 mod backends;
+mod beyond;
 mod capture;
 mod chaos;
 mod check;
@@ -91,6 +92,7 @@ fn main() {
     trials.extend(life::trials());
     trials.extend(unix_listen::trials());
     trials.extend(containers::trials());
+    trials.extend(beyond::trials());
     trials.extend(degraded::trials());
     trials.extend(latency::trials());
     trials.extend(cost::trials());

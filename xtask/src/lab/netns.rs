@@ -41,6 +41,11 @@ impl Netns {
         &self.path
     }
 
+    /// The pid of the process that holds it.
+    pub(super) fn holder(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// Runs `work` on a thread inside the namespace.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::death::{self, Dead};
-use super::{DISORDER, Diagnosis, maybe_container, on_this_host};
+use super::{DISORDER, Diagnosis};
 use crate::attribute::attempt::FailedAttempt;
+use crate::attribute::destination::Destination;
 use crate::attribute::finding::connection::{Close, Connection, Progress};
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
@@ -111,10 +112,10 @@ fn unobserved(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagno
     if let Some(certainty) = race(socket, None).filter(|_| died.is_empty()) {
         return keepalive_race(None, certainty);
     }
-    if !on_this_host(world, failure) {
-        return remote(world, failure, socket);
+    match Destination::of(world, failure) {
+        Some(there) if !there.is_here(world) => remote(world, &there, socket),
+        _ => by_holders(world, failure),
     }
-    by_holders(world, failure)
 }
 
 /// What became of the processes that share the listener while the request was on its way.
@@ -145,9 +146,9 @@ fn by_owner(world: &World, failure: &FailedAttempt, socket: &Socket, owner: &Pro
     if let Some(found) = death::asked_to_exit(world, server(owner, failure.at, None)) {
         return found;
     }
-    let listens = failure.endpoint().is_some_and(|endpoint| {
+    let listens = Destination::of(world, failure).is_some_and(|there| {
         let holds = |holder: &ProcessRef| same(holder, owner);
-        world.listeners.living(failure.netns(), &endpoint).any(|one| one.holders.iter().any(holds))
+        world.listeners.living(&there).any(|one| one.holders.iter().any(holds))
     });
     match listens || world.processes.alive_since(owner, failure.at) {
         true => {
@@ -183,38 +184,42 @@ fn reused(failure: &FailedAttempt, socket: &Socket, process: &Rc<ProcessFacts>) 
 /// Nobody read from the other end, and no process of the place died: the only one that listens there closed it.
 fn by_only_server(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let unseen = || Diagnosis::new(Unknown::CloserUnobserved);
-    let Some(endpoint) = failure.endpoint().filter(|_| failure.unix()) else { return unseen() };
-    let mut living = world.listeners.living(failure.netns(), &endpoint);
+    let Some(there) = Destination::of(world, failure).filter(|_| failure.unix()) else { return unseen() };
+    let mut living = world.listeners.living(&there);
     // Where workers have died before, one may have died now and be told too late.
     if living.any(|one| !one.lost.is_empty()) {
         return unseen();
     }
-    let mut holders = world.listeners.living(failure.netns(), &endpoint).flat_map(|one| &one.holders);
+    let mut holders = world.listeners.living(&there).flat_map(|one| &one.holders);
     let (Some(only), None) = (holders.next(), holders.next()) else { return unseen() };
     let process = world.processes.facts(only);
     let raced = failure.socket.as_deref().and_then(|socket| reused(failure, socket, &process));
     raced.unwrap_or_else(|| closed_unseen(process.clone(), None, Doubt::OnlyServer)).with_process(process)
 }
 
-fn remote(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagnosis {
-    if maybe_container(world, failure) {
+/// No end on this host was seen. That proves another host where every connection of this host would have been joined
+/// with its other end; an address says little, since it may be translated.
+fn remote(world: &World, there: &Destination, socket: &Socket) -> Diagnosis {
+    let joined = world.joins_connections() && socket.established_at.is_some() && socket.unacked.is_some();
+    if !joined && !there.is_elsewhere() {
         return Diagnosis::new(Unknown::ClosedElsewhere);
     }
-    match (socket.reset_at, socket.fin_at) {
+    let found = match (socket.reset_at, socket.fin_at) {
         (None, None) => Diagnosis::inferred(Connection::ClosedByRemote { reset: None }, Doubt::EndUnseen),
         (reset, _) => Diagnosis::new(Connection::ClosedByRemote { reset: Some(reset.is_some()) }),
-    }
+    };
+    found.unless_proven_by(|| (!joined).then_some(Doubt::NotThisHost))
 }
 
 /// Holders of the listener that died while this request was on its way.
 fn dying_holders(world: &World, failure: &FailedAttempt) -> Vec<ProcessRef> {
-    let Some(endpoint) = failure.endpoint() else { return Vec::new() };
+    let Some(there) = Destination::of(world, failure) else { return Vec::new() };
     let since = failure.began_at();
     let window = |at: Nanos| at >= since && at.0 <= failure.at.0 + DISORDER;
-    let lost = world.listeners.living(failure.netns(), &endpoint).flat_map(|one| &one.lost);
+    let lost = world.listeners.living(&there).flat_map(|one| &one.lost);
     let mut died: Vec<_> = lost.filter(|(_, at)| window(*at)).map(|(holder, _)| holder.clone()).collect();
     // A listener outlives its holders, or dies with the last one: earlier ones had no holder that died since.
-    for gone in world.listeners.gone(failure.netns(), &endpoint).filter(|gone| gone.at >= since) {
+    for gone in world.listeners.gone(&there).filter(|gone| gone.at >= since) {
         for holder in &gone.holders {
             let exit = world.processes.find(holder).and_then(|life| life.exit.as_ref());
             if exit.is_some_and(|(at, _)| window(*at)) && !died.iter().any(|known| same(known, holder)) {

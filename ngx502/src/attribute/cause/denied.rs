@@ -3,6 +3,7 @@
 
 use super::{Diagnosis, sole_listener};
 use crate::attribute::attempt::FailedAttempt;
+use crate::attribute::destination::Destination;
 use crate::attribute::finding::denied::{Allowed, Denied, Suspect};
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::{Doubt, Unknown};
@@ -26,7 +27,8 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
                     // By the program that listens there, if one does.
                     let server =
                         sole_listener(world, failure).map(|who| who.comm.clone()).unwrap_or_default();
-                    let living = world.listeners.living(failure.netns(), here);
+                    let there = Destination::within(failure.netns(), here.clone());
+                    let living = world.listeners.living(&there);
                     let pool = world.processes.pool(living.flat_map(|listener| &listener.holders));
                     Diagnosis::new(Denied::FilePermissions { walk: walk.clone(), server, pool })
                 }

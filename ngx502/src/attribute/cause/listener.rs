@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::death::{self, Dead};
-use super::{DISORDER, Diagnosis, maybe_container, on_this_host};
+use super::{DISORDER, Diagnosis, on_this_host};
 use crate::attribute::attempt::FailedAttempt;
+use crate::attribute::destination::Destination;
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::listener::{Failed, Listener, Near, NotListening, PathIs};
@@ -21,25 +22,33 @@ const UNITS: usize = 16;
 struct Place<'a> {
     world: &'a World,
     failure: &'a FailedAttempt,
+    there: &'a Destination,
     endpoint: &'a Endpoint,
     asked: Option<(Nanos, &'a EndpointInfo)>,
 }
 
 /// Finds why nobody accepted a connect that the kernel refused.
 pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
-    let Some(endpoint) = failure.endpoint() else { return Diagnosis::new(Unknown::NoAddress) };
+    let Some(there) = Destination::of(world, failure) else { return Diagnosis::new(Unknown::NoAddress) };
     if let Some(icmp) = failure.socket.as_ref().and_then(|socket| socket.icmp) {
         return Diagnosis::new(Listener::Rejected { icmp: icmp.into() });
     }
-    let netns = failure.netns();
-    let asked = world.asked(netns, &endpoint).filter(|(at, _)| at.0 + DISORDER >= failure.at.0);
-    let place = Place { world, failure, endpoint: &endpoint, asked };
-    let gone = world.listeners.last_gone(netns, &endpoint, Nanos(failure.at.0 + DISORDER));
+    let asked = world.asked(&there).filter(|(at, _)| at.0 + DISORDER >= failure.at.0);
+    let place = Place { world, failure, there: &there, endpoint: &there.endpoint, asked };
+    let gone = world.listeners.last_gone(&there, Nanos(failure.at.0 + DISORDER));
     place
         .still_listening()
         .or_else(|| gone.map(|gone| place.ended(gone)))
         .or_else(|| place.not_here())
         .unwrap_or_else(|| place.never())
+}
+
+/// The end of the last listener at an address that left this host with its network namespace, as a container's does:
+/// nobody is there any more to refuse a connect.
+pub(super) fn left_with_namespace(world: &World, failure: &FailedAttempt) -> Option<Diagnosis> {
+    let there = Destination::of(world, failure).filter(Destination::is_former)?;
+    let gone = world.listeners.last_gone(&there, Nanos(failure.at.0 + DISORDER))?;
+    Some(Place { world, failure, there: &there, endpoint: &there.endpoint, asked: None }.ended(gone))
 }
 
 impl Place<'_> {
@@ -57,7 +66,7 @@ impl Place<'_> {
         if self.asked.is_some_and(|(_, info)| info.listeners.is_empty()) {
             return None;
         }
-        let mut living = world.listeners.living(failure.netns(), self.endpoint);
+        let mut living = world.listeners.living(self.there);
         let listener = living.find(|one| one.opened_at.is_none_or(|at| at < since))?;
         let process = listener.holders.first().map(|holder| world.processes.facts(holder));
         Some(match (failure.underlying, self.asked) {
@@ -82,10 +91,23 @@ impl Place<'_> {
             End::Died => self.died(gone),
             End::Unseen => self.unseen(gone),
         };
-        let here = self.asked.map_or(self.failure.netns(), |(_, info)| info.netns);
-        let elsewhere = gone.netns != here && gone.netns != 0 && here != 0;
-        let found = found.unless_proven_by(|| elsewhere.then_some(Doubt::OtherNamespace));
+        let found = found.unless_proven_by(|| self.other_namespace(gone));
         found.with_evidence(gone.at, Fact::ListenerGone)
+    }
+
+    /// Whether a name or an address alone leads to a listener of another namespace.
+    fn other_namespace(&self, gone: &ClosedListener) -> Option<Doubt> {
+        let here = self.asked.map_or(self.failure.netns(), |(_, info)| info.netns);
+        match &gone.bound {
+            Endpoint::Unix(_) => {
+                let elsewhere = gone.netns != here && gone.netns != 0 && here != 0;
+                elsewhere.then_some(Doubt::OtherNamespace)
+            }
+            Endpoint::Tcp(_) => {
+                let other = self.there.is_former() || self.there.other_netns(self.failure.netns()).is_some();
+                (other && !self.there.delivered).then_some(Doubt::AddressOnly)
+            }
+        }
     }
 
     fn stopped(&self, process: Rc<ProcessFacts>, at: Option<Nanos>) -> Diagnosis {
@@ -145,9 +167,9 @@ impl Place<'_> {
         if on_this_host(self.world, self.failure) {
             return None;
         }
-        Some(match maybe_container(self.world, self.failure) {
-            true => Diagnosis::new(Unknown::RefusedElsewhere),
-            false => Diagnosis::inferred(Listener::OnAnotherHost { reset: true }, Doubt::NotThisHost),
+        Some(match self.there.is_elsewhere() {
+            true => Diagnosis::inferred(Listener::OnAnotherHost { reset: true }, Doubt::NotThisHost),
+            false => Diagnosis::new(Unknown::RefusedElsewhere),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What this host lacks or cannot reach: routes, ports, descriptors, names.
 
-use super::Diagnosis;
+use super::{Diagnosis, listener};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::local::{Descriptors, Dns, Local, PortRange};
@@ -14,6 +14,9 @@ const PROHIBITED: [u8; 3] = [9, 10, 13];
 
 /// connect(2) gave EHOSTUNREACH and its kin.
 pub(super) fn unreachable(world: &World, failure: &FailedAttempt) -> Diagnosis {
+    if let Some(found) = listener::left_with_namespace(world, failure) {
+        return found;
+    }
     let to = failure.remote().map(|remote| remote.ip());
     let errno = failure.errno.map(Errno);
     let found = match (failure.socket.as_ref().and_then(|socket| socket.icmp), errno) {

@@ -13,11 +13,12 @@ mod waiting;
 use std::rc::Rc;
 
 use super::attempt::FailedAttempt;
+use super::destination::Destination;
 use super::finding::evidence::{Event, Evidence, Fact};
 use super::finding::{Doubt, Facts, Finding, LogWords, Unknown};
 use super::verdict::{Certainty, ProcessFacts, Symptom};
 use super::world::World;
-use crate::event::{Endpoint, Nanos, ProcessRef};
+use crate::event::{Nanos, ProcessRef};
 
 /// Records of different CPUs may be out of order by this much (nanoseconds): what made a failure may carry a later time.
 const DISORDER: u64 = 50_000_000;
@@ -135,8 +136,8 @@ fn kernel_view(failure: &FailedAttempt, evidence: &mut Vec<Evidence>) {
 
 /// The process that listens there, when all holders have one name (a master and its workers).
 fn sole_listener(world: &World, failure: &FailedAttempt) -> Option<Rc<ProcessFacts>> {
-    let endpoint = failure.endpoint()?;
-    let mut listeners = world.listeners.living(failure.netns(), &endpoint);
+    let there = Destination::of(world, failure)?;
+    let mut listeners = world.listeners.living(&there);
     let first = listeners.next()?;
     let facts = world.processes.facts(first.holders.first()?);
     let same = |one: &ProcessRef| world.processes.facts(one).comm == facts.comm;
@@ -146,20 +147,5 @@ fn sole_listener(world: &World, failure: &FailedAttempt) -> Option<Rc<ProcessFac
 /// Whether the upstream is on this host, as far as records can tell.
 fn on_this_host(world: &World, failure: &FailedAttempt) -> bool {
     let closer = failure.socket.as_ref().is_some_and(|socket| socket.closer.is_some());
-    let bound_here = |endpoint: &Endpoint| {
-        let exact = |bound: &Endpoint| bound == endpoint;
-        world.listeners.living(failure.netns(), endpoint).any(|one| exact(&one.bound))
-            || world.listeners.gone(failure.netns(), endpoint).any(|one| exact(&one.bound))
-    };
-    failure.own_address() || closer || failure.endpoint().is_some_and(|endpoint| bound_here(&endpoint))
-}
-
-/// Whether another network namespace of this host has or had a listener that the address could mean: a container's
-/// address looks like another host's.
-fn maybe_container(world: &World, failure: &FailedAttempt) -> bool {
-    const ANY: u32 = 0;
-    failure.endpoint().is_some_and(|endpoint| {
-        world.listeners.living(ANY, &endpoint).next().is_some()
-            || world.listeners.gone(ANY, &endpoint).next().is_some()
-    })
+    closer || Destination::of(world, failure).is_some_and(|there| there.is_here(world))
 }

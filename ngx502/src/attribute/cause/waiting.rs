@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{Diagnosis, on_this_host};
+use super::{Diagnosis, listener, on_this_host};
 use crate::attribute::attempt::FailedAttempt;
+use crate::attribute::destination::Destination;
 use crate::attribute::finding::evidence::{Fact, ServerEnd};
 use crate::attribute::finding::waiting::{AcceptQueue, Waiting};
 use crate::attribute::finding::{Doubt, Unknown};
@@ -37,6 +38,9 @@ pub(super) fn connecting(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let Some(socket) = &failure.socket else { return Diagnosis::new(Unknown::ConnectUnobserved) };
     if let Some(icmp) = socket.icmp {
         return Diagnosis::new(Waiting::Icmp { icmp: icmp.into() });
+    }
+    if let Some(found) = listener::left_with_namespace(world, failure) {
+        return found;
     }
     if !on_this_host(world, failure) {
         return Diagnosis::new(Unknown::SilentHost(socket.retransmits + 1));
@@ -149,7 +153,7 @@ fn asked<'a>(world: &'a World, failure: &FailedAttempt) -> Option<&'a EndpointIn
 }
 
 fn asked_when<'a>(world: &'a World, failure: &FailedAttempt) -> Option<(Nanos, &'a EndpointInfo)> {
-    world.asked(failure.netns(), &failure.endpoint()?).filter(|(at, _)| {
+    world.asked(&Destination::of(world, failure)?).filter(|(at, _)| {
         // A look-up of an earlier failure tells nothing about now; one second covers the order of records.
         at.0 + 1_000_000_000 >= failure.at.0
     })

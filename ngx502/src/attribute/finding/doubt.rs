@@ -39,6 +39,8 @@ pub enum Doubt {
     Shared,
     /// It listened in another namespace than nginx's.
     OtherNamespace,
+    /// The address is that of another namespace of this host; that the connect led there was not observed.
+    AddressOnly,
     /// A listener on this path ended, perhaps the same socket by another name.
     SimilarPath(BString),
     /// Listeners may have come and gone unobserved.
@@ -107,6 +109,7 @@ impl fmt::Display for Doubt {
             Doubt::OtherNamespace => {
                 "it listened in another namespace than nginx, where the same name can mean another socket"
             }
+            Doubt::AddressOnly => "by its address; that the connect led there was not observed",
             Doubt::SimilarPath(path) => {
                 return write!(f, "a listener on {path} ended; it may have been the same socket by another name");
             }

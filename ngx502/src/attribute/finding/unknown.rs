@@ -220,7 +220,7 @@ impl Page for Unknown {
             }
             Unknown::SilentHost(syns) => write!(
                 f,
-                "{there} on another host did not answer {syns} SYNs: down, unreachable, filtered and overloaded look the \
+                "{there} did not answer {syns} SYNs: down, unreachable, filtered and overloaded look the \
                  same from here"
             ),
             Unknown::SynUnanswered => {

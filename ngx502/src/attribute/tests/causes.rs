@@ -203,7 +203,7 @@ fn a_refusal_by_a_listener_that_no_lookup_confirmed_is_unknown() {
 
 #[test]
 fn a_containers_address_is_not_taken_for_another_hosts() {
-    let away = Socket { fin_at: Some(Nanos(1_000_900_000)), ..socket("172.17.0.2:80") };
+    let away = Socket { unacked: None, fin_at: Some(Nanos(1_000_900_000)), ..socket("172.17.0.2:80") };
     let wildcard = ListenerInfo {
         bound: tcp("0.0.0.0:80"),
         inode: 5,
@@ -224,10 +224,14 @@ fn a_containers_address_is_not_taken_for_another_hosts() {
     is(&found, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);
 }
 
+fn nobodys(address: &str) -> Body {
+    Scene::new(0).owned(address.parse().expect("an address"), Owner::Nobody)
+}
+
 #[test]
 fn another_hosts_refusal_is_not_this_hosts() {
     let remote = said("198.51.100.7:80", "connect() failed", 111, CONNECTING);
-    let found = Trace::new().attempt(remote).page(502).verdict();
+    let found = Trace::new().feed(nobodys("198.51.100.7:80")).attempt(remote).page(502).verdict();
     is(&found, Symptom::ConnectRefused, Cause::ClosedByRemote, Certainty::Inferred);
 }
 
@@ -285,6 +289,10 @@ fn another_host_closed_the_connection() {
     let away = Socket { fin_at: Some(Nanos(1_000_900_000)), ..socket("198.51.100.7:80") };
     let found = Trace::new().attempt(closed(away)).page(502).verdict();
     is(&found, Symptom::ClosedEarly, Cause::ClosedByRemote, Certainty::Proven);
+    let unjoined = Socket { unacked: None, fin_at: Some(Nanos(1_000_900_000)), ..socket("198.51.100.7:80") };
+    let trace = Trace::new().feed(nobodys("198.51.100.7:80"));
+    let found = trace.attempt(closed(unjoined)).page(502).verdict();
+    is(&found, Symptom::ClosedEarly, Cause::ClosedByRemote, Certainty::Inferred);
 }
 
 fn timed_out(socket: Socket, action: &str) -> Attempt {

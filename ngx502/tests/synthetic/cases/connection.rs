@@ -10,6 +10,7 @@ fn closed_by(s: &mut Scene, how: CloseKind, change: impl FnOnce(&mut Socket)) {
     s.php_fpm();
     let mut socket = Socket { closer: s.closer(s.app(), how), fin_at: Some(s.before(300)), ..s.socket() };
     change(&mut socket);
+    s.feed(s.owned(s.remote(), Owner::Nobody));
     s.fails(s.closed(socket));
 }
 
@@ -150,10 +151,14 @@ pub(super) const CASES: &[Case] = &[
     ("another host, and neither FIN nor RST was observed", |s| from_remote(s, |_| ())),
     ("another host or a container", |s| {
         let bound = Endpoint::Tcp(([0, 0, 0, 0], s.remote().port()).into());
-        let Body::Endpoint(info) = s.listening(bound, vec![s.app()], false) else { unreachable!() };
-        s.feed(Body::Endpoint(Box::new(EndpointInfo { netns: 2, ..*info })));
-        let at = s.before(300);
-        from_remote(s, |socket| socket.fin_at = Some(at));
+        s.feed(s.listening_in(2, bound, s.app()));
+        s.feed(s.owned(s.remote(), Owner::Several));
+        let socket = Socket { unacked: None, fin_at: Some(s.before(300)), ..s.socket_to(s.remote()) };
+        s.fails(s.closed(socket));
+    }),
+    ("another host, since no end on this one was seen", |s| {
+        let socket = Socket { fin_at: Some(s.before(300)), ..s.socket_to(s.remote()) };
+        s.fails(s.closed(socket));
     }),
     ("a response that was cut", |s| {
         s.php_fpm();

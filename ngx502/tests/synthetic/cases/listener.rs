@@ -8,6 +8,9 @@ use super::Case;
 use super::death::fallen;
 use crate::synthetic::scene::{CONNECTING, Scene, near};
 
+/// A container's network namespace.
+const CONTAINER: u32 = 4_026_532_300;
+
 /// An AF_UNIX listener of these holders; a later look-up finds no listener.
 fn emptied(s: &mut Scene, holders: Vec<ProcessRef>, between: Vec<Body>, after: Vec<Body>) {
     s.php_fpm();
@@ -64,9 +67,29 @@ fn many_near(s: &mut Scene, count: u16) {
 
 /// The listener of this place is in a container's namespace.
 fn elsewhere(s: &Scene) -> Body {
-    let bound = Endpoint::Tcp(([0, 0, 0, 0], s.remote().port()).into());
-    let Body::Endpoint(info) = s.listening(bound, vec![s.app()], false) else { unreachable!() };
-    Body::Endpoint(Box::new(EndpointInfo { netns: 2, ..*info }))
+    s.listening_in(CONTAINER, anywhere(s), s.app())
+}
+
+fn anywhere(s: &Scene) -> Endpoint {
+    Endpoint::Tcp(([0, 0, 0, 0], s.remote().port()).into())
+}
+
+/// A connect to the address that is not nginx's own fails, and this is found of the address.
+fn remote_fails(s: &mut Scene, owner: Owner, errno: i32, change: impl FnOnce(&mut Socket)) {
+    let mut socket = s.unconnected(s.remote());
+    change(&mut socket);
+    s.feed(s.owned(s.remote(), owner));
+    s.fails(s.on(socket, "connect() failed", errno, CONNECTING));
+}
+
+/// The listener in a container's namespace is killed.
+fn killed_in_container(s: &mut Scene) {
+    let remote = s.remote().ip();
+    s.feed_all([s.inside(CONTAINER, s.app(), vec![remote]), elsewhere(s)]);
+    s.feed_all([s.sent(9, s.app(), s.deploy()), s.exit(s.app(), 9)]);
+    if let Body::Listen(closed) = s.shut(anywhere(s), s.app(), true) {
+        s.feed(Body::Listen(Listen { netns: CONTAINER, ..closed }));
+    }
 }
 
 pub(super) const CASES: &[Case] = &[
@@ -120,7 +143,32 @@ pub(super) const CASES: &[Case] = &[
         s.fails(s.unix_failed(111));
     }),
     ("an address that could not be read", |s| s.fails(s.said("", "connect() failed", 111, CONNECTING))),
-    ("another host refused", |s| s.fails(s.tcp_failed(s.remote(), 111))),
+    ("another host refused", |s| remote_fails(s, Owner::Nobody, 111, |_| ())),
+    ("another host refused the port of a process here that was killed", |s| {
+        s.feed(s.listening(anywhere(s), vec![s.app()], false));
+        s.feed_all([s.sent(9, s.app(), s.deploy()), s.exit(s.app(), 9), s.shut(anywhere(s), s.app(), true)]);
+        remote_fails(s, Owner::Nobody, 111, |_| ());
+    }),
+    ("killed in a container whose address nginx connects to", |s| {
+        killed_in_container(s);
+        remote_fails(s, Owner::Namespace(CONTAINER), 111, |_| ());
+    }),
+    ("killed in a container to which the connect is translated", |s| {
+        killed_in_container(s);
+        let address = SocketAddr::from(([172, 18, 0, 4], s.remote().port()));
+        let refusal = Refusal { at: s.before(50), address, netns: CONTAINER, queue: None };
+        remote_fails(s, Owner::Nobody, 111, |socket| socket.refusal = Some(refusal));
+    }),
+    ("killed with its container, whose address is nobody's now", |s| {
+        killed_in_container(s);
+        remote_fails(s, Owner::Nobody, 113, |_| ());
+    }),
+    ("silence where a container was", |s| {
+        killed_in_container(s);
+        s.feed(s.owned(s.remote(), Owner::Nobody));
+        let socket = Socket { retransmits: 5, ..s.unconnected(s.remote()) };
+        s.fails(s.on(socket, "upstream timed out", 110, CONNECTING));
+    }),
     ("another host or a container refused", |s| {
         s.feed(elsewhere(s));
         let socket = s.unconnected(s.remote());

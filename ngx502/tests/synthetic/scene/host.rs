@@ -1,5 +1,7 @@
 //! What the kernel and look-ups tell of processes and listeners.
 
+use std::net::{IpAddr, SocketAddr};
+
 use ngx502::event::*;
 
 use super::Scene;
@@ -50,6 +52,22 @@ impl Scene {
     ) -> Body {
         let found = listener(&endpoint, holders, Some(queue), busy);
         endpoint_info(endpoint, vec![found], true)
+    }
+
+    /// A look-up of an address that is not nginx's own.
+    pub(crate) fn owned(&self, address: SocketAddr, owner: Owner) -> Body {
+        Body::AddressOwner(AddressOwner { ip: address.ip(), from: NETNS, owner })
+    }
+
+    /// The addresses of a network namespace in which a process lives.
+    pub(crate) fn inside(&self, netns: u32, process: ProcessRef, addresses: Vec<IpAddr>) -> Body {
+        Body::NamespaceAddresses(NamespaceAddresses { netns, process, addresses })
+    }
+
+    /// A listener of a process in another network namespace.
+    pub(crate) fn listening_in(&self, netns: u32, bound: Endpoint, process: ProcessRef) -> Body {
+        let Body::Endpoint(info) = self.listening(bound, vec![process], false) else { unreachable!() };
+        Body::Endpoint(Box::new(EndpointInfo { netns, ..*info }))
     }
 
     /// A look-up found no listener there, but these nearby.

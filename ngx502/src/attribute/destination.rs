@@ -1,0 +1,83 @@
+//! Where a connect of nginx's leads on this host: the same address is one container's in one network namespace, another
+//! host's in a second, and translated to a third one's in a third.
+
+use super::attempt::FailedAttempt;
+use super::homes::Home;
+use super::world::World;
+use crate::event::{Endpoint, Nanos, Socket};
+
+/// A RST cannot be older than this (nanoseconds) when nginx tells of it: its timers are done by then.
+const REFUSED_LATELY: u64 = 10_000_000_000;
+
+/// A place to listen at, as whoever listens there would name it.
+#[derive(Clone, Debug)]
+pub(super) struct Destination {
+    pub(super) endpoint: Endpoint,
+    pub(super) home: Home,
+    /// Whether the kernel was seen to deliver there; else the home follows from the address.
+    pub(super) delivered: bool,
+}
+
+impl Destination {
+    /// Where an attempt's connect led.
+    pub(super) fn of(world: &World, failure: &FailedAttempt) -> Option<Self> {
+        let endpoint = failure.endpoint()?;
+        if let Some(delivered) =
+            failure.socket.as_deref().and_then(|socket| Self::delivered(socket, failure.at))
+        {
+            return Some(delivered);
+        }
+        let netns = failure.netns();
+        let home = match &endpoint {
+            Endpoint::Tcp(_) if failure.own_address() => Home::Namespace(netns),
+            Endpoint::Tcp(address) => world.homes.of(address.ip(), netns, failure.at),
+            Endpoint::Unix(_) => Home::Namespace(netns),
+        };
+        Some(Self { endpoint, home, delivered: failure.own_address() })
+    }
+
+    /// Where the kernel was seen to deliver a segment of a socket.
+    fn delivered(socket: &Socket, at: Nanos) -> Option<Self> {
+        let refused = socket.refusal.filter(|refusal| refusal.at.0 + REFUSED_LATELY >= at.0);
+        let (address, netns) = match (refused, socket.server) {
+            (Some(refusal), _) => (refusal.address, refusal.netns),
+            (None, Some(server)) => (server.address, server.netns),
+            (None, None) => return None,
+        };
+        Some(Self { endpoint: Endpoint::Tcp(address), home: Home::Namespace(netns), delivered: true })
+    }
+
+    /// A place that is known to be in this namespace; 0: in whichever it is.
+    pub(super) fn within(netns: u32, endpoint: Endpoint) -> Self {
+        Self { endpoint, home: Home::Namespace(netns), delivered: false }
+    }
+
+    /// Whether it is on this host, as far as records can tell.
+    pub(super) fn is_here(&self, world: &World) -> bool {
+        match self.home {
+            Home::Namespace(_) => true,
+            Home::Unknown { .. } => {
+                world.listeners.living(self).next().is_some() || world.listeners.gone(self).next().is_some()
+            }
+            Home::Former(_) | Home::Elsewhere => false,
+        }
+    }
+
+    /// Whether no network namespace of this host has it, or had it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.home == Home::Elsewhere
+    }
+
+    /// Whether the address left this host with the namespace that had it.
+    pub(super) fn is_former(&self) -> bool {
+        matches!(self.home, Home::Former(_))
+    }
+
+    /// The namespace of a connect that ends in another one than it began in.
+    pub(super) fn other_netns(&self, from: u32) -> Option<u32> {
+        match self.home {
+            Home::Namespace(netns) if netns != 0 && from != 0 && netns != from => Some(netns),
+            _ => None,
+        }
+    }
+}
