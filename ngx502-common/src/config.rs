@@ -266,8 +266,10 @@ pub mod seen {
     pub const UNIX: u32 = 0;
     /// A traced nginx whose error log hides the text of failures.
     pub const HIDING_LOG: u32 = 1;
+    /// A connection of a process that holds a listener.
+    pub const ONWARD: u32 = 2;
     /// How many of these there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// Why a record was lost; index of the per-CPU array `LOST`.

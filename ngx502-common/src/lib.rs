@@ -10,3 +10,4 @@ pub mod event;
 pub mod latency;
 pub mod layout;
 pub mod net;
+pub mod onward;

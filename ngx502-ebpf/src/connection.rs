@@ -13,6 +13,7 @@ use crate::{
     kernel::{self, offset},
     latency,
     maps::{BLANK_CONNECTION, CONNECTIONS, PAIRS, REFUSALS, TRACED},
+    onward,
     sock::{Progress, Sock, netns_of, socket_of, unix_path},
     state::SockCommon,
     task, thread,
@@ -77,7 +78,13 @@ pub fn get<'a>(sk: u64) -> Option<&'a mut Connection> {
     if filter::may_know_socket(sk) { look_up(sk) } else { None }
 }
 
-/// The same where `filter::may_know_socket` was asked before.
+/// The observed socket: nginx's, or one of a process that serves it.
+#[inline(always)]
+pub fn any<'a>(sk: u64) -> Option<&'a mut Connection> {
+    get(sk).or_else(|| onward::connection(sk))
+}
+
+/// nginx's, where `filter::may_know_socket` was asked before.
 #[inline(always)]
 pub fn look_up<'a>(sk: u64) -> Option<&'a mut Connection> {
     // SAFETY: map memory stays valid while a program runs; racing writers can only mix times of one socket.
@@ -109,6 +116,15 @@ pub fn end(connection: &Connection, sk: u64) {
     }
 }
 
+/// The other end will send nothing more.
+#[inline(always)]
+pub fn fin_received(connection: &mut Connection, sk: impl Sock) {
+    connection.facts.fin_at = emit::now();
+    if let Some(progress) = sk.progress() {
+        connection.facts.unacked_at_fin = progress.write_seq.wrapping_sub(progress.snd_una);
+    }
+}
+
 /// Makes an established socket findable by its other end.
 #[inline(always)]
 pub fn publish(connection: &mut Connection, sk: impl Sock) {
@@ -132,13 +148,15 @@ pub fn joined(connection: &mut Connection, server: impl Sock) {
     facts.netns = netns_of(ends.net);
 }
 
-/// The observed nginx socket whose other end `sk` is.
+/// The observed socket, nginx's or one of those that serve it, whose other end `sk` is.
 #[inline(always)]
 pub fn of_peer<'a>(sk: impl Sock) -> Option<&'a mut Connection> {
     let pair = sk.origins()?.of_server();
     // SAFETY: the value is copied at once.
-    let client = *unsafe { PAIRS.get(&pair) }?;
-    get(client)
+    match unsafe { PAIRS.get(&pair) }.copied() {
+        Some(client) => get(client),
+        None => onward::of_pair(&pair),
+    }
 }
 
 /// Completes facts with what is read from the socket itself at this moment. `head` is room for its addresses, which is
@@ -255,6 +273,7 @@ pub fn peer_closed(connection: &mut Connection, how: u32) {
 /// A socket is gone: an upstream's, or perhaps that of a client that waits for its answer.
 #[inline(always)]
 pub fn released(sk: u64) {
+    onward::released(sk);
     if !filter::may_know_socket(sk) {
         return;
     }

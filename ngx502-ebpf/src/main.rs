@@ -20,6 +20,7 @@ mod kernel;
 mod latency;
 mod log_rate;
 mod maps;
+mod onward;
 mod report;
 mod request;
 mod request_line;

@@ -10,6 +10,7 @@ use ngx502_common::{
     event::RefusalFacts,
     latency::{Durations, Series},
     layout::NginxLayout,
+    onward::{Onward, Recent},
 };
 
 use crate::state::{Thread, Watch};
@@ -49,6 +50,33 @@ pub static PAIRS: HashMap<Pair, u64> = HashMap::with_max_entries(32_768, 0);
 /// excess evicts the oldest.
 #[map]
 pub static REFUSALS: LruHashMap<u32, RefusalFacts> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Connections that the processes in `HOLDERS` make themselves, by a number of their own. The state hook inserts; what is in
+/// excess evicts the oldest, and user space reads.
+#[map]
+pub static ONWARD: LruHashMap<u64, Onward> = LruHashMap::with_max_entries(4_096, 0);
+
+/// The keys of `ONWARD` by socket. Lives as long as the socket.
+#[map]
+pub static ONWARD_SOCKETS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
+
+/// The keys of `ONWARD` by what the other end knows the connection by. An entry without one of `ONWARD` is not in the way.
+#[map]
+pub static ONWARD_PAIRS: LruHashMap<Pair, u64> = LruHashMap::with_max_entries(4_096, 0);
+
+/// The latest connections of each of these processes, by its id. It outlives the process.
+#[map]
+pub static RECENT: LruHashMap<u32, Recent> = LruHashMap::with_max_entries(4_096, 0);
+
+/// One all-zero entry each: the initial values for `ONWARD` and `RECENT`.
+#[map]
+pub static BLANK_ONWARD: Array<Onward> = Array::with_max_entries(1, 0);
+#[map]
+pub static BLANK_RECENT: Array<Recent> = Array::with_max_entries(1, 0);
+
+/// How many entries of `ONWARD_SOCKETS` there are, or were before they were evicted, by slot of their socket; see `filter`.
+#[map]
+pub static ONWARD_SLOTS: Array<[u32; SOCKET_SLOTS_LEN]> = Array::with_max_entries(1, 0);
 
 /// Client sockets of requests with a failed attempt, until nginx writes to them: all but each thread's latest, which is
 /// in `THREADS`. Inserted when a later one takes that place, removed by the first write or the socket's end; a storm's

@@ -197,7 +197,8 @@ fn state(wire: &wire::State, worker: Pid, texts: &impl ResolveText) -> State {
     }
 }
 
-fn socket(wire: &wire::SocketFacts) -> Option<Socket> {
+/// A socket of nginx's, or of a process that serves it.
+pub fn socket(wire: &wire::SocketFacts) -> Option<Socket> {
     if wire.id == 0 {
         return None;
     }
@@ -248,7 +249,8 @@ fn known(number: u32) -> Option<u32> {
     (number != wire::UNKNOWN).then_some(number)
 }
 
-fn refusal(wire: &wire::RefusalFacts) -> Option<Refusal> {
+/// Where a segment met no connection.
+pub fn refusal(wire: &wire::RefusalFacts) -> Option<Refusal> {
     let queue = Queue { length: wire.queue_length, limit: wire.queue_limit };
     Some(Refusal {
         at: time(wire.at)?,
@@ -345,7 +347,8 @@ fn oom(wire: &wire::Oom) -> Oom {
     }
 }
 
-fn process(wire: &wire::Process) -> ProcessRef {
+/// A process as BPF names it.
+pub fn process(wire: &wire::Process) -> ProcessRef {
     let len = wire.comm.iter().position(|byte| *byte == 0).unwrap_or(wire.comm.len());
     ProcessRef { pid: Pid(wire.pid), start: Nanos(wire.start), comm: BString::from(&wire.comm[..len]) }
 }

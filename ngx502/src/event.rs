@@ -128,6 +128,8 @@ pub enum Body {
         /// Without symbolic links, in the worker's root.
         resolved: BString,
     },
+    /// Enrichment: what a process that serves nginx connected to itself.
+    Onward(Box<Onward>),
     /// Enrichment: whose an upstream's address is.
     AddressOwner(AddressOwner),
     /// Enrichment: the addresses of a network namespace, at the start, when something begins to listen in a new one, and

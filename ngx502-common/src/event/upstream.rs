@@ -371,6 +371,10 @@ pub struct Answer {
     pub last: State,
 }
 
+#[cfg(feature = "user")]
+// SAFETY: `repr(C)` without padding, integers only; any bytes are a valid value.
+unsafe impl aya::Pod for RefusalFacts {}
+
 const _: () = {
     assert!(size_of::<CloserFacts>() == 72);
     assert!(size_of::<RefusalFacts>() == 40);

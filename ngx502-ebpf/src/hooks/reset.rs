@@ -27,7 +27,7 @@ const ORIGIN_ICMP: [u8; 2] = [2, 3];
 /// `DECLARE_EVENT_CLASS(tcp_event_sk, TP_PROTO(struct sock *sk))`: a RST arrived.
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
-    if let Some(connection) = connection::get(ctx.arg(0)) {
+    if let Some(connection) = connection::any(ctx.arg(0)) {
         connection.facts.reset_at = emit::now();
     }
     0
@@ -109,7 +109,7 @@ fn refused(listener: u64, skb: u64) {
 #[raw_tracepoint(tracepoint = "inet_sk_error_report")]
 pub fn inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
     let sk: u64 = ctx.arg(0);
-    let Some(connection) = connection::get(sk) else { return 0 };
+    let Some(connection) = connection::any(sk) else { return 0 };
     if connection.facts.errno == 0 {
         connection.facts.errno = sk.error();
     }
@@ -133,7 +133,7 @@ pub fn inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
 /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb[, int err])`
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
-    if let Some(connection) = connection::get(ctx.arg(0)) {
+    if let Some(connection) = connection::any(ctx.arg(0)) {
         connection.facts.retransmits += 1;
     }
     0

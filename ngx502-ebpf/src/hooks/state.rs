@@ -1,4 +1,5 @@
-//! The life of TCP sockets: nginx's own towards upstreams, and their other ends on this host.
+//! The life of TCP sockets: nginx's own towards upstreams, those of the processes that serve it, and their other ends on
+//! this host.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use ngx502_common::{
@@ -12,6 +13,7 @@ use ngx502_common::{
 use crate::{
     connection, emit,
     hooks::listen,
+    onward,
     sock::{self, Sock, TypedSock},
     task,
 };
@@ -35,6 +37,8 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         _ => {
             if let Some(connection) = connection::get(sk.address()) {
                 upstream_changed(connection, sk, old, new);
+            } else if let Some(onward) = onward::get(sk.address()) {
+                onward::changed(onward, sk, old, new);
             } else {
                 other_end_changed(sk, old, new);
             }
@@ -54,6 +58,8 @@ pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
 fn connecting(sk: impl Sock) {
     if task::is_traced() {
         connection::begin(sk);
+    } else {
+        onward::begin(sk);
     }
 }
 
@@ -65,10 +71,7 @@ fn upstream_changed(connection: &mut Connection, sk: impl Sock, old: u8, new: u8
             connection::publish(connection, sk);
         }
         (ESTABLISHED, CLOSE_WAIT) => {
-            connection.facts.fin_at = emit::now();
-            if let Some(progress) = sk.progress() {
-                connection.facts.unacked_at_fin = progress.write_seq.wrapping_sub(progress.snd_una);
-            }
+            connection::fin_received(connection, sk);
         }
         (_, CLOSE) if connection.facts.errno == 0 => {
             connection.facts.errno = sk.error();

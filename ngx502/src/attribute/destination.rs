@@ -68,6 +68,14 @@ impl Destination {
         self.home == Home::Elsewhere
     }
 
+    /// Its network namespace on this host, where that is known.
+    pub(super) fn namespace(&self) -> Option<u32> {
+        match self.home {
+            Home::Namespace(netns) | Home::Former(netns) => Some(netns).filter(|netns| *netns != 0),
+            Home::Unknown { .. } | Home::Elsewhere => None,
+        }
+    }
+
     /// Whether the address left this host with the namespace that had it.
     pub(super) fn is_former(&self) -> bool {
         matches!(self.home, Home::Former(_))

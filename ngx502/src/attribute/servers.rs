@@ -4,7 +4,9 @@
 //! the process's own parent. Where two rules give the same signal, both are named. Sources: each server's own
 //! documentation and code.
 
-use bstr::ByteSlice;
+use std::net::{IpAddr, SocketAddr};
+
+use bstr::{BStr, ByteSlice};
 
 const SIGQUIT: i32 = 3;
 const SIGABRT: i32 = 6;
@@ -26,6 +28,48 @@ pub(super) struct Server {
     backlog: &'static str,
     /// How to make its socket writable for nginx's user; `{user}` and `{pool}` are filled in.
     socket_mode: Option<&'static str>,
+}
+
+/// Programs that pass on what comes. What one of them does is mostly not its own doing; others are known by what they do.
+const FORWARDERS: &[&str] = &[
+    "docker-proxy",
+    "envoy",
+    "haproxy",
+    "nginx",
+    "pasta",
+    "rootlesskit",
+    "rootlessport",
+    "slirp4netns",
+    "socat",
+    "ssh",
+    "stunnel",
+    "systemd-socket-",
+    "traefik",
+    "varnishd",
+];
+
+/// Whether a process of this name only forwards.
+pub(super) fn only_forwards(comm: &BStr) -> bool {
+    FORWARDERS.iter().any(|name| comm.starts_with(name.as_bytes()))
+}
+
+/// Where a process forwards to by its command line, blanks between the words: docker-proxy's, which dockerd starts for each
+/// published port (moby, cmd/docker-proxy).
+pub(super) fn forwards_to(command: &BStr) -> Option<SocketAddr> {
+    let mut words = command.split_str(" ");
+    let program = words.next()?;
+    if !program.ends_with_str("docker-proxy") {
+        return None;
+    }
+    let words: Vec<_> = words.collect();
+    let value = |flag: &str| {
+        let at = words.iter().position(|word| *word == flag.as_bytes())?;
+        words.get(at + 1)?.to_str().ok()
+    };
+    let udp = value("-proto").is_some_and(|proto| proto != "tcp");
+    let (ip, port): (IpAddr, u16) =
+        (value("-container-ip")?.parse().ok()?, value("-container-port")?.parse().ok()?);
+    (!udp).then(|| SocketAddr::new(ip, port))
 }
 
 /// What a master sends, and when.

@@ -8,6 +8,7 @@ use bstr::BString;
 use serde::{Serialize, Serializer};
 
 use super::finding::evidence::Evidence;
+use super::finding::hops::Hop;
 use super::finding::{Finding, NginxWords, lossy, lossy_or_null};
 use crate::event::{ContainerNames, Nanos, Pid, Socket};
 use crate::units::Errno;
@@ -69,6 +70,8 @@ pub struct Verdict {
     pub target: Rc<str>,
     /// What nginx said.
     pub nginx: NginxWords,
+    /// The way from nginx to where the cause is; empty where nginx's own socket leads there.
+    pub hops: Vec<Hop>,
     /// Observed facts in time order.
     pub evidence: Vec<Evidence>,
     /// Attempts in the order nginx made them.

@@ -116,6 +116,7 @@ impl Context<'_> {
             finding: found.finding,
             target,
             nginx: failure.nginx,
+            hops: found.hops,
             evidence: found.evidence,
             attempts,
             errno: failure.errno,

@@ -5,18 +5,21 @@ use std::rc::Rc;
 
 use bstr::BString;
 
+use super::attempt::FailedAttempt;
 use super::bounded::Bounded;
 use super::destination::Destination;
 use super::homes::{Home, Homes, near};
 use super::listeners::Listeners;
-use super::processes::Processes;
+use super::processes::{Processes, same};
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
-    Body, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, PathWalk, PeerSocket, Pid,
-    Ports, RouteLookup, WorkerInfo,
+    Body, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, Onward, OnwardAttempt,
+    PathWalk, PeerSocket, Pid, Ports, ProcessRef, RouteLookup, WorkerInfo,
 };
 use crate::session::{Session, observation};
 
+/// Connections of one process that are remembered.
+const ONWARD: usize = 32;
 /// Look-ups of each kind that are remembered.
 const LOOKUPS: usize = 4_096;
 /// Failed units that are remembered.
@@ -38,6 +41,8 @@ struct Watch {
     tcp: bool,
     /// AF_UNIX listeners that come and go.
     unix: bool,
+    /// RSTs of this host's to connects that nobody takes.
+    refusals: bool,
     /// Records were lost.
     lost: bool,
 }
@@ -50,6 +55,8 @@ pub(super) struct World {
     pub(super) listeners: Listeners,
     pub(super) processes: Processes,
     pub(super) homes: Homes,
+    /// By process: what it connected to itself, the latest last.
+    onward: Bounded<Pid, (ProcessRef, Vec<OnwardAttempt>)>,
     /// By place: a look-up is valid for the failure that asked for it.
     endpoints: Bounded<Endpoint, (Nanos, EndpointInfo)>,
     walks: Bounded<(Pid, BString), (Nanos, Rc<PathWalk>)>,
@@ -74,11 +81,13 @@ impl World {
                 since: session.ready_at,
                 tcp: session.provider(observation::TCP_STATE).is_some(),
                 unix: session.provider(observation::UNIX_LISTEN).is_some(),
+                refusals: sees_refusals(session),
                 lost: false,
             },
             listeners: Listeners::new(),
             processes: Processes::new(),
             homes: Homes::new(),
+            onward: Bounded::new(LOOKUPS),
             endpoints: Bounded::new(LOOKUPS),
             walks: Bounded::new(LOOKUPS),
             limits: Bounded::new(LOOKUPS),
@@ -136,6 +145,7 @@ impl World {
             Body::Lost { reason, .. } => self.watch.lost |= reason != LOST_TRAFFIC,
             Body::Attempt(_) | Body::Request(_) | Body::Answer(_) => {}
             Body::MemoryLimit(limit) => self.processes.memory_limit(limit),
+            Body::Onward(found) => self.connected_onward(found),
             Body::AddressOwner(found) => self.homes.owner(at, found),
             Body::NamespaceAddresses(found) => self.homes.namespace(at, found),
             Body::PathAlias { path, resolved } => self.listeners.alias(path, resolved),
@@ -155,6 +165,30 @@ impl World {
     /// Whether every connection between two sockets of this host would have been joined.
     pub(super) fn joins_connections(&self) -> bool {
         self.watch.tcp && !self.watch.lost
+    }
+
+    fn connected_onward(&mut self, found: &Onward) {
+        let known =
+            self.onward.remove(&found.process.pid).filter(|(process, _)| same(process, &found.process));
+        let mut attempts = known.map(|(_, attempts)| attempts).unwrap_or_default();
+        attempts.retain(|known| found.attempts.iter().all(|news| news.socket.id != known.socket.id));
+        attempts.extend(found.attempts.iter().cloned());
+        let surplus = attempts.len().saturating_sub(ONWARD);
+        attempts.drain(..surplus);
+        self.onward.insert(found.process.pid, (found.process.clone(), attempts));
+    }
+
+    /// What a process connected to itself lately, the latest last.
+    pub(super) fn onward(&self, process: &ProcessRef) -> &[OnwardAttempt] {
+        let known = self.onward.get(&process.pid).filter(|(known, _)| same(known, process));
+        known.map_or(&[], |(_, attempts)| attempts)
+    }
+
+    /// Whether the RST that this failed connect got would have been seen, had TCP of this host sent it.
+    pub(super) fn sees_refusals(&self, failure: &FailedAttempt) -> bool {
+        let socket = failure.socket.as_ref();
+        let reset = socket.is_some_and(|socket| socket.reset_at.is_some() && socket.unacked.is_some());
+        self.watch.refusals && !self.watch.lost && reset
     }
 
     /// The look-up of a place, made because an attempt failed.
@@ -242,6 +276,7 @@ impl World {
         self.listeners.evicted()
             + self.processes.evicted()
             + self.homes.evicted()
+            + self.onward.evicted()
             + self.endpoints.evicted()
             + self.walks.evicted()
             + self.limits.evicted()
@@ -252,5 +287,17 @@ impl World {
             + self.workers.evicted()
             + self.peers.evicted()
             + self.groups.evicted()
+    }
+}
+
+/// Before Linux 6.10 the tracepoint is not called where there is no connection; the functions always are.
+fn sees_refusals(session: &Session) -> bool {
+    match session.provider(observation::RESET_SENT) {
+        Some("kprobe") => true,
+        Some(_) => {
+            let mut numbers = session.kernel.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+            (numbers.next(), numbers.next()) >= (Some(6), Some(10))
+        }
+        None => false,
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     kernel::{
         durations::DurationReader,
         load::Kernel,
+        onward::OnwardReader,
         preflight, providers,
         skipped::{Skipped, SkippedRuns},
     },
@@ -155,7 +156,7 @@ impl Tracer {
         let ring = RingSource::new(kernel.take_events()?)?;
         let mut targets = Tracked::new(options.pids.iter().copied().map(Pid).collect(), options.passthrough);
         let found = targets.attach_all(&mut kernel)?;
-        let mut enricher = Enricher::of_this_machine();
+        let mut enricher = Enricher::of_this_machine().with_onward(OnwardReader::take(&mut kernel)?);
         let snapshot = enricher.snapshot(targets.workers(), clock::now());
         add_holders(&mut kernel, &snapshot);
         let session = session(&kernel, &targets, options);

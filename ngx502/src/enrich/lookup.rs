@@ -8,7 +8,7 @@ use nix::libc::{
     ETIMEDOUT,
 };
 
-use crate::event::{Attempt, Endpoint, Ends, Pid, ProcessRef, Request, Socket};
+use crate::event::{Attempt, Endpoint, Ends, OnwardAttempt, Pid, ProcessRef, Request, Server, Socket};
 
 /// One look-up; equal ones within a second are made once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,8 +27,8 @@ pub(super) enum Lookup {
     Guards(Pid),
     /// Does this process still run?
     Lives(ProcessRef),
-    /// Who has the other end of this worker's socket?
-    Peer(Pid, u64, Ends),
+    /// Who has the other end of this worker's socket, which may have been seen?
+    Peer(Pid, u64, Ends, Option<Server>),
 }
 
 /// The look-ups that a failed attempt calls for.
@@ -67,6 +67,15 @@ pub(super) fn of_request(request: &Request) -> Vec<Lookup> {
     lookups
 }
 
+/// The look-ups that a connection of a process that serves nginx calls for, as `viewer` sees the network.
+pub(super) fn of_onward(viewer: Pid, attempt: &OnwardAttempt) -> Vec<Lookup> {
+    let OnwardAttempt { socket, ended_at, closed_at } = attempt;
+    let reset = socket.established_at.is_some() && socket.reset_at.is_some();
+    let errno = socket.errno.or(reset.then_some(ECONNRESET));
+    // What the process closed itself it may have waited for.
+    ask(viewer, None, errno, Some(socket), ended_at.is_none() || closed_at.is_some())
+}
+
 fn ask(
     worker: Pid,
     named: Option<Endpoint>,
@@ -92,7 +101,7 @@ fn ask(
     }
     let connected = socket.filter(|socket| socket.established_at.is_some() || socket.requests > 0);
     if let Some(socket) = connected.filter(|_| timed_out || errno == Some(ECONNRESET)) {
-        lookups.push(Lookup::Peer(worker, socket.id, socket.ends.clone()));
+        lookups.push(Lookup::Peer(worker, socket.id, socket.ends.clone(), socket.server));
     }
     // The closer was not seen: the last reader is looked up, since it may have died.
     let reader = socket.filter(|socket| socket.closer.is_none()).and_then(|socket| socket.owner.clone());

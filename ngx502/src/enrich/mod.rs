@@ -10,6 +10,7 @@ mod busy;
 mod containers;
 mod guards;
 mod holders;
+mod hops;
 mod limits;
 mod listeners;
 mod local;
@@ -37,6 +38,7 @@ use self::sockets::Netns;
 use crate::event::{
     Body, Endpoint, EndpointInfo, NamespaceAddresses, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket,
 };
+use crate::kernel::onward::OnwardReader;
 use crate::proc::{self, clock::same_start};
 
 /// Look-ups a second, all together: at about a millisecond each they cost at most an eighth of a processor, and that only
@@ -67,12 +69,16 @@ const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
 /// Asks the machine on behalf of attribution.
 #[derive(Debug)]
 pub struct Enricher {
+    /// What the kernel remembers of connections of processes that serve nginx.
+    onward: Option<OnwardReader>,
     owners: SocketOwners,
     containers: Containers,
     limit: RateLimit<Lookup>,
     peers_limit: RateLimit<Lookup>,
     lives_limit: RateLimit<Lookup>,
     known: HashMap<Pid, Nanos>,
+    /// The connections of processes that serve nginx, by what was last reported of them.
+    told: hops::Told,
     /// Who was last found to hold the listeners bound to a place.
     holders: HashMap<Endpoint, Vec<ProcessRef>>,
     /// The addresses of each network namespace as they were last reported.
@@ -89,18 +95,25 @@ impl Enricher {
     /// One that knows nothing yet.
     pub fn of_this_machine() -> Self {
         Self {
+            onward: None,
             owners: SocketOwners::default(),
             containers: Containers::of_this_machine(),
             limit: RateLimit::new(LOOKUPS_PER_SECOND),
             peers_limit: RateLimit::new(PEERS_PER_SECOND),
             lives_limit: RateLimit::new(LIVES_PER_SECOND),
             known: HashMap::new(),
+            told: hops::Told::default(),
             holders: HashMap::new(),
             addresses: HashMap::new(),
             addresses_read: None,
             units_asked: None,
             programs_asked: None,
         }
+    }
+
+    /// The same with the kernel's memory of connections.
+    pub fn with_onward(self, reader: OnwardReader) -> Self {
+        Self { onward: Some(reader), ..self }
     }
 
     /// These nginx workers, every network namespace's addresses, everything that listens there now, and who holds it.
@@ -127,10 +140,14 @@ impl Enricher {
             Body::Attempt(attempt) => {
                 self.report_other_end(attempt.socket.as_deref(), &mut bodies);
                 self.answer(lookup::of_attempt(attempt), record.at, &mut bodies);
+                self.follow(attempt.socket.as_deref(), attempt.key.worker, record.at, &mut bodies);
             }
             Body::Request(request) => {
                 self.report_other_end(request.closed.as_deref(), &mut bodies);
                 self.answer(lookup::of_request(request), record.at, &mut bodies);
+                if request.is_muted() {
+                    self.follow(request.closed.as_deref(), request.key.worker, record.at, &mut bodies);
+                }
             }
             Body::Listen(listen) => {
                 self.report(&listen.process, &mut bodies);
@@ -198,8 +215,8 @@ impl Enricher {
             }
             Lookup::Limits(worker) => Ok(vec![Body::Limits(limits::descriptors(*worker)?)]),
             Lookup::Ports(worker, remote) => Ok(vec![Body::Ports(limits::ports(*worker, *remote)?)]),
-            Lookup::Peer(worker, of, ends) => {
-                let found = peer::find(&mut self.owners, *worker, *of, ends);
+            Lookup::Peer(worker, of, ends, server) => {
+                let found = peer::find(&mut self.owners, *worker, *of, ends, *server);
                 Ok(found.map(Body::PeerSocket).into_iter().collect())
             }
             Lookup::Route(worker, to) => Ok(vec![Body::Route(route::towards(*worker, *to)?)]),

@@ -19,9 +19,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
-use netlink_packet_sock_diag::inet::{
-    self, ExtensionFlags, InetRequest, InetResponse, InetResponseHeader, SocketId,
-};
+use netlink_packet_sock_diag::inet::{self, ExtensionFlags, InetRequest, InetResponse, SocketId};
 use netlink_packet_sock_diag::unix::nlas::{Nla, UnixDiagName};
 use netlink_packet_sock_diag::unix::{self, ShowFlags, UnixRequest, UnixResponse};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
@@ -117,9 +115,45 @@ pub(super) fn ports_towards(remote: SocketAddr) -> io::Result<HashSet<u16>> {
     Ok(ports)
 }
 
-/// The connected TCP socket with exactly these ends in the calling thread's namespace; `None` when there is none. Its
-/// inode is 0 while it waits in an accept queue, and in TIME_WAIT.
-pub(super) fn exact(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<InetResponseHeader>> {
+/// Where `tcpi_bytes_acked` and `tcpi_bytes_received` are.
+const BYTES_ACKED: usize = 120;
+const BYTES_RECEIVED: usize = 128;
+
+/// A connected TCP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Connected {
+    /// 0 while it waits in an accept queue, and in TIME_WAIT.
+    pub(super) inode: u64,
+    /// Bytes that arrived and were not read.
+    pub(super) unread: u32,
+    /// Bytes of its own that the other end acknowledged, over its life.
+    pub(super) sent: Option<u64>,
+    /// Bytes that arrived over its life.
+    pub(super) received: Option<u64>,
+}
+
+impl Connected {
+    fn of(response: &InetResponse) -> Self {
+        let info = response.nlas.iter().find_map(|attribute| match attribute {
+            inet::nlas::Nla::TcpInfo(info) => Some(info),
+            _ => None,
+        });
+        // struct tcp_info of linux/tcp.h: these two since 4.1.
+        let number = |offset: usize| {
+            let bytes = info?.get(offset..offset + 8)?;
+            Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        Self {
+            inode: response.header.inode.into(),
+            unread: response.header.recv_queue,
+            sent: number(BYTES_ACKED),
+            received: number(BYTES_RECEIVED),
+        }
+    }
+}
+
+/// The connected TCP socket with exactly these ends in the calling thread's namespace; `None` when there is none.
+pub(super) fn exact(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Connected>> {
     let mut ends = if local.is_ipv4() { SocketId::new_v4() } else { SocketId::new_v6() };
     (ends.source_address, ends.source_port) = (local.ip(), local.port());
     (ends.destination_address, ends.destination_port) = (remote.ip(), remote.port());
@@ -127,7 +161,7 @@ pub(super) fn exact(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<
     let mut found = None;
     // The kernel falls back to a listener when no connection has these ends.
     let outcome = ask_tcp(inet::StateFlags::all(), ends, false, |response| {
-        found = Some(response.header).filter(|header| header.state != LISTEN);
+        found = Some(Connected::of(&response)).filter(|_| response.header.state != LISTEN);
     });
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -193,7 +227,8 @@ fn ask_tcp(
     mut each: impl FnMut(InetResponse),
 ) -> io::Result<()> {
     let family = if ends.source_address.is_ipv4() { AF_INET } else { AF_INET6 };
-    let extensions = ExtensionFlags::empty();
+    // Listeners have none to give, and dumps would grow by it.
+    let extensions = if dump { ExtensionFlags::empty() } else { ExtensionFlags::INFO };
     let request = InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id: ends };
     exchange(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), dump, |message| {
         if let SockDiagMessage::InetResponse(response) = message {

@@ -302,7 +302,7 @@ fn the_same_port_in_another_namespace_is_near() {
 fn other_end(ends: &Ends) -> Option<PeerSocket> {
     let mut owners = SocketOwners::default();
     owners.refresh();
-    peer::find(&mut owners, own(), 42, ends)
+    peer::find(&mut owners, own(), 42, ends, None)
 }
 
 #[test]

@@ -297,7 +297,7 @@ pub struct Ports {
 }
 
 /// The server's side of a connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PeerSocket {
     /// nginx's socket ([`super::Socket::id`]).
     pub of: u64,
@@ -307,6 +307,12 @@ pub struct PeerSocket {
     pub holders: Vec<ProcessRef>,
     /// Unread bytes in its receive queue.
     pub unread: Option<u32>,
+    /// Bytes that it has sent and that were acknowledged, over the connection's life; `None` for AF_UNIX.
+    #[serde(default)]
+    pub sent: Option<u64>,
+    /// Bytes that it has received over the connection's life; `None` for AF_UNIX.
+    #[serde(default)]
+    pub received: Option<u64>,
 }
 
 /// The memory cgroup that limits an OOM victim.

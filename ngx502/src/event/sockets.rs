@@ -76,6 +76,26 @@ pub struct Socket {
     pub owner: Option<ProcessRef>,
 }
 
+/// What a process that serves nginx connected to itself lately.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Onward {
+    /// Which.
+    pub process: ProcessRef,
+    /// Connections of its own that are new since the last report of the process, or have changed: at most the latest 8.
+    pub attempts: Vec<OnwardAttempt>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnwardAttempt {
+    /// As of nginx's own; what was sent and received when is not known. Its `id` is none of nginx's sockets'.
+    pub socket: Socket,
+    /// When it ended, by whichever side; `None` while it is open.
+    pub ended_at: Option<Nanos>,
+    /// When the process closed it itself, with the other end still open.
+    pub closed_at: Option<Nanos>,
+}
+
 /// A RST of this host's to a segment that met no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -90,7 +110,7 @@ pub struct Refusal {
 }
 
 /// The other end of a TCP connection, as it sees itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Server {
     /// Its address: not the one that nginx connected to where a translation is in between.
     pub address: SocketAddr,

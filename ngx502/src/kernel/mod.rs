@@ -5,6 +5,7 @@ pub mod cost;
 pub mod durations;
 pub mod load;
 pub mod offsets;
+pub mod onward;
 pub mod preflight;
 pub mod providers;
 pub mod skipped;

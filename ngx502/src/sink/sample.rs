@@ -5,7 +5,7 @@ use crate::event::Nanos;
 use crate::latency::{Phases, Quantiles};
 use crate::session::Session;
 use crate::summary::{Summary, UpstreamLatency};
-use crate::synthetic::{self, play, stories};
+use crate::synthetic::{self, cases, play, stories};
 
 /// When [`oom_killed`] failed: 2026-11-21T02:16:52.012Z.
 pub(super) const AT: Nanos = Nanos(1_012_012_000_000);
@@ -29,6 +29,11 @@ pub(super) fn oom_killed() -> Verdict {
     let verdict = play::verdict(stories::oom_killed);
     assert_eq!(verdict.at, AT);
     verdict
+}
+
+/// A 502 that a proxy only passed on.
+pub(super) fn forwarded() -> Verdict {
+    play::verdict(cases::named("through a proxy whose server died as it served"))
 }
 
 /// A verdict in which every optional fact is absent.

@@ -23,6 +23,7 @@ mod check;
 mod containers;
 mod cost;
 mod degraded;
+mod docker;
 mod latency;
 mod life;
 mod lifecycle;
@@ -93,6 +94,7 @@ fn main() {
     trials.extend(unix_listen::trials());
     trials.extend(containers::trials());
     trials.extend(beyond::trials());
+    trials.extend(docker::trials());
     trials.extend(degraded::trials());
     trials.extend(latency::trials());
     trials.extend(cost::trials());

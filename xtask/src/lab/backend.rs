@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, ExitStatus};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -68,6 +68,18 @@ impl Backend {
                 command.arg(flag).arg(path);
             }
         }
+        let mut backend = Self::of(command)?;
+        if config.container.is_some() {
+            backend.pid = *children(backend.pid).first().context("the container is gone")?;
+        }
+        Ok(backend)
+    }
+
+    /// Starts a command that becomes one, and waits until that is bound.
+    ///
+    /// # Errors
+    /// When it says something else.
+    pub(super) fn of(mut command: Command) -> Result<Backend> {
         let mut child = command.spawn().context("an upstream process cannot be started")?;
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().context("the upstream has no output")?);
@@ -78,10 +90,12 @@ impl Backend {
             bail!("the upstream did not start: `{line}`")
         };
         backend.address = address.to_owned();
-        if config.container.is_some() {
-            backend.pid = *children(pid).first().context("the container is gone")?;
-        }
         Ok(backend)
+    }
+
+    /// Where the command that was started only stands for it: its own pid.
+    pub(super) fn set_pid(&mut self, pid: u32) {
+        self.pid = pid;
     }
 
     /// Where it listens, as nginx's `server` directive takes it.

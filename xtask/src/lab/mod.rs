@@ -13,6 +13,7 @@ pub mod behaviour;
 pub mod cgroup;
 pub mod client;
 pub mod container;
+pub mod docker;
 pub mod faults;
 mod helper;
 pub mod hide_sysfs;
@@ -32,6 +33,7 @@ pub mod truth;
 pub mod wait;
 
 pub use container::Container;
+pub use docker::Docker;
 pub use helper::run_if_asked;
 pub use netns::Netns;
 pub use network::Network;

@@ -47,8 +47,17 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
 /// nobody is there any more to refuse a connect.
 pub(super) fn left_with_namespace(world: &World, failure: &FailedAttempt) -> Option<Diagnosis> {
     let there = Destination::of(world, failure).filter(Destination::is_former)?;
-    let gone = world.listeners.last_gone(&there, Nanos(failure.at.0 + DISORDER))?;
-    Some(Place { world, failure, there: &there, endpoint: &there.endpoint, asked: None }.ended(gone))
+    last_end(world, failure, &there).map(|(_, found)| found)
+}
+
+/// The end of the last listener that was there, and when that was.
+pub(super) fn last_end(
+    world: &World,
+    failure: &FailedAttempt,
+    there: &Destination,
+) -> Option<(Nanos, Diagnosis)> {
+    let gone = world.listeners.last_gone(there, Nanos(failure.at.0 + DISORDER))?;
+    Some((gone.at, Place { world, failure, there, endpoint: &there.endpoint, asked: None }.ended(gone)))
 }
 
 impl Place<'_> {
@@ -72,11 +81,23 @@ impl Place<'_> {
         Some(match (failure.underlying, self.asked) {
             // A holder may have closed its copy unseen, by exec: only a look-up at the failure shows that it listens.
             (Symptom::ConnectRefused, None) => Diagnosis::new(Unknown::ListenerNotConfirmed(process)),
+            // This host's TCP did not take it to the listener that is there now.
+            (Symptom::ConnectRefused, Some(_)) if self.refused_here() => {
+                Diagnosis::new(Unknown::ListenerNotReached(process, false))
+            }
+            (Symptom::ConnectRefused, Some(_)) if world.sees_refusals(failure) => {
+                Diagnosis::new(Listener::Filtered { process })
+            }
             (Symptom::ConnectRefused, Some(_)) => {
                 Diagnosis::inferred(Listener::Filtered { process }, Doubt::ListenerLives)
             }
             _ => Diagnosis::new(Unknown::ListenerNotReached(process, false)),
         })
+    }
+
+    /// Whether TCP of this host was seen to refuse this connect.
+    fn refused_here(&self) -> bool {
+        self.failure.socket.as_ref().is_some_and(|socket| socket.refusal.is_some())
     }
 
     /// The last listener's end as the cause.

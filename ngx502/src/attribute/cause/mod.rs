@@ -4,6 +4,7 @@
 mod connection;
 mod death;
 mod denied;
+mod hops;
 mod listener;
 mod local;
 mod peers;
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use super::attempt::FailedAttempt;
 use super::destination::Destination;
 use super::finding::evidence::{Event, Evidence, Fact};
+use super::finding::hops::Hop;
 use super::finding::{Doubt, Facts, Finding, LogWords, Unknown};
 use super::verdict::{Certainty, ProcessFacts, Symptom};
 use super::world::World;
@@ -32,6 +34,8 @@ pub(super) struct Diagnosis {
     pub(super) evidence: Vec<Evidence>,
     /// The upstream's process.
     pub(super) process: Option<Rc<ProcessFacts>>,
+    /// The way from nginx to where the cause is; empty where nginx's own socket leads there.
+    pub(super) hops: Vec<Hop>,
 }
 
 impl Diagnosis {
@@ -46,7 +50,7 @@ impl Diagnosis {
     }
 
     fn of_finding(finding: Finding) -> Self {
-        Self { finding, evidence: Vec::with_capacity(EVIDENCE), process: None }
+        Self { finding, evidence: Vec::with_capacity(EVIDENCE), process: None, hops: Vec::new() }
     }
 
     pub(super) fn certainty(&self) -> Certainty {
@@ -58,7 +62,7 @@ impl Diagnosis {
     }
 
     fn with_evidence(mut self, at: Nanos, fact: Fact) -> Self {
-        self.evidence.push(Evidence { at, fact });
+        self.evidence.push(Evidence { at, fact, leg: None });
         self
     }
 
@@ -84,7 +88,22 @@ impl Diagnosis {
 
 /// Finds the cause of a failure in what is known by now.
 pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
-    let found = match failure.underlying {
+    let missed = failure.nginx.words == LogWords::Missed;
+    let found = explain(world, failure);
+    let mut found = found.unless_proven_by(|| failure.concluded.then_some(Doubt::ErrnoFromLookup(missed)));
+    kernel_view(failure, &mut found.evidence);
+    let mut found = hops::follow(world, failure, found);
+    found.evidence.push(Evidence { at: failure.at, fact: Fact::Nginx, leg: None });
+    found.evidence.sort_by_key(|evidence| evidence.at);
+    if found.process.is_none() {
+        found.process = sole_listener(world, failure);
+    }
+    found
+}
+
+/// What the socket itself leads to.
+fn explain(world: &World, failure: &FailedAttempt) -> Diagnosis {
+    match failure.underlying {
         Symptom::ConnectRefused | Symptom::SocketRefused | Symptom::SocketMissing => {
             listener::diagnose(world, failure)
         }
@@ -105,16 +124,7 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
         Symptom::NoLiveUpstreams => peers::diagnose(world, failure),
         Symptom::UpstreamStatus => protocol::upstream_status(failure),
         Symptom::ResponseTruncated => Diagnosis::new(Unknown::Cut),
-    };
-    let missed = failure.nginx.words == LogWords::Missed;
-    let mut found = found.unless_proven_by(|| failure.concluded.then_some(Doubt::ErrnoFromLookup(missed)));
-    found.evidence.push(Evidence { at: failure.at, fact: Fact::Nginx });
-    kernel_view(failure, &mut found.evidence);
-    found.evidence.sort_by_key(|evidence| evidence.at);
-    if found.process.is_none() {
-        found.process = sole_listener(world, failure);
     }
-    found
 }
 
 /// What the upstream socket itself went through.
@@ -130,7 +140,7 @@ fn kernel_view(failure: &FailedAttempt, evidence: &mut Vec<Evidence>) {
         (socket.reset_sent_at, Event::ResetSent),
     ];
     for (at, event) in moments {
-        evidence.extend(at.map(|at| Evidence { at, fact: Fact::Socket(event) }));
+        evidence.extend(at.map(|at| Evidence { at, fact: Fact::Socket(event), leg: None }));
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) fn backlog_full(world: &World, failure: &FailedAttempt) -> Diagnosis 
     full(world, failure, own.or_else(|| queue(world, failure)))
 }
 
-fn full(world: &World, failure: &FailedAttempt, queue: Option<Queue>) -> Diagnosis {
+/// The accept queue had no room.
+pub(super) fn full(world: &World, failure: &FailedAttempt, queue: Option<Queue>) -> Diagnosis {
     let accept = accept_queue(world, failure, queue);
     let process = accept.process.clone();
     let mut found = Diagnosis::new(Waiting::QueueFull(accept)).with_process(process);

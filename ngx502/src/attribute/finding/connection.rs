@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::manager::ServiceManager;
 use super::process::full_or;
-use super::{Page, Verdict};
+use super::{On, Page};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::CloseKind;
 
@@ -56,8 +56,12 @@ pub enum Close {
 pub enum Progress {
     /// The request was not sent.
     BeforeRequest,
+    /// It was sent, and the closed end had read nothing of it.
+    Unread,
     /// Nothing of the response came.
     BeforeResponse,
+    /// The closed end had answered, and nginx got to read none of it.
+    Answered,
     /// A part of it came.
     WithinResponse,
 }
@@ -89,7 +93,9 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Progress::BeforeRequest => " before the request was sent",
+            Progress::Unread => " without reading the request",
             Progress::BeforeResponse => " before answering",
+            Progress::Answered => " after answering, with the request not yet read to its end",
             Progress::WithinResponse => " before the response was complete",
         })
     }
@@ -104,8 +110,8 @@ impl Page for Connection {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self {
             // Whether such a tool still runs says nothing.
             Connection::ClosedByUpstream { process, how: Close::Destroyed, .. } => {
@@ -135,10 +141,23 @@ impl Page for Connection {
         }
     }
 
-    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         match self {
             Connection::ClosedByUpstream { how: Close::Destroyed, .. } => {}
-            Connection::ClosedByUpstream { process, .. } => lines.extend(ServiceManager::of(process).log()),
+            Connection::ClosedByUpstream { process, progress, .. } => {
+                match progress {
+                    Some(Progress::Unread) => lines.push(format!(
+                        "is it out of descriptors, or does it not allow this client? ls /proc/{pid}/fd | wc -l; grep 'open files' \
+                         /proc/{pid}/limits",
+                        pid = process.pid
+                    )),
+                    Some(Progress::Answered) => {
+                        lines.push("does it limit the size of a request? its answer may say so (413)".to_owned());
+                    }
+                    _ => {}
+                }
+                lines.extend(ServiceManager::of(process).log());
+            }
             Connection::KeepaliveRace { .. } => lines.extend([
                 "make the upstream's keep-alive timeout longer than nginx's keepalive_timeout in the upstream block"
                     .to_owned(),

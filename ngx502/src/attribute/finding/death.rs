@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::listener::Near;
 use super::manager::ServiceManager;
-use super::{Page, Verdict, say};
+use super::{On, Page, say};
 use crate::attribute::servers::{self, SignalRule};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Nanos, Oom};
@@ -196,17 +196,17 @@ impl Sender {
 }
 
 impl Death {
-    fn subject(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn subject(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.victim.full().fmt(f)?;
         let role = match self.role {
             Role::LastListener => ", the last listener on ",
             Role::Server => ", which served the connection to ",
         };
-        say(f, &[role, &on.target, ","])
+        say(f, &[role, on.target, ","])
     }
 
     /// How long before the failure it ended, where it did not end with it.
-    fn when(&self, on: &Verdict) -> impl fmt::Display {
+    fn when(&self, on: &On<'_>) -> impl fmt::Display {
         let when = (self.role == Role::LastListener).then(|| on.when(self.at));
         fmt::from_fn(move |f| when.as_ref().map_or(Ok(()), |when| when.fmt(f)))
     }
@@ -222,7 +222,7 @@ impl Page for Death {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.subject(on, f)?;
         let when = self.when(on);
         match &self.how {
@@ -254,7 +254,7 @@ impl Page for Death {
         }
     }
 
-    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         let manager = ServiceManager::of(&self.victim);
         match &self.how {
             How::OomKilled(OomKill { system_wide: Some(true), .. }) => {

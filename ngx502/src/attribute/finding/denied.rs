@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bstr::ByteSlice;
 use serde::{Serialize, Serializer};
 
-use super::{Page, Verdict, quoted};
+use super::{On, Page, quoted};
 use crate::attribute::servers;
 use crate::attribute::verdict::Cause;
 use crate::event::{Confinement, PathWalk, RefusedAt};
@@ -187,8 +187,8 @@ impl Page for Denied {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self {
             Denied::FilePermissions { walk, .. } => {
                 let verb =
@@ -209,7 +209,7 @@ impl Page for Denied {
         }
     }
 
-    fn fix(&self, on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
         match self {
             Denied::FilePermissions { walk, server, pool } => {
                 permission_fix(walk, server.as_bytes(), pool.as_deref(), lines);

@@ -21,6 +21,8 @@ pub enum Doubt {
     DiedMeanwhile,
     /// The times of the close and of the request are all that tells.
     CloseAndRequestCrossed,
+    /// What was sent before may have been a handshake: nothing else says that the connection was reused.
+    PerhapsFresh,
     /// Neither a FIN nor a RST was observed.
     EndUnseen,
     /// No signal of the kernel's was observed for a fatal fault.
@@ -41,6 +43,14 @@ pub enum Doubt {
     OtherNamespace,
     /// The address is that of another namespace of this host; that the connect led there was not observed.
     AddressOnly,
+    /// The process that only forwards had one failed connection of its own in that time.
+    ForwardedThen,
+    /// The process that only forwards had several such connections, to different places.
+    SeveralOnward(usize),
+    /// A program that only forwards; no connection of its own was seen to fail.
+    OnwardUnseen,
+    /// The process that only forwards was ended when the one that it last led to had ended.
+    EndedWithServer,
     /// A listener on this path ended, perhaps the same socket by another name.
     SimilarPath(BString),
     /// Listeners may have come and gone unobserved.
@@ -98,6 +108,9 @@ impl fmt::Display for Doubt {
             Doubt::LastReaderDied => "last process seen reading; it died before the connection ended",
             Doubt::DiedMeanwhile => "it died as the connection ended",
             Doubt::CloseAndRequestCrossed => "close and request crossed, by their times",
+            Doubt::PerhapsFresh => {
+                "from the turns that were sent on it before, which may have been those of a handshake"
+            }
             Doubt::EndUnseen => "neither FIN nor RST was observed",
             Doubt::FaultUnseen => "the fault itself was not observed",
             Doubt::SenderUnseen => "the sender was not observed",
@@ -110,6 +123,12 @@ impl fmt::Display for Doubt {
                 "it listened in another namespace than nginx, where the same name can mean another socket"
             }
             Doubt::AddressOnly => "by its address; that the connect led there was not observed",
+            Doubt::ForwardedThen => "the forwarder's own connection is matched by time",
+            Doubt::SeveralOnward(count) => {
+                return write!(f, "{count} connections of its own failed in that time, to different places");
+            }
+            Doubt::OnwardUnseen => "it only forwards, and no connection of its own was seen to fail",
+            Doubt::EndedWithServer => "the forwarder was ended after that, which is matched by time",
             Doubt::SimilarPath(path) => {
                 return write!(f, "a listener on {path} ended; it may have been the same socket by another name");
             }

@@ -9,6 +9,7 @@ use bstr::BString;
 use super::connection::Close;
 use super::death::{OomKill, Sender};
 use super::denied::{WithMode, module_name};
+use super::hops::{Leg, On};
 use super::listener::Failed;
 use super::local::PortRange;
 use super::say;
@@ -24,6 +25,8 @@ pub struct Evidence {
     pub at: Nanos,
     /// What.
     pub fact: Fact,
+    /// The connection that it is of; `None`: nginx's own.
+    pub leg: Option<Rc<Leg>>,
 }
 
 named_enum! {
@@ -169,15 +172,15 @@ impl Evidence {
 
     /// The fact as a sentence; `on` is the verdict that it stands beside.
     pub fn text(&self, on: &Verdict) -> impl fmt::Display {
-        fmt::from_fn(|f| self.fact.sentence(on, f))
+        fmt::from_fn(|f| self.fact.sentence(&On::leg(on, self.leg.as_deref()), f))
     }
 }
 
 impl Fact {
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self {
-            Fact::Socket(event) => socket(*event, there, f),
+            Fact::Socket(event) => socket(*event, on, f),
             Fact::Nginx => on.nginx.said(on).fmt(f),
             Fact::Signalled(who, signal, sender) => {
                 who.name().fmt(f)?;
@@ -197,7 +200,9 @@ impl Fact {
             }
             Fact::OomTrigger(who) => write!(f, "memory ran out as {} asked for more", who.full()),
             Fact::Closed(who, how, dying) => {
-                write!(f, "{} {how}{}", who.name(), if *dying { " as it died" } else { "" })
+                write!(f, "{} {how}", who.name())?;
+                on.from.map_or(Ok(()), |client| write!(f, " of {}", client.name()))?;
+                f.write_str(if *dying { " as it died" } else { "" })
             }
             Fact::ListenerGone => say(f, &["last listening socket on ", there, " closed"]),
             Fact::NoListener => say(f, &["a look-up found no listener on ", there]),
@@ -224,7 +229,17 @@ impl Fact {
     }
 }
 
-fn socket(event: Event, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn socket(event: Event, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let there = on.target;
+    if let Some(client) = on.from {
+        let client = client.name();
+        match event {
+            Event::Connect => return write!(f, "{client} started connecting to {there}"),
+            Event::Fin => return write!(f, "{client} received a FIN from {there}"),
+            Event::Reset => return write!(f, "{client} received a RST from {there}"),
+            _ => {}
+        }
+    }
     say(
         f,
         &match event {

@@ -7,7 +7,7 @@ use bstr::{BString, ByteSlice};
 use serde::{Serialize, Serializer};
 
 use super::manager::ServiceManager;
-use super::{Page, Verdict, lossy, place, quoted};
+use super::{On, Page, lossy, place, quoted};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Endpoint, FailedUnit, Nanos, NearListener, Nearness, Pid};
 
@@ -236,8 +236,8 @@ impl Page for Listener {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self {
             Listener::Stopped { process, while_waiting: true, .. } => write!(
                 f,
@@ -268,7 +268,7 @@ impl Page for Listener {
         }
     }
 
-    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         match self {
             Listener::Stopped { process, near, .. } => {
                 lines.extend(ServiceManager::of(process).restart());

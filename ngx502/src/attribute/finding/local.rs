@@ -7,7 +7,7 @@ use bstr::{BString, ByteSlice};
 use serde::Serialize;
 
 use super::listener::Icmp;
-use super::{Page, Verdict, lossy_or_null, quoted};
+use super::{On, Page, lossy_or_null, quoted};
 use crate::attribute::verdict::Cause;
 use crate::event::{Limits, Ports};
 use crate::units::Errno;
@@ -110,7 +110,7 @@ impl Descriptors {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { system, open, limit, file_used, file_max } = *self;
         match (open.zip(limit), file_used.zip(file_max), system) {
             (_, Some((used, max)), true) => {
@@ -178,8 +178,8 @@ impl Page for Local {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self {
             Local::Unreachable { icmp: Some(icmp), errno, .. } => {
                 write!(f, "{there} is unreachable: {icmp}")?;
@@ -208,7 +208,7 @@ impl Page for Local {
         }
     }
 
-    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         match self {
             Local::Unreachable { to, .. }
             | Local::Prohibited { to, .. } => {

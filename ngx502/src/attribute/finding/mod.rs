@@ -12,6 +12,7 @@ pub mod death;
 pub mod denied;
 mod doubt;
 pub mod evidence;
+pub mod hops;
 pub mod listener;
 pub mod local;
 mod manager;
@@ -32,6 +33,7 @@ pub use self::connection::Connection;
 pub use self::death::Death;
 pub use self::denied::Denied;
 pub use self::doubt::Doubt;
+use self::hops::On;
 pub use self::listener::Listener;
 pub use self::local::Local;
 pub use self::nginx_words::{LogWords, NginxWords};
@@ -82,10 +84,10 @@ trait Page {
     fn cause(&self) -> Cause;
 
     /// Writes the sentence, without its doubts.
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// Appends what to do: a command or configuration line each, the best first.
-    fn fix(&self, on: &Verdict, lines: &mut Vec<String>);
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>);
 
     /// When what these facts tell of happened, where they have a moment of their own.
     fn moment(&self) -> Option<Nanos> {
@@ -126,6 +128,16 @@ impl Finding {
         self.facts.page().cause()
     }
 
+    /// Writes the sentence with its doubts.
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.facts.page().sentence(on, f)?;
+        for (number, doubt) in self.doubts.iter().enumerate() {
+            f.write_str(if number == 0 { " (inferred: " } else { "; " })?;
+            doubt.fmt(f)?;
+        }
+        f.write_str(if self.doubts.is_empty() { "" } else { ")" })
+    }
+
     /// How sure that is.
     pub fn certainty(&self) -> Certainty {
         match (self.cause(), self.doubts.is_empty()) {
@@ -139,20 +151,13 @@ impl Finding {
 impl Verdict {
     /// One sentence a person can act on.
     pub fn summary(&self) -> impl fmt::Display {
-        fmt::from_fn(|f| {
-            self.finding.facts.page().sentence(self, f)?;
-            for (number, doubt) in self.finding.doubts.iter().enumerate() {
-                f.write_str(if number == 0 { " (inferred: " } else { "; " })?;
-                doubt.fmt(f)?;
-            }
-            f.write_str(if self.finding.doubts.is_empty() { "" } else { ")" })
-        })
+        fmt::from_fn(|f| self.finding.sentence(&On::root(self), f))
     }
 
     /// What to do: a command or configuration line each, the best first.
     pub fn fix(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        self.finding.facts.page().fix(self, &mut lines);
+        self.finding.facts.page().fix(&On::root(self), &mut lines);
         lines
     }
 

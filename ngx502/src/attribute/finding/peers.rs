@@ -5,7 +5,7 @@ use std::fmt;
 use bstr::BString;
 use serde::{Serialize, Serializer};
 
-use super::{Page, Verdict, lossy};
+use super::{On, Page, lossy};
 use crate::attribute::verdict::{Cause, Symptom};
 
 /// Every peer of the group was marked down by failures of its own.
@@ -37,14 +37,14 @@ impl Page for PeersDown {
         Cause::AllPeersDown
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "every peer of {} is marked down: ", on.target)?;
         self.peers.iter().enumerate().try_for_each(|(number, DownPeer { address, symptom, cause })| {
             write!(f, "{}{address} {symptom} ({cause})", if number == 0 { "" } else { ", " })
         })
     }
 
-    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         lines.push(
             "repair the peers; fail_timeout and max_fails in the upstream block decide how long they stay out".into(),
         );

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{LogWords, Page, Verdict};
+use super::{LogWords, On, Page};
 use crate::attribute::verdict::Cause;
 
 /// What was wrong with them.
@@ -88,8 +88,8 @@ impl fmt::Display for Spoken {
 }
 
 impl Mismatch {
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self.how {
             SeenBy::Openssl if self.spoken == Some(Spoken::TlsVersion) => {
                 write!(f, "nginx and {there} share no TLS version: {}", on.nginx.detail_or_text())
@@ -143,8 +143,8 @@ impl Page for Protocol {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self {
             Protocol::Mismatch(mismatch) => mismatch.sentence(on, f),
             Protocol::BadResponse { .. } if on.nginx.words == LogWords::Read => {
@@ -167,7 +167,7 @@ impl Page for Protocol {
         }
     }
 
-    fn fix(&self, on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
         match self {
             Protocol::Mismatch(mismatch) => lines.extend(mismatch.fix()),
             Protocol::BadResponse { .. } if on.nginx.words != LogWords::Read => {

@@ -13,7 +13,7 @@ use super::listener::{Near, check};
 use super::manager::ServiceManager;
 use super::process::full_or;
 use super::protocol::SHOW_ERRORS;
-use super::{LogWords, Page, Verdict};
+use super::{LogWords, On, Page};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::Endpoint;
 use crate::units::Micros;
@@ -108,8 +108,8 @@ impl Page for Unknown {
     }
 
     /// One arm a sentence: a page of words, in the order of the enum.
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         let full = |who| full_or(who, "a process");
         let missed = on.nginx.words == LogWords::Missed;
         match self {
@@ -278,7 +278,7 @@ impl Page for Unknown {
         }
     }
 
-    fn fix(&self, on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
         let missed = on.nginx.words == LogWords::Missed;
         match self {
             Unknown::ListenerNotReached(Some(process), true) => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::listener::{FILTERS, Icmp};
 use super::process::full_or;
-use super::{Page, Verdict};
+use super::{On, Page};
 use crate::attribute::servers;
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Pid, Queue};
@@ -94,8 +94,8 @@ impl Page for Waiting {
         }
     }
 
-    fn sentence(&self, on: &Verdict, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = &*on.target;
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self {
             Waiting::QueueFull(queue) => {
                 f.write_str("the accept queue")?;
@@ -130,7 +130,7 @@ impl Page for Waiting {
         }
     }
 
-    fn fix(&self, _on: &Verdict, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         match self {
             Waiting::QueueFull(queue) => lines.extend([
                 servers::backlog(queue.comm(), queue.limit, queue.pool.as_deref()),

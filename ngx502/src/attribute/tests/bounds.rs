@@ -53,7 +53,13 @@ fn look_ups_are_forgotten_from_the_oldest_on() {
         Body::Guards(Box::new(Guards { worker: worker(number), ..Guards::default() }))
     });
     loses_all_but(ROOM, |number| {
-        Body::PeerSocket(PeerSocket { of: u64::from(number), accepted: None, holders: vec![], unread: None })
+        Body::PeerSocket(PeerSocket {
+            of: u64::from(number),
+            accepted: None,
+            holders: vec![],
+            unread: None,
+            ..PeerSocket::default()
+        })
     });
     loses_all_but(ROOM, |number| listening(Endpoint::Unix(path(number)), vec![], true));
 }

@@ -274,7 +274,7 @@ fn an_unseen_closer_is_inferred_from_one_death_and_unknown_from_two() {
 
 #[test]
 fn a_reused_connection_that_was_closing_is_a_race() {
-    let fin = |at| Socket { requests: 2, fin_at: Some(Nanos(at)), ..socket(PEER) };
+    let fin = |at| Socket { requests: 9, fin_at: Some(Nanos(at)), ..socket(PEER) };
     let before = Trace::new().attempt(closed(fin(1_000_000_250))).page(502).verdict();
     is(&before, Symptom::ClosedEarly, Cause::KeepaliveRace, Certainty::Proven);
     let crossing = Trace::new().attempt(closed(fin(1_000_400_000))).page(502).verdict();
@@ -319,7 +319,13 @@ fn queues_and_slowness_are_told_apart() {
     is(&waiting, Symptom::ReadTimedOut, Cause::NotAccepted, Certainty::Proven);
     let unknown = Trace::new().attempt(read(None)).page(504).verdict();
     is(&unknown, Symptom::ReadTimedOut, Cause::Unknown, Certainty::Unknown);
-    let peer = PeerSocket { of: 0xabc, accepted: Some(true), holders: vec![app()], unread: Some(0) };
+    let peer = PeerSocket {
+        of: 0xabc,
+        accepted: Some(true),
+        holders: vec![app()],
+        unread: Some(0),
+        ..PeerSocket::default()
+    };
     let named = Trace::new().feed(Body::PeerSocket(peer)).attempt(read(None)).page(504).verdict();
     is(&named, Symptom::ReadTimedOut, Cause::UpstreamSlow, Certainty::Proven);
     begins(&named, "php-fpm[12] accepted");

@@ -25,7 +25,13 @@ fn a_full_queue_shows_length_limit_and_whether_its_workers_were_busy() {
 fn a_connection_that_nobody_took_shows_where_it_was() {
     let timed_out = said(PEER, "upstream timed out", 110, READING);
     let timed_out = Attempt { socket: Some(Box::new(socket(PEER))), ..timed_out };
-    let waiting = PeerSocket { of: 0xabc, accepted: Some(false), holders: vec![], unread: Some(78) };
+    let waiting = PeerSocket {
+        of: 0xabc,
+        accepted: Some(false),
+        holders: vec![],
+        unread: Some(78),
+        ..PeerSocket::default()
+    };
     let found = Trace::new()
         .feed(queued(tcp(PEER), 5, 128))
         .feed(Body::PeerSocket(waiting))
@@ -38,8 +44,13 @@ fn a_connection_that_nobody_took_shows_where_it_was() {
         ["a look-up found the server's end, not accepted by any process, 78 bytes unread"]
     );
     assert_eq!(observed(&found, "queue").len(), 1);
-    let taken =
-        PeerSocket { of: 0xabc, accepted: Some(true), holders: vec![process(12, "node")], unread: Some(0) };
+    let taken = PeerSocket {
+        of: 0xabc,
+        accepted: Some(true),
+        holders: vec![process(12, "node")],
+        unread: Some(0),
+        ..PeerSocket::default()
+    };
     let found = Trace::new().feed(Body::PeerSocket(taken)).attempt(timed_out).page(504).verdict();
     is(&found, Symptom::ReadTimedOut, Cause::UpstreamSlow, Certainty::Proven);
     assert_eq!(observed(&found, "accept"), ["a look-up found the server's end held by node[12]"]);

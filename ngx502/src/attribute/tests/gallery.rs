@@ -15,6 +15,9 @@ fn written(title: &str, verdict: &Verdict, rescued: bool) -> String {
     let Verdict { symptom, cause, certainty, .. } = verdict;
     let summary = summary(verdict);
     let mut text = format!("{title}\n  [{symptom}, {cause}, {certainty}{rescued}] {summary}\n");
+    for station in verdict.way() {
+        writeln!(text, "    hop: {station}").expect("memory");
+    }
     for (event, fact) in facts(verdict) {
         writeln!(text, "    {event:<12} {fact}").expect("memory");
     }

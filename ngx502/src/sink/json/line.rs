@@ -12,7 +12,7 @@ use crate::units::Errno;
 
 /// A `verdict` or `rescued` line.
 #[derive(Serialize)]
-pub(crate) struct Line<'a, D> {
+pub(crate) struct Line<'a, H, D> {
     #[serde(rename = "type")]
     kind: &'static str,
     time: Moment,
@@ -26,6 +26,7 @@ pub(crate) struct Line<'a, D> {
     certainty: Certainty,
     #[serde(serialize_with = "sentence")]
     summary: &'a Verdict,
+    hops: H,
     evidence: Observations<'a>,
     attempts: &'a [AttemptFacts],
     errno: Option<Errno>,
@@ -74,7 +75,7 @@ pub(crate) fn line<'a>(
     kind: &'static str,
     session: &'a Session,
     verdict: &'a Verdict,
-) -> Line<'a, impl Serialize> {
+) -> Line<'a, impl Serialize, impl Serialize> {
     Line {
         kind,
         time: Moment::of(session, verdict.at),
@@ -87,6 +88,7 @@ pub(crate) fn line<'a>(
         cause: verdict.cause,
         certainty: verdict.certainty,
         summary: verdict,
+        hops: verdict.hops(),
         evidence: Observations(session, verdict),
         attempts: &verdict.attempts,
         errno: verdict.errno.map(Errno),

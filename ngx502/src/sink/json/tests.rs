@@ -79,6 +79,7 @@ mod reader {
         pub(super) cause: String,
         pub(super) certainty: String,
         pub(super) summary: String,
+        pub(super) hops: Vec<Hop>,
         pub(super) evidence: Vec<Evidence>,
         pub(super) attempts: Vec<Attempt>,
         pub(super) errno: Option<String>,
@@ -126,6 +127,19 @@ mod reader {
 
     #[derive(Deserialize, Debug)]
     #[serde(deny_unknown_fields)]
+    pub(super) struct Hop {
+        pub(super) process: Option<Process>,
+        pub(super) relation: String,
+        pub(super) address: String,
+        pub(super) namespace: Option<u32>,
+        pub(super) container: Option<String>,
+        pub(super) summary: String,
+        pub(super) cause: String,
+        pub(super) certainty: String,
+    }
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
     pub(super) struct Evidence {
         pub(super) time: String,
         pub(super) event: String,
@@ -161,12 +175,12 @@ fn fields(text: &str) -> reader::Fields {
 
 #[test]
 fn a_verdict_is_one_line_in_the_contracts_order() {
-    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T02:16:52.012000Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":410,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2[812] (pool www, php8.2-fpm.service), the last listener on 127.0.0.1:9000, was OOM-killed 12 s before this 502 in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)","evidence":[{"time":"2026-11-21T02:16:40.005000Z","event":"oom","text":"the OOM killer chose php-fpm8.2[812] with 498 MiB resident in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)"},{"time":"2026-11-21T02:16:40.006000Z","event":"listen","text":"last listening socket on 127.0.0.1:9000 closed"},{"time":"2026-11-21T02:16:52.010910Z","event":"connect","text":"nginx started connecting to 127.0.0.1:9000"},{"time":"2026-11-21T02:16:52.011000Z","event":"nginx","text":"connect() failed (ECONNREFUSED) while connecting to upstream (127.0.0.1:9000)"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":90},"fix":["systemctl set-property php8.2-fpm.service MemoryMax=… (or use less memory)","journalctl -u php8.2-fpm.service -n 50","systemctl restart php8.2-fpm.service"],"details":{"victim":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"},"role":"last-listener","system_wide":false,"cgroup":"system.slice/php8.2-fpm.service","limit_bytes":536870912,"rss_bytes":522190848,"trigger":null,"near":[],"before_us":12006000}}"#);
+    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::oom_killed())), @r#"{"type":"verdict","time":"2026-11-21T02:16:52.012000Z","status":502,"host":"web-1","request":{"method":"GET","uri":"/index.php","host":"shop.example","client":"203.0.113.9"},"worker":{"pid":410,"exe":"/usr/sbin/nginx","container":null,"container_name":null},"upstream":{"address":"127.0.0.1:9000","kind":"tcp","process":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"}},"symptom":"connect-refused","cause":"oom-killed","certainty":"proven","summary":"php-fpm8.2[812] (pool www, php8.2-fpm.service), the last listener on 127.0.0.1:9000, was OOM-killed 12 s before this 502 in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)","hops":[],"evidence":[{"time":"2026-11-21T02:16:40.005000Z","event":"oom","text":"the OOM killer chose php-fpm8.2[812] with 498 MiB resident in cgroup system.slice/php8.2-fpm.service (limit 512 MiB)"},{"time":"2026-11-21T02:16:40.006000Z","event":"listen","text":"last listening socket on 127.0.0.1:9000 closed"},{"time":"2026-11-21T02:16:52.010910Z","event":"connect","text":"nginx started connecting to 127.0.0.1:9000"},{"time":"2026-11-21T02:16:52.011000Z","event":"nginx","text":"connect() failed (ECONNREFUSED) while connecting to upstream (127.0.0.1:9000)"}],"attempts":[{"upstream":"127.0.0.1:9001","symptom":"connect-refused","cause":"not-listening","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90},{"upstream":"127.0.0.1:9000","symptom":"connect-refused","cause":"oom-killed","errno":"ECONNREFUSED","connect_us":null,"first_byte_us":null,"total_us":90}],"errno":"ECONNREFUSED","latency":{"connect_us":null,"first_byte_us":null,"total_us":90},"fix":["systemctl set-property php8.2-fpm.service MemoryMax=… (or use less memory)","journalctl -u php8.2-fpm.service -n 50","systemctl restart php8.2-fpm.service"],"details":{"victim":{"pid":812,"comm":"php-fpm8.2","unit":"php8.2-fpm.service","container":null,"container_name":null,"pool":"www"},"role":"last-listener","system_wide":false,"cgroup":"system.slice/php8.2-fpm.service","limit_bytes":536870912,"rss_bytes":522190848,"trigger":null,"near":[],"before_us":12006000}}"#);
 }
 
 #[test]
 fn absent_facts_are_null() {
-    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::unknown())), @r#"{"type":"verdict","time":"2026-11-21T02:16:40.002000Z","status":502,"host":"web-1","request":null,"worker":{"pid":499,"exe":null,"container":null,"container_name":null},"upstream":null,"symptom":null,"cause":"unknown","certainty":"unknown","summary":"nginx got no connection to an upstream whose name could not be read: its message is hidden by error_log's level, and neither a socket nor a look-up shows whether the connect failed or the TLS handshake, and with which error","evidence":[{"time":"2026-11-21T02:16:40.002000Z","event":"nginx","text":"nginx's message is hidden by error_log's level; its states say connect-failed"}],"attempts":[{"upstream":null,"symptom":null,"cause":"unknown","errno":null,"connect_us":null,"first_byte_us":null,"total_us":null}],"errno":null,"latency":{"connect_us":null,"first_byte_us":null,"total_us":null},"fix":["error_log /var/log/nginx/error.log error;"],"details":{}}"#);
+    insta::assert_snapshot!(line(&sample::session(), &sample::verdict(sample::unknown())), @r#"{"type":"verdict","time":"2026-11-21T02:16:40.002000Z","status":502,"host":"web-1","request":null,"worker":{"pid":499,"exe":null,"container":null,"container_name":null},"upstream":null,"symptom":null,"cause":"unknown","certainty":"unknown","summary":"nginx got no connection to an upstream whose name could not be read: its message is hidden by error_log's level, and neither a socket nor a look-up shows whether the connect failed or the TLS handshake, and with which error","hops":[],"evidence":[{"time":"2026-11-21T02:16:40.002000Z","event":"nginx","text":"nginx's message is hidden by error_log's level; its states say connect-failed"}],"attempts":[{"upstream":null,"symptom":null,"cause":"unknown","errno":null,"connect_us":null,"first_byte_us":null,"total_us":null}],"errno":null,"latency":{"connect_us":null,"first_byte_us":null,"total_us":null},"fix":["error_log /var/log/nginx/error.log error;"],"details":{}}"#);
 }
 
 #[test]
@@ -177,6 +191,23 @@ fn a_symptom_that_the_contract_has_no_word_for_is_null() {
         let line = line(&sample::session(), &sample::verdict(verdict));
         assert!(line.contains(r#""symptom":null,"cause":"unknown","certainty":"unknown""#), "{line}");
     }
+}
+
+#[test]
+fn the_last_station_on_the_way_decides() {
+    let read = fields(&line(&sample::session(), &Outcome::Verdict(Box::new(sample::forwarded()))));
+    let [proxy, server] = read.hops.as_slice() else { panic!("not two stations: {:?}", read.hops) };
+    assert_eq!((proxy.relation.as_str(), server.relation.as_str()), ("listens", "forwards-to"));
+    assert_eq!((proxy.address.as_str(), server.address.as_str()), ("127.0.0.1:9000", "172.17.0.2:8080"));
+    assert_eq!((proxy.cause.as_str(), proxy.certainty.as_str()), ("closed-by-upstream", "proven"));
+    assert_eq!(
+        (&server.summary, &server.cause, &server.certainty),
+        (&read.summary, &read.cause, &read.certainty)
+    );
+    assert_eq!((proxy.container.as_deref(), server.container.as_deref().map(str::len)), (None, Some(64)));
+    assert_eq!((proxy.namespace, proxy.summary.contains("docker-proxy[700]")), (None, true));
+    let pids = [proxy, server].map(|hop| hop.process.as_ref().map(|process| process.pid));
+    assert_eq!(pids, [Some(700), Some(900)]);
 }
 
 #[test]

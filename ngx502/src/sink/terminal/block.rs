@@ -61,6 +61,7 @@ impl Block<'_> {
         self.headline();
         self.rows("", Some(Tone::Strong), &self.sentence());
         self.chain();
+        self.hops();
         self.attempts();
         self.evidence();
         for (number, fix) in self.verdict.fix().iter().enumerate() {
@@ -127,6 +128,14 @@ impl Block<'_> {
             if !after.is_empty() {
                 self.rows("", None, after.trim_start());
             }
+        }
+    }
+
+    /// The way to the cause, a station a line.
+    fn hops(&mut self) {
+        for (number, hop) in self.verdict.way().iter().enumerate() {
+            let label = if number == 0 { "hops " } else { "     " };
+            self.rows(label, None, &escape::terminal(hop.as_bytes()));
         }
     }
 

@@ -40,7 +40,13 @@ fn unanswered(s: &mut Scene, socket: Socket) {
 
 /// A look-up found the server's end in these hands.
 fn other_end(s: &Scene, accepted: Option<bool>, holders: Vec<ProcessRef>, unread: u32) -> Body {
-    Body::PeerSocket(PeerSocket { of: s.socket().id, accepted, holders, unread: Some(unread) })
+    Body::PeerSocket(PeerSocket {
+        of: s.socket().id,
+        accepted,
+        holders,
+        unread: Some(unread),
+        ..PeerSocket::default()
+    })
 }
 
 fn waits_in_queue(s: &mut Scene, comm: &str, busy: Option<bool>) {

@@ -1,0 +1,122 @@
+//! From the process at the other end to what that one connected to itself, and on: whoever merely forwards is not the
+//! cause.
+
+use std::collections::HashMap;
+
+use super::Enricher;
+use super::{lookup, sockets};
+use crate::event::{Body, Ends, Nanos, Onward, OnwardAttempt, Pid, ProcessRef, Socket};
+use crate::proc;
+
+/// Processes that are followed one after the other, at most.
+const DEPTH: usize = 4;
+/// Processes that are followed from one failure, at most: an accept queue may have as many holders.
+const BREADTH: usize = 8;
+/// Connections that are remembered as told; beyond, all are forgotten and told anew.
+const MAX_TOLD: usize = 16 * 1024;
+
+/// What was last told of each connection, by its id: whether it had ended.
+#[derive(Debug, Default)]
+pub(super) struct Told(HashMap<u64, bool>);
+
+impl Told {
+    /// Whether there is news of it.
+    fn is_news(&mut self, attempt: &OnwardAttempt) -> bool {
+        let ended = attempt.ended_at.is_some();
+        if self.0.len() >= MAX_TOLD {
+            self.0.clear();
+        }
+        self.0.insert(attempt.socket.id, ended) != Some(true)
+    }
+}
+
+impl Enricher {
+    /// Adds what the processes behind nginx's failed attempt connected to, and what became of it.
+    pub(super) fn follow(&mut self, socket: Option<&Socket>, worker: Pid, at: Nanos, bodies: &mut Vec<Body>) {
+        if self.onward.is_none() {
+            return;
+        }
+        for process in self.behind(socket, bodies) {
+            self.follow_process(&process, worker, at, DEPTH, bodies);
+        }
+    }
+
+    /// The processes that a failure may be due to: who closed or read the other end, who holds it, who listens, who did.
+    fn behind(&self, socket: Option<&Socket>, answers: &[Body]) -> Vec<ProcessRef> {
+        let ends = socket.into_iter().flat_map(|socket| {
+            let closer = socket.closer.as_ref().map(|closer| closer.process.clone());
+            closer.into_iter().chain(socket.owner.clone())
+        });
+        let mut found: Vec<ProcessRef> = ends.collect();
+        for answer in answers {
+            match answer {
+                Body::PeerSocket(peer) => found.extend(peer.holders.iter().take(BREADTH).cloned()),
+                Body::Endpoint(info) if info.asked && info.listeners.is_empty() => {
+                    let former = self.holders.get(&info.endpoint);
+                    found.extend(former.into_iter().flatten().take(BREADTH).cloned());
+                }
+                // A single one has accepted it, most likely.
+                Body::Endpoint(info) if info.asked => {
+                    let mut holders = info.listeners.iter().flat_map(|one| &one.holders);
+                    if let (Some(only), None) = (holders.next(), holders.next()) {
+                        found.push(only.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut met = Vec::new();
+        found.retain(|process| {
+            process.pid.0 != 0 && !met.contains(&process.pid) && {
+                met.push(process.pid);
+                true
+            }
+        });
+        found.truncate(BREADTH);
+        found
+    }
+
+    /// Adds what the socket of an open connection has sent and received so far.
+    fn measure(&mut self, attempt: &mut OnwardAttempt) {
+        let OnwardAttempt { socket, ended_at: None, .. } = attempt else { return };
+        let (Ends::Tcp { local, remote }, Some(_)) = (&socket.ends, socket.established_at) else { return };
+        let (local, remote) = (*local, *remote);
+        let Some(netns) = self.owners.namespace(socket.netns) else { return };
+        match netns.run(|| sockets::exact(local, remote)) {
+            Ok(Some(found)) => (socket.bytes_acked, socket.bytes_received) = (found.sent, found.received),
+            Ok(None) => {}
+            Err(error) => log::debug!("a socket table cannot be read: {error}"),
+        }
+    }
+
+    fn follow_process(
+        &mut self,
+        process: &ProcessRef,
+        viewer: Pid,
+        at: Nanos,
+        left: usize,
+        bodies: &mut Vec<Body>,
+    ) {
+        let Some(left) = left.checked_sub(1) else { return };
+        let Some(Onward { process, attempts }) =
+            self.onward.as_ref().and_then(|reader| reader.of(process.pid))
+        else {
+            return;
+        };
+        let mut news: Vec<_> = attempts.into_iter().filter(|attempt| self.told.is_news(attempt)).collect();
+        // A process that is gone cannot look up anything; whoever looked before it sees mostly the same network.
+        let viewer = if proc::runs(&process) { process.pid } else { viewer };
+        news.iter_mut().for_each(|attempt| self.measure(attempt));
+        for attempt in &news {
+            self.report_other_end(Some(&attempt.socket), bodies);
+            let before = bodies.len();
+            self.answer(lookup::of_onward(viewer, attempt), at, bodies);
+            for behind in self.behind(Some(&attempt.socket), &bodies[before..]) {
+                self.follow_process(&behind, viewer, at, left, bodies);
+            }
+        }
+        if !news.is_empty() {
+            bodies.push(Body::Onward(Box::new(Onward { process, attempts: news })));
+        }
+    }
+}
