@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::death::{self, Dead};
-use super::{DISORDER, Diagnosis};
+use super::{DISORDER, Diagnosis, waiting};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::destination::Destination;
 use crate::attribute::finding::connection::{Close, Connection, Progress};
@@ -12,13 +12,16 @@ use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::listener::Listener;
 use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::processes::same;
-use crate::attribute::verdict::{Certainty, ProcessFacts, Symptom};
+use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::attribute::world::World;
 use crate::event::{CloseKind, Closer, Nanos, ProcessRef, Socket};
 use crate::units::Micros;
 
 /// A FIN that crosses the request on its way (nanoseconds).
 const CROSSING: u64 = 2_000_000;
+/// A TLS handshake and HTTP/2's preface take no more turns, and hardly longer (nanoseconds).
+const HANDSHAKE_TURNS: u32 = 4;
+const HANDSHAKE: u64 = 5_000_000_000;
 
 /// Finds who ended a connection.
 pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
@@ -28,8 +31,12 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
             false => Diagnosis::new(Unknown::SocketUnobserved),
         };
     };
+    // The handshake was complete for nginx, but not for the listener, which had no room (tcp_abort_on_overflow).
+    if let Some(queue) = socket.refusal.and_then(|refusal| refusal.queue) {
+        return waiting::full(world, failure, Some(queue));
+    }
     let found = match &socket.closer {
-        Some(closer) => by_closer(world, socket, closer),
+        Some(closer) => by_closer(world, failure, socket, closer),
         None => unobserved(world, failure, socket),
     };
     let received = failure.state.as_ref().and_then(|state| state.bytes_received).unwrap_or(0);
@@ -37,38 +44,70 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     found.unless_proven_by(|| hidden.then_some(Doubt::RejectionHidden))
 }
 
-fn by_closer(world: &World, socket: &Socket, closer: &Closer) -> Diagnosis {
+fn by_closer(world: &World, failure: &FailedAttempt, socket: &Socket, closer: &Closer) -> Diagnosis {
     let process = world.processes.facts(&closer.process);
     let how = closer.how.into();
     let evidence = Fact::Closed(process.clone(), how, closer.exiting);
     if closer.how == CloseKind::Destroyed {
         // In the context of the tool that asked the kernel for it, which is not the server.
-        let facts = closed(process, how, Some(progress(socket)));
+        let facts = closed(process, how, Some(progress(socket, Some(closer))));
         return Diagnosis::new(facts).with_evidence(closer.at, evidence);
     }
     let found = if closer.exiting {
         death::explain(world, server(&closer.process, closer.at, Some(closer.exit_code)))
             .unwrap_or_else(|| Diagnosis::new(Unknown::DiedSomehow(process.clone(), how)))
-    } else if let Some(certainty) = race(socket, Some(closer)) {
-        keepalive_race(Some(process.clone()), certainty)
+    } else if let Some(race) = race(failure, socket, Some(closer)) {
+        keepalive_race(Some(process.clone()), race)
     } else if closer.how == CloseKind::NeverAccepted {
         let (process, near) = (process.clone(), Vec::new());
         Diagnosis::new(Listener::Stopped { process, at: Some(closer.at), while_waiting: true, near })
     } else if let Some(asked) = death::asked_to_exit(world, server(&closer.process, closer.at, None)) {
         asked
     } else {
-        Diagnosis::new(closed(process.clone(), how, Some(progress(socket))))
+        Diagnosis::new(closed(process.clone(), how, Some(progress(socket, Some(closer)))))
     };
     found.with_evidence(closer.at, evidence).with_process(process)
 }
 
 /// How far the response had come.
-fn progress(socket: &Socket) -> Progress {
+fn progress(socket: &Socket, closer: Option<&Closer>) -> Progress {
+    // Over a connection's life: of one request only where it was the first.
+    let written = closer.and_then(|closer| closer.written).filter(|_| socket.requests == 1);
     match socket.sent_at {
         _ if answering(socket) => Progress::WithinResponse,
-        Some(_) => Progress::BeforeResponse,
         None => Progress::BeforeRequest,
+        Some(_) if written.is_some_and(|bytes| bytes > 0) => Progress::Answered,
+        Some(_) if unread(socket, closer) => Progress::Unread,
+        Some(_) => Progress::BeforeResponse,
     }
+}
+
+/// Whether the closed end had read nothing of the current request.
+fn unread(socket: &Socket, closer: Option<&Closer>) -> bool {
+    let (left, request) = (closer.and_then(|closer| closer.unread), socket.request_bytes);
+    left.zip(request).is_some_and(|(left, request)| request > 0 && u64::from(left) >= request)
+}
+
+/// Whether the upstream's FIN acknowledges nothing of the current request: it was sent before that arrived.
+fn unacknowledged(socket: &Socket) -> bool {
+    let (left, request) = (socket.unacked_at_fin, socket.request_bytes);
+    left.zip(request).is_some_and(|(left, request)| request > 0 && u64::from(left) >= request)
+}
+
+/// Whether a connection was taken from the pool for the current request; `None` where only what was sent in turns speaks
+/// for it, which a TLS handshake and HTTP/2 do as well.
+fn reused(failure: &FailedAttempt, socket: &Socket) -> Option<bool> {
+    if socket.requests < 2 {
+        return Some(false);
+    }
+    let Some(connect_at) = socket.connect_at else { return Some(true) };
+    if let Some(took) = failure.state.as_ref().and_then(|state| state.response_ms) {
+        // nginx's clock has milliseconds.
+        let began = failure.at.0.saturating_sub((u64::from(took) + 1) * 1_000_000);
+        return Some(connect_at.0 < began);
+    }
+    let idle = socket.sent_at.is_some_and(|sent| sent.0.saturating_sub(connect_at.0) > HANDSHAKE);
+    (idle || socket.requests > HANDSHAKE_TURNS).then_some(true)
 }
 
 /// The death of a process that served the connection.
@@ -77,17 +116,24 @@ fn server(process: &ProcessRef, at: Nanos, code: Option<i32>) -> Dead<'_> {
 }
 
 /// Whether a reused idle connection was being closed as the request was sent; `None` when not.
-fn race(socket: &Socket, closer: Option<&Closer>) -> Option<Certainty> {
+fn race(failure: &FailedAttempt, socket: &Socket, closer: Option<&Closer>) -> Option<Race> {
     let sent = socket.sent_at?;
-    if socket.requests < 2 || answering(socket) {
+    let pooled = reused(failure, socket);
+    if pooled == Some(false) || answering(socket) {
         return None;
+    }
+    let doubt = pooled.is_none().then_some(Doubt::PerhapsFresh);
+    if unread(socket, closer) || unacknowledged(socket) {
+        return Some(Race(doubt));
     }
     let closed = [closer.map(|closer| closer.at), socket.fin_at].into_iter().flatten().min()?;
     let crossing =
         closed.0 <= sent.0 + CROSSING && closer.is_none_or(|closer| closer.how == CloseKind::Closed);
+    // It had read all that had come.
+    let had_it = closer.is_some_and(|closer| closer.unread == Some(0));
     match closed <= sent {
-        true => Some(Certainty::Proven),
-        false => crossing.then_some(Certainty::Inferred),
+        true => Some(Race(doubt)),
+        false => (crossing && !had_it).then_some(Race(Some(Doubt::CloseAndRequestCrossed))),
     }
 }
 
@@ -96,12 +142,11 @@ fn answering(socket: &Socket) -> bool {
     socket.first_byte_at.is_some_and(|first| Some(first) >= socket.sent_at)
 }
 
-fn keepalive_race(process: Option<Rc<ProcessFacts>>, certainty: Certainty) -> Diagnosis {
-    let found = Diagnosis::new(Connection::KeepaliveRace { process });
-    match certainty {
-        Certainty::Proven => found,
-        _ => found.with_doubt(Doubt::CloseAndRequestCrossed),
-    }
+/// A reused connection was being closed; with what speaks against a proof.
+struct Race(Option<Doubt>);
+
+fn keepalive_race(process: Option<Rc<ProcessFacts>>, Race(doubt): Race) -> Diagnosis {
+    doubt.into_iter().fold(Diagnosis::new(Connection::KeepaliveRace { process }), Diagnosis::with_doubt)
 }
 
 fn unobserved(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagnosis {
@@ -109,8 +154,8 @@ fn unobserved(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagno
         return by_owner(world, failure, socket, owner);
     }
     let died = dying_holders(world, failure);
-    if let Some(certainty) = race(socket, None).filter(|_| died.is_empty()) {
-        return keepalive_race(None, certainty);
+    if let Some(race) = race(failure, socket, None).filter(|_| died.is_empty()) {
+        return keepalive_race(None, race);
     }
     match Destination::of(world, failure) {
         Some(there) if !there.is_here(world) => remote(world, &there, socket),
@@ -140,7 +185,7 @@ fn by_owner(world: &World, failure: &FailedAttempt, socket: &Socket, owner: &Pro
     {
         return found.with_doubt(Doubt::LastReaderDied);
     }
-    if let Some(found) = reused(failure, socket, &process) {
+    if let Some(found) = pooled(failure, socket, &process) {
         return found.with_process(process);
     }
     if let Some(found) = death::asked_to_exit(world, server(owner, failure.at, None)) {
@@ -151,9 +196,8 @@ fn by_owner(world: &World, failure: &FailedAttempt, socket: &Socket, owner: &Pro
         world.listeners.living(&there).any(|one| one.holders.iter().any(holds))
     });
     match listens || world.processes.alive_since(owner, failure.at) {
-        true => {
-            closed_unseen(process.clone(), Some(progress(socket)), Doubt::LastReader).with_process(process)
-        }
+        true => closed_unseen(process.clone(), Some(progress(socket, None)), Doubt::LastReader)
+            .with_process(process),
         false => Diagnosis::new(Unknown::LastReaderGone(process.clone())).with_process(process),
     }
 }
@@ -170,13 +214,13 @@ fn closed_unseen(process: Rc<ProcessFacts>, progress: Option<Progress>, doubt: D
 
 /// A reused connection whose close was not observed: an idle one that was closed before the request refuses the very
 /// first write; one that took the request and ended at once may have been closing, or not.
-fn reused(failure: &FailedAttempt, socket: &Socket, process: &Rc<ProcessFacts>) -> Option<Diagnosis> {
-    if socket.requests < 2 || answering(socket) {
+fn pooled(failure: &FailedAttempt, socket: &Socket, process: &Rc<ProcessFacts>) -> Option<Diagnosis> {
+    if reused(failure, socket) == Some(false) || answering(socket) {
         return None;
     }
     let after = failure.at.micros_since(socket.sent_at?);
     match failure.underlying == Symptom::SendFailed {
-        true => Some(keepalive_race(Some(process.clone()), Certainty::Inferred)),
+        true => Some(keepalive_race(Some(process.clone()), Race(Some(Doubt::CloseAndRequestCrossed)))),
         false => (after * 1_000 < CROSSING).then(|| Diagnosis::new(Unknown::MaybeRace(Micros(after)))),
     }
 }
@@ -193,7 +237,7 @@ fn by_only_server(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let mut holders = world.listeners.living(&there).flat_map(|one| &one.holders);
     let (Some(only), None) = (holders.next(), holders.next()) else { return unseen() };
     let process = world.processes.facts(only);
-    let raced = failure.socket.as_deref().and_then(|socket| reused(failure, socket, &process));
+    let raced = failure.socket.as_deref().and_then(|socket| pooled(failure, socket, &process));
     raced.unwrap_or_else(|| closed_unseen(process.clone(), None, Doubt::OnlyServer)).with_process(process)
 }
 

@@ -10,7 +10,6 @@ fn closed_by(s: &mut Scene, how: CloseKind, change: impl FnOnce(&mut Socket)) {
     s.php_fpm();
     let mut socket = Socket { closer: s.closer(s.app(), how), fin_at: Some(s.before(300)), ..s.socket() };
     change(&mut socket);
-    s.feed(s.owned(s.remote(), Owner::Nobody));
     s.fails(s.closed(socket));
 }
 
@@ -108,6 +107,37 @@ pub(super) const CASES: &[Case] = &[
         let socket = Socket { closer, fin_at: Some(s.before(300)), ..s.socket() };
         let state = State { connect_ms: Some(0), bytes_received: Some(40), ..no_connection(502, &s.peer()) };
         s.unlogged(false, state, Some(socket));
+    }),
+    ("without reading the request", |s| {
+        let (unread, received, written) = (Some(88), Some(88), Some(0));
+        closed_by(s, CloseKind::Aborted, |socket| {
+            socket.request_bytes = Some(88);
+            socket.closer = socket.closer.take().map(|closer| Closer { unread, received, written, ..closer });
+        });
+    }),
+    ("after an early answer", |s| {
+        let (unread, received, written) = (Some(50_162), Some(65_000), Some(137));
+        closed_by(s, CloseKind::Aborted, |socket| {
+            socket.request_bytes = Some(65_000);
+            socket.closer = socket.closer.take().map(|closer| Closer { unread, received, written, ..closer });
+        });
+    }),
+    ("an idle connection that was reset with the request unread", |s| {
+        let (unread, received, written) = (Some(88), Some(488), Some(900));
+        closed_by(s, CloseKind::Aborted, |socket| {
+            *socket = Socket { request_bytes: Some(88), ..reused(socket.clone()) };
+            socket.closer = socket.closer.take().map(|closer| Closer { unread, received, written, ..closer });
+        });
+    }),
+    ("another host's close that had not the request", |s| {
+        let (request_bytes, unacked_at_fin) = (Some(88), Some(88));
+        let socket = reused(Socket { request_bytes, unacked_at_fin, ..s.socket_to(s.remote()) });
+        s.fails(s.closed(Socket { fin_at: Some(s.before(300)), ..socket }));
+    }),
+    ("a second turn that may have been a handshake's", |s| {
+        let (request_bytes, unacked_at_fin) = (Some(88), Some(88));
+        let socket = Socket { requests: 2, request_bytes, unacked_at_fin, ..s.socket_to(s.remote()) };
+        s.fails(s.closed(Socket { fin_at: Some(s.before(300)), ..socket }));
     }),
     ("an idle connection that was being closed", |s| {
         s.php_fpm();
