@@ -197,9 +197,7 @@ pub fn complete(facts: &mut SocketFacts, head: &mut SockCommon, sk: u64, peer: u
 #[inline(always)]
 fn complete_server(facts: &mut SocketFacts, sk: u64, peer: u64) {
     let state = kernel::read_or(peer, offset!(skc_state), 0u8);
-    if !matches!(state, ESTABLISHED | CLOSE_WAIT)
-        || peer.origins().map(Origins::of_server) != sk.origins().map(Origins::of_client)
-    {
+    if !matches!(state, ESTABLISHED | CLOSE_WAIT) || origins(peer).of_server() != origins(sk).of_client() {
         return;
     }
     let socket = socket_of(peer);
@@ -207,6 +205,18 @@ fn complete_server(facts: &mut SocketFacts, sk: u64, peer: u64) {
     facts.server.inode = kernel::read_or(socket, offset!(socket_inode), 0);
     if let Some(progress) = peer.progress() {
         facts.server.unread = unread(&progress, state);
+    }
+}
+
+/// As [`Sock::origins`], with zeros for what cannot be read: an `Option` that is compared is read whole, and verifiers
+/// before 6.4 refuse to read what a `None` leaves unwritten.
+#[inline(always)]
+fn origins(sk: u64) -> Origins {
+    let acked: u64 = kernel::read_or(sk, offset!(tcp_bytes_acked), 0);
+    let received: u64 = kernel::read_or(sk, offset!(tcp_bytes_received), 0);
+    Origins {
+        sent: kernel::read_or(sk, offset!(tcp_snd_una), 0u32).wrapping_sub(acked as u32),
+        received: kernel::read_or(sk, offset!(tcp_rcv_nxt), 0u32).wrapping_sub(received as u32),
     }
 }
 
