@@ -49,6 +49,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .map(|(name, play, way)| trial(&name, move || play(way)))
         .collect();
     trials.push(trial("innocent-wildcard", innocent_wildcard));
+    trials.push(trial("request-dropped", request_dropped));
     trials.push(trial("container-gone", container_gone));
     trials
 }
@@ -190,6 +191,22 @@ fn innocent_wildcard() -> Result<()> {
     let line = scene.explained("connect-refused", &["closed-by-remote", "firewall", "unknown"])?;
     ensure!(line["certainty"] != "proven", "a filter's answer is another host's for certain: {line}");
     ensure!(!line.to_string().contains(&format!("[{}]", innocent.pid())), "the innocent is named: {line}");
+    scene.tracer.stop().map(drop)
+}
+
+/// The connection is established, and a filter of the upstream's namespace drops what is longer than an empty segment.
+fn request_dropped() -> Result<()> {
+    let mut scene = Scene::with(Way::Direct, Behaviour::Answer)?;
+    for line in [
+        "nft add table inet lab",
+        "nft add chain inet lab inbound { type filter hook input priority 0 ; }",
+        "nft add rule inet lab inbound meta length > 90 drop",
+    ] {
+        scene.network.back.command(line)?;
+    }
+    let line = scene.explained("read-timed-out", &["firewall"])?;
+    ensure!(line["certainty"] == "inferred", "nobody saw the filter: {line}");
+    ensure!(line["details"]["retransmissions"].as_u64() > Some(0), "no retransmissions: {line}");
     scene.tracer.stop().map(drop)
 }
 

@@ -70,6 +70,8 @@ behaviours! {
     NeverAccept = "never-accept",
     /// Reads the request and never answers.
     Silent = "silent",
+    /// Accepts, and reads nothing until the connection ends.
+    Deaf = "deaf",
     /// Reads the request and closes: FIN.
     Close = "close",
     /// Reads the request and resets: SO_LINGER 0.
@@ -138,6 +140,11 @@ impl Conn {
         }
     }
 
+    fn wait_for_end(&self) -> io::Result<()> {
+        poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLHUP)], PollTimeout::NONE)?;
+        Ok(())
+    }
+
     fn wait_readable(&self) -> io::Result<()> {
         poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
         Ok(())
@@ -188,6 +195,7 @@ impl Behaviour {
     pub(super) fn treat(self, conn: &mut Conn) -> io::Result<()> {
         match self {
             Behaviour::CloseUnread => return conn.wait_readable(),
+            Behaviour::Deaf => return conn.wait_for_end(),
             Behaviour::CloseMidBody => return conn.read(&mut [0; 4096]).map(drop),
             _ => {}
         }

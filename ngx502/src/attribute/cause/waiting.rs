@@ -11,7 +11,7 @@ use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::symptom::ETIMEDOUT;
 use crate::attribute::verdict::ProcessFacts;
 use crate::attribute::world::World;
-use crate::event::{EndpointInfo, Nanos, PeerSocket, Queue};
+use crate::event::{EndpointInfo, Nanos, PeerSocket, Queue, Socket};
 use crate::units::Micros;
 
 /// Processes of a listener that a finding names.
@@ -77,14 +77,38 @@ pub(super) fn reading(world: &World, failure: &FailedAttempt) -> Diagnosis {
         || socket.owner.is_some();
     let accepted = if touched { Some(true) } else { socket.accepted.or(peer.and_then(|peer| peer.accepted)) };
     let found = match accepted {
-        Some(true) => slow(failure, holder),
         Some(false) => not_accepted(world, failure),
+        _ if is_lost(socket) => lost(world, failure, socket),
+        Some(true) => slow(failure, holder),
+        // The host has it; whether a process does, nobody on this one sees.
+        None if is_acknowledged(socket) && !on_this_host(world, failure) => {
+            slow_as(failure, holder, false).with_doubt(Doubt::AcknowledgedOnly)
+        }
         None => Diagnosis::new(Unknown::AcceptUnobserved),
     };
     // An end that was accepted may be in nobody's hands again by the time of the look-up: that would mislead.
     match asked.filter(|(_, peer)| peer.accepted == accepted) {
         Some((at, peer)) => found.with_evidence(*at, Fact::ServerEnd(server_end(peer))),
         None => found,
+    }
+}
+
+/// Whether what nginx sent was repeated and still not acknowledged, with room for it at the other end.
+fn is_lost(socket: &Socket) -> bool {
+    socket.retransmits > 0 && socket.unacked.is_some_and(|bytes| bytes > 0) && socket.window != Some(0)
+}
+
+/// Whether the other host's kernel has all that nginx sent.
+fn is_acknowledged(socket: &Socket) -> bool {
+    socket.unacked == Some(0) && socket.request_bytes.is_some_and(|bytes| bytes > 0)
+}
+
+/// The path lost the flow: between two ends on this host something here drops it.
+fn lost(world: &World, failure: &FailedAttempt, socket: &Socket) -> Diagnosis {
+    let retransmissions = socket.retransmits;
+    match socket.server.is_some() || on_this_host(world, failure) {
+        true => Diagnosis::inferred(Waiting::SegmentsDropped { retransmissions }, Doubt::BothEndsHere),
+        false => Diagnosis::inferred(Waiting::PathDown { retransmissions }, Doubt::NoAcknowledgement),
     }
 }
 
@@ -107,8 +131,15 @@ fn by_queue(world: &World, failure: &FailedAttempt) -> Diagnosis {
 }
 
 fn slow(failure: &FailedAttempt, process: Option<Rc<ProcessFacts>>) -> Diagnosis {
+    slow_as(failure, process, true)
+}
+
+/// No answer in time; `accepted`: a process had taken the connection.
+fn slow_as(failure: &FailedAttempt, process: Option<Rc<ProcessFacts>>, accepted: bool) -> Diagnosis {
     let waited_us = failure.times().total_us.map(Micros);
-    Diagnosis::new(Waiting::UpstreamSlow { process: process.clone(), waited_us }).with_process(process)
+    let reads = failure.socket.as_ref().and_then(|socket| socket.window).map(|window| window > 0);
+    let facts = Waiting::UpstreamSlow { process: process.clone(), waited_us, reads, accepted };
+    Diagnosis::new(facts).with_process(process)
 }
 
 fn not_accepted(world: &World, failure: &FailedAttempt) -> Diagnosis {

@@ -69,6 +69,10 @@ pub enum Doubt {
     NeverAcknowledged,
     /// Retransmissions went unanswered: the host or the path is down.
     NoAcknowledgement,
+    /// Another host acknowledged the request; whether a process took it cannot be observed.
+    AcknowledgedOnly,
+    /// Both ends are on this host, and one never acknowledged what the other sent.
+    BothEndsHere,
     /// Nothing else that answers so guards the worker.
     OnlySuspect,
     /// The errno alone tells; the port range was not looked up.
@@ -142,6 +146,8 @@ impl fmt::Display for Doubt {
             Doubt::NothingWaited => "its accept queue was empty",
             Doubt::NeverAcknowledged => "the request was never acknowledged",
             Doubt::NoAcknowledgement => "host or path down",
+            Doubt::AcknowledgedOnly => "whether a process accepted it was not observed",
+            Doubt::BothEndsHere => "both ends are on this host, so that it is dropped here",
             Doubt::OnlySuspect => "nothing else that answers with this errno confines the worker",
             Doubt::RangeNotLookedUp => "from the errno; the port range was not looked up",
             Doubt::CountedLater => "from the errno; ports were free again when counted",

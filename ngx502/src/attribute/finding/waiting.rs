@@ -27,11 +27,21 @@ pub enum Waiting {
         process: Option<Rc<ProcessFacts>>,
         /// From the start of the attempt until nginx gave up; null where that is not known.
         waited_us: Option<Micros>,
+        /// False: its receive window was shut, so that it has stopped reading; null where that is not known.
+        reads: Option<bool>,
+        /// False: all that is known is that its host has the request.
+        #[serde(skip)]
+        accepted: bool,
     },
     /// A filter on this host drops the SYN.
     SynDropped {},
     /// Nothing was acknowledged any more.
     PathDown {
+        /// Retransmissions that went unanswered.
+        retransmissions: u32,
+    },
+    /// Something on this host drops what nginx sends on an established connection.
+    SegmentsDropped {
         /// Retransmissions that went unanswered.
         retransmissions: u32,
     },
@@ -89,7 +99,7 @@ impl Page for Waiting {
             Waiting::QueueFull(_) => Cause::QueueFull,
             Waiting::NotAccepted(_) => Cause::NotAccepted,
             Waiting::UpstreamSlow { .. } => Cause::UpstreamSlow,
-            Waiting::SynDropped {} => Cause::Firewall,
+            Waiting::SynDropped {} | Waiting::SegmentsDropped { .. } => Cause::Firewall,
             Waiting::PathDown { .. } | Waiting::Icmp { .. } => Cause::Unreachable,
         }
     }
@@ -114,9 +124,16 @@ impl Page for Waiting {
                 full_or(queue.process.as_deref(), "the upstream"),
                 if queue.all_busy == Some(true) { "; all its processes were busy" } else { "" }
             ),
-            Waiting::UpstreamSlow { process, waited_us } => {
+            Waiting::UpstreamSlow { process, waited_us, reads, accepted } => {
                 let who = full_or(process.as_deref(), "the upstream");
-                write!(f, "{who} accepted the connection to {there} and did not answer within ")?;
+                match accepted {
+                    true => write!(f, "{who} accepted the connection to {there} and ")?,
+                    false => write!(f, "the host of {there} acknowledged the request, and {who} ")?,
+                }
+                f.write_str(match reads {
+                    Some(false) => "stopped reading: its receive window was shut after ",
+                    _ => "did not answer within ",
+                })?;
                 match waited_us {
                     Some(waited) => waited.fmt(f),
                     None => f.write_str("the time allowed"),
@@ -126,6 +143,11 @@ impl Page for Waiting {
             Waiting::PathDown { retransmissions } => {
                 write!(f, "{there} stopped acknowledging: {retransmissions} retransmissions")
             }
+            Waiting::SegmentsDropped { retransmissions } => write!(
+                f,
+                "what nginx sent to {there} never arrived: {retransmissions} retransmissions were not acknowledged, and the \
+                 server's end is on this host"
+            ),
             Waiting::Icmp { icmp } => write!(f, "connecting to {there} timed out after {icmp}"),
         }
     }
@@ -151,6 +173,10 @@ impl Page for Waiting {
                 );
             }
             Waiting::SynDropped {} => lines.push(FILTERS.into()),
+            Waiting::SegmentsDropped { .. } => lines.extend([
+                FILTERS.into(),
+                "conntrack -S; ip -s link (dropped, full or down); ping -M do -s 1472 (is the path's MTU smaller?)".into(),
+            ]),
             Waiting::PathDown { .. } | Waiting::Icmp { .. } => {}
         }
     }

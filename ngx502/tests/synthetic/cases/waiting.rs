@@ -130,6 +130,36 @@ pub(super) const CASES: &[Case] = &[
         s.attempt(s.said(&s.peer(), "upstream timed out", 110, READING));
         s.page(504);
     }),
+    ("a request that another host's path lost", |s| {
+        s.after(60);
+        let lost = Socket {
+            retransmits: 3,
+            unacked: Some(139),
+            request_bytes: Some(139),
+            ..s.socket_to(s.remote())
+        };
+        unanswered(s, lost);
+    }),
+    ("a request that is dropped between two ends on this host", |s| {
+        s.after(60);
+        let accepted = Some(true);
+        unanswered(
+            s,
+            Socket { retransmits: 3, unacked: Some(139), window: Some(64_000), accepted, ..s.socket() },
+        );
+    }),
+    ("a request that another host acknowledged", |s| {
+        s.after(60);
+        s.feed(s.owned(s.remote(), Owner::Nobody));
+        unanswered(s, Socket { request_bytes: Some(139), ..s.socket_to(s.remote()) });
+    }),
+    ("a worker that stopped reading", |s| {
+        s.php_fpm();
+        s.after(60);
+        s.feed(other_end(s, Some(true), vec![s.app()], 65_536));
+        let socket = Socket { unacked: Some(9_000), window: Some(0), ..s.socket() };
+        unanswered(s, socket);
+    }),
     ("whether it was accepted is not known", |s| {
         s.after(60);
         unanswered(s, s.socket());
