@@ -163,8 +163,8 @@ const TESTS: &str = "live-";
 const BACKENDS: &str = "backend::";
 
 /// Families of tests that another kernel does not change: the faults without a tracer, levels of nginx's log, captures;
-/// and those that need more than a guest has: hours of CPU.
-const SKIPPED: [&str; 4] = ["lab::", "level::", "capture::", "chaos::"];
+/// and those that need more than a guest has: hours of CPU, Docker.
+const SKIPPED: [&str; 5] = ["lab::", "level::", "capture::", "chaos::", "docker::"];
 
 /// What every errand begins with: the tests' environment, and the folder that cargo would start them in.
 fn prologue() -> String {
