@@ -76,6 +76,16 @@ impl Destination {
         }
     }
 
+    /// The same place in each namespace that had the address.
+    pub(super) fn formers(&self, world: &World) -> impl Iterator<Item = Self> {
+        let ip = match &self.endpoint {
+            Endpoint::Tcp(address) => Some(address.ip().to_canonical()),
+            Endpoint::Unix(_) => None,
+        };
+        let tenants = ip.into_iter().flat_map(|ip| world.homes.having(ip));
+        tenants.map(|tenant| Self { home: Home::Former(tenant.netns), ..self.clone() })
+    }
+
     /// Whether the address left this host with the namespace that had it.
     pub(super) fn is_former(&self) -> bool {
         matches!(self.home, Home::Former(_))

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::bounded::Bounded;
-use crate::event::{AddressOwner, Endpoint, EndpointInfo, NamespaceAddresses, Nanos, Owner};
+use crate::event::{AddressOwner, Endpoint, EndpointInfo, NamespaceAddresses, Nanos, Owner, ProcessRef};
 
 /// Addresses remembered.
 const ADDRESSES: usize = 8_192;
@@ -54,6 +54,8 @@ pub(super) fn near(a: u32, b: u32) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Tenant {
     pub(super) netns: u32,
+    /// A process that lived in it.
+    pub(super) process: ProcessRef,
     pub(super) addresses: Vec<IpAddr>,
 }
 
@@ -90,7 +92,8 @@ impl Homes {
     /// A namespace's addresses, as they are now.
     pub(super) fn namespace(&mut self, at: Nanos, found: &NamespaceAddresses) {
         let addresses = found.addresses.iter().map(IpAddr::to_canonical).collect();
-        self.tenants.insert(found.netns, (at, Tenant { netns: found.netns, addresses }));
+        let tenant = Tenant { netns: found.netns, process: found.process.clone(), addresses };
+        self.tenants.insert(found.netns, (at, tenant));
     }
 
     /// Where an address leads from a namespace, by the look-up that a failure at `at` made.
@@ -100,16 +103,26 @@ impl Homes {
         match found.filter(fits).map(|(_, found)| found.owner) {
             Some(Owner::Namespace(netns)) => Home::Namespace(netns),
             Some(Owner::Nobody) => {
-                self.last_tenant(ip).map_or(Home::Elsewhere, |last| Home::Former(last.netns))
+                self.having(ip.to_canonical()).last().map_or(Home::Elsewhere, |last| Home::Former(last.netns))
             }
             Some(Owner::Several) | None => Home::Unknown { from },
         }
     }
 
-    /// The namespace that was last seen to have an address.
-    fn last_tenant(&self, ip: IpAddr) -> Option<&Tenant> {
-        let having = self.tenants.from(&0).map(|(_, tenant)| tenant);
-        let having = having.filter(|(_, tenant)| tenant.addresses.contains(&ip.to_canonical()));
-        having.max_by_key(|(at, _)| *at).map(|(_, tenant)| tenant)
+    /// Every namespace that was seen, the latest last.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        let mut all: Vec<_> = self.tenants.from(&0).map(|(_, known)| known).collect();
+        all.sort_by_key(|(at, _)| *at);
+        all.into_iter().map(|(_, tenant)| tenant)
+    }
+
+    /// A namespace as it was last seen.
+    pub(super) fn tenant(&self, netns: u32) -> Option<&Tenant> {
+        self.tenants.get(&netns).map(|(_, tenant)| tenant)
+    }
+
+    /// The namespaces that have or had an address, the latest last.
+    pub(super) fn having(&self, ip: IpAddr) -> impl Iterator<Item = &Tenant> {
+        self.tenants().filter(move |tenant| tenant.addresses.contains(&ip))
     }
 }

@@ -237,7 +237,14 @@ impl Enricher {
     /// Adds an answer, preceded by the processes that it names.
     fn push(&mut self, answer: Body, bodies: &mut Vec<Body>) {
         match answer {
-            Body::Endpoint(endpoint) => self.report_endpoint(*endpoint, bodies),
+            Body::Endpoint(endpoint) => {
+                if !self.addresses.contains_key(&endpoint.netns)
+                    && let Some(netns) = self.owners.namespace(endpoint.netns)
+                {
+                    self.report_namespace(netns, bodies);
+                }
+                self.report_endpoint(*endpoint, bodies);
+            }
             Body::AddressOwner(found) => {
                 if due(&mut self.addresses_read, ADDRESSES_EVERY) {
                     self.report_namespaces(bodies);

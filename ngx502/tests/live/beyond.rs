@@ -51,6 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial("innocent-wildcard", innocent_wildcard));
     trials.push(trial("request-dropped", request_dropped));
     trials.push(trial("container-gone", container_gone));
+    trials.push(trial("address-reused", address_reused));
     trials
 }
 
@@ -207,6 +208,30 @@ fn request_dropped() -> Result<()> {
     let line = scene.explained("read-timed-out", &["firewall"])?;
     ensure!(line["certainty"] == "inferred", "nobody saw the filter: {line}");
     ensure!(line["details"]["retransmissions"].as_u64() > Some(0), "no retransmissions: {line}");
+    scene.tracer.stop().map(drop)
+}
+
+/// The upstream's namespace is gone, and another one has its address, where nobody listens.
+fn address_reused() -> Result<()> {
+    let network = Network::create()?;
+    let (third, fourth) = (Netns::create()?, Netns::create()?);
+    let address = Ipv4Addr::new(10, 89, 0, 3);
+    network.connect(&third, address)?;
+    let mut upstream = backend(&third, "tcp:0.0.0.0:0", Behaviour::Answer)?;
+    let port = upstream.address().parse::<SocketAddr>()?.port();
+    let mut scene = Scene::of(network, Way::Direct, SocketAddr::from((address, port)), None)?;
+    upstream.kill(Signal::SIGKILL)?;
+    drop(third);
+    wait::until("the namespace to go", Duration::from_secs(10), || {
+        scene.network.front.command("ip link show veth3").is_err().then_some(())
+    })?;
+    scene.network.connect(&fourth, address)?;
+    scene.network.front.command("ip neighbour flush dev docker0")?;
+    let line = scene.explained("connect-refused", &["not-listening"])?;
+    let moved = &line["details"]["moved"];
+    ensure!(moved["address"] == address.to_string(), "not told of {address}: {line}");
+    ensure!(moved["before"]["pid"].is_u64() && moved["now"]["pid"].is_u64(), "not whose: {line}");
+    ensure!(moved["before"]["pid"] != moved["now"]["pid"], "the same one's: {line}");
     scene.tracer.stop().map(drop)
 }
 

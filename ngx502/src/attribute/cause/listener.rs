@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::death::{self, Dead};
-use super::{DISORDER, Diagnosis, on_this_host};
+use super::{DISORDER, Diagnosis, moved, on_this_host};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::destination::Destination;
 use crate::attribute::finding::death::Role;
@@ -47,7 +47,12 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
 /// nobody is there any more to refuse a connect.
 pub(super) fn left_with_namespace(world: &World, failure: &FailedAttempt) -> Option<Diagnosis> {
     let there = Destination::of(world, failure).filter(Destination::is_former)?;
-    last_end(world, failure, &there).map(|(_, found)| found)
+    // Several namespaces may have had it; the port tells them apart, or nothing does.
+    let mut ends = there.formers(world).filter_map(|there| last_end(world, failure, &there));
+    match (ends.next(), ends.next()) {
+        (Some((_, found)), None) => Some(found),
+        _ => None,
+    }
 }
 
 /// The end of the last listener that was there, and when that was.
@@ -236,6 +241,7 @@ impl Place<'_> {
             watched,
             near_cut: near.len() >= NEAR_MAX,
             near,
+            moved: moved::of(self.world, self.failure, self.there),
             failed_units: named.into_iter().chain(others).take(UNITS).map(Failed::from).collect(),
         })
     }

@@ -1,7 +1,8 @@
 //! What this host lacks or cannot reach: routes, ports, descriptors, names.
 
-use super::{Diagnosis, listener};
+use super::{Diagnosis, listener, moved};
 use crate::attribute::attempt::FailedAttempt;
+use crate::attribute::destination::Destination;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::local::{Descriptors, Dns, Local, PortRange};
 use crate::attribute::finding::{Doubt, Facts, Unknown};
@@ -24,7 +25,10 @@ pub(super) fn unreachable(world: &World, failure: &FailedAttempt) -> Diagnosis {
             Local::Prohibited { icmp: icmp.into(), to }.into()
         }
         (None, None) => Facts::from(Unknown::NoErrno(to)),
-        (icmp, errno) => Local::Unreachable { errno, icmp: icmp.map(Into::into), to }.into(),
+        (icmp, errno) => {
+            let moved = Destination::of(world, failure).and_then(|there| moved::of(world, failure, &there));
+            Local::Unreachable { errno, icmp: icmp.map(Into::into), to, moved }.into()
+        }
     };
     let found = Diagnosis::new(found);
     match to.and_then(|to| world.route(failure.worker, to)) {

@@ -7,6 +7,7 @@ mod denied;
 mod hops;
 mod listener;
 mod local;
+mod moved;
 mod peers;
 mod protocol;
 mod waiting;

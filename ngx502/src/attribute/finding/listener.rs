@@ -7,7 +7,7 @@ use bstr::{BString, ByteSlice};
 use serde::{Serialize, Serializer};
 
 use super::manager::ServiceManager;
-use super::{On, Page, lossy, place, quoted};
+use super::{Moved, On, Page, lossy, place, quoted};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Endpoint, FailedUnit, Nanos, NearListener, Nearness, Pid};
 
@@ -60,6 +60,8 @@ pub struct NotListening {
     pub near: Vec<Near>,
     /// Whether there may be more of them than were counted.
     pub near_cut: bool,
+    /// Whose the address was before, where it was another namespace's; null otherwise.
+    pub moved: Option<Moved>,
     /// Services that systemd holds failed; those whose name is in the path come first.
     pub failed_units: Vec<Failed>,
 }
@@ -204,7 +206,8 @@ pub(super) fn check(endpoint: &Endpoint) -> String {
 pub(super) const FILTERS: &str = "nft list ruleset; iptables-save";
 
 impl NotListening {
-    fn sentence(&self, there: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
         match self.path {
             Some(PathIs::NotASocket) => return write!(f, "{there} is not a socket"),
             Some(PathIs::Missing) => write!(f, "{there} does not exist")?,
@@ -213,10 +216,12 @@ impl NotListening {
             }
             None => write!(f, "nothing listens on {there}")?,
         }
-        f.write_str(if self.watched { ", and nothing has listened there since tracing began" } else { "" })
+        f.write_str(if self.watched { ", and nothing has listened there since tracing began" } else { "" })?;
+        self.moved.as_ref().map_or(Ok(()), |moved| moved.sentence(on, f))
     }
 
     fn fix(&self, lines: &mut Vec<String>) {
+        self.moved.iter().for_each(|moved| moved.fix(lines));
         Near::ask_of(&self.near, self.near_cut, lines);
         lines.extend(self.failed_units.iter().take(Failed::SHOWN).map(|unit| {
             let name = quoted(&unit.unit);
@@ -252,7 +257,7 @@ impl Page for Listener {
                 let who = process.full();
                 write!(f, "{who} closed its listening socket on {there} and is still running")
             }
-            Listener::NotListening(place) => place.sentence(there, f),
+            Listener::NotListening(place) => place.sentence(on, f),
             Listener::Rejected { icmp } => {
                 write!(f, "a filter rejected the connect to {there} with {icmp}; the listener did not")
             }

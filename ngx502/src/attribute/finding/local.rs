@@ -7,7 +7,7 @@ use bstr::{BString, ByteSlice};
 use serde::Serialize;
 
 use super::listener::Icmp;
-use super::{On, Page, lossy_or_null, quoted};
+use super::{Moved, On, Page, lossy_or_null, quoted};
 use crate::attribute::verdict::Cause;
 use crate::event::{Limits, Ports};
 use crate::units::Errno;
@@ -25,6 +25,8 @@ pub enum Local {
         /// The upstream's address.
         #[serde(skip)]
         to: Option<IpAddr>,
+        /// Whose the address was before it was nobody's on this host; null otherwise.
+        moved: Option<Moved>,
     },
     /// A filter on the way said that it is prohibited.
     Prohibited {
@@ -181,13 +183,15 @@ impl Page for Local {
     fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let there = on.target;
         match self {
-            Local::Unreachable { icmp: Some(icmp), errno, .. } => {
-                write!(f, "{there} is unreachable: {icmp}")?;
-                errno.map_or(Ok(()), |errno| write!(f, " ({errno})"))
-            }
-            Local::Unreachable { icmp: None, errno, .. } => {
+            Local::Unreachable { icmp, errno, moved, .. } => {
                 write!(f, "{there} is unreachable")?;
-                errno.map_or(Ok(()), |errno| write!(f, ": the kernel answered {errno}"))
+                match (icmp, errno) {
+                    (Some(icmp), Some(errno)) => write!(f, ": {icmp} ({errno})")?,
+                    (Some(icmp), None) => write!(f, ": {icmp}")?,
+                    (None, Some(errno)) => write!(f, ": the kernel answered {errno}")?,
+                    (None, None) => {}
+                }
+                moved.as_ref().map_or(Ok(()), |moved| moved.sentence(on, f))
             }
             Local::Prohibited { icmp, .. } => {
                 write!(f, "a filter rejected the connect to {there}: {icmp}, administratively prohibited")
@@ -210,8 +214,11 @@ impl Page for Local {
 
     fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         match self {
-            Local::Unreachable { to, .. }
-            | Local::Prohibited { to, .. } => {
+            Local::Unreachable { to, moved, .. } => {
+                moved.iter().for_each(|moved| moved.fix(lines));
+                lines.extend(to.map(|to| format!("ip route get {to}")));
+            }
+            Local::Prohibited { to, .. } => {
                 lines.extend(to.map(|to| format!("ip route get {to}")));
             }
             Local::PortExhaustion(_) => lines.extend([

@@ -38,6 +38,14 @@ impl ProcessFacts {
         })
     }
 
+    /// `container api`, where it is in one; else its own name.
+    pub(super) fn home(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| match self.container_as_said() {
+            Some(container) => write!(f, "container {container}"),
+            None => self.name().fmt(f),
+        })
+    }
+
     /// `web`, `php of pod shop/web-7d9f`, `3f4a1b2c3d4e`.
     fn container_as_said(&self) -> Option<impl fmt::Display> {
         let id = self.container.as_deref().map(|id| id.get(..12).unwrap_or(id));

@@ -153,6 +153,32 @@ pub(super) const CASES: &[Case] = &[
         killed_in_container(s);
         remote_fails(s, Owner::Namespace(CONTAINER), 111, |_| ());
     }),
+    ("an address that is another container's now", |s| {
+        let named = |process: ProcessRef, name: &str| {
+            s.known(process, |info| {
+                (info.unit, info.container) = (None, Some("3f4a1b2c3d4e5f60".repeat(4)));
+                info.container_names = Some(ContainerNames {
+                    runtime: Some(Runtime::Docker),
+                    name: Some(name.into()),
+                    pod: None,
+                });
+            })
+        };
+        let (old, new, worker) = (s.process(901, "node"), s.process(902, "node"), s.process(903, "celery"));
+        let bodies = [named(old.clone(), "api"), named(new.clone(), "api"), named(worker.clone(), "worker")];
+        s.feed_all(bodies);
+        let (ip, other) = (s.remote().ip(), SocketAddr::from(([172, 18, 0, 5], 80)).ip());
+        s.feed_all([s.inside(CONTAINER, old.clone(), vec![ip]), s.exit(old, 0)]);
+        s.feed_all([s.inside(CONTAINER + 1, worker, vec![ip]), s.inside(CONTAINER + 2, new, vec![other])]);
+        let Body::Endpoint(info) = s.near(Endpoint::Tcp(s.remote()), vec![], None) else { unreachable!() };
+        s.feed(Body::Endpoint(Box::new(EndpointInfo { netns: CONTAINER + 1, ..*info })));
+        s.fails(s.on(s.unconnected(s.remote()), "connect() failed", 111, CONNECTING));
+    }),
+    ("an address that was a container's, which did not listen", |s| {
+        let remote = s.remote().ip();
+        s.feed_all([s.inside(CONTAINER, s.app(), vec![remote]), s.exit(s.app(), 0)]);
+        remote_fails(s, Owner::Nobody, 113, |_| ());
+    }),
     ("killed in a container to which the connect is translated", |s| {
         killed_in_container(s);
         let address = SocketAddr::from(([172, 18, 0, 4], s.remote().port()));
