@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use bstr::BString;
+use bstr::{BString, ByteSlice as _};
 use ngx502_common::{
     event as wire,
     net::{AF_INET, AF_INET6, AF_UNIX},
@@ -113,6 +113,7 @@ fn too_short(bytes: &[u8], needs: usize) -> DecodeError {
 fn attempt(wire: &wire::Attempt, texts: &impl ResolveText) -> Attempt {
     let worker = Pid(wire.header.pid);
     let resolve = |address, copy: &[u8], len| texts.text(worker, address).or_else(|| text(copy, len));
+    let format = resolve(wire.text, &wire.text_copy, wire.text_len).unwrap_or_default();
     Attempt {
         key: key(worker, wire.request, wire.main, wire.connection),
         subrequest: subrequest(wire.request, wire.main),
@@ -124,8 +125,8 @@ fn attempt(wire: &wire::Attempt, texts: &impl ResolveText) -> Attempt {
         },
         level: (wire.level != 0).then_some(wire.level),
         errno: (wire.errno != 0).then_some(wire.errno),
-        text: resolve(wire.text, &wire.text_copy, wire.text_len).unwrap_or_default(),
-        detail: text(&wire.detail, wire.detail_len),
+        detail: text(&wire.detail, wire.detail_len).map(|detail| within(detail, &format, wire.number)),
+        text: format,
         number: Some(wire.number),
         action: match wire.action {
             0 => None,
@@ -172,6 +173,15 @@ fn answer(wire: &wire::Answer, texts: &impl ResolveText) -> Answer {
         last_state: (answered.has_last != 0).then(|| state(last, worker, texts)),
         client_gone: answered.client_gone != 0,
     }
+}
+
+/// A text of `%*s` is as long as the number before it says; what BPF took for a C string may be longer.
+fn within(mut detail: BString, format: &BString, number: i64) -> BString {
+    let first = format.find_byte(b'%').map_or(&[][..], |at| &format[at..]);
+    if let Some(length) = usize::try_from(number).ok().filter(|_| first.starts_with(b"%*s")) {
+        detail.truncate(length);
+    }
+    detail
 }
 
 /// Where the layout does not give the main request, every request counts as its own.

@@ -407,6 +407,10 @@ named_enum! {
         FdLimit = "fd-limit",
         /// The two ends speak different protocols.
         ProtocolMismatch = "protocol-mismatch",
+        /// The upstream refused the TLS handshake with an alert.
+        TlsRejected = "tls-rejected",
+        /// nginx does not accept the upstream's certificate.
+        CertificateInvalid = "certificate-invalid",
         /// The upstream's own bytes are malformed.
         BadResponse = "bad-response",
         /// Valid header, larger than the buffer.

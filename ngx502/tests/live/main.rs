@@ -32,6 +32,7 @@ mod policy;
 mod race;
 mod rows;
 mod systemd;
+mod tls;
 mod tracer;
 mod unix_listen;
 mod unusable;
@@ -95,6 +96,7 @@ fn main() {
     trials.extend(containers::trials());
     trials.extend(beyond::trials());
     trials.extend(docker::trials());
+    trials.extend(tls::trials());
     trials.extend(degraded::trials());
     trials.extend(latency::trials());
     trials.extend(cost::trials());

@@ -162,9 +162,9 @@ const TESTS: &str = "live-";
 /// Real backends through their ways to fail.
 const BACKENDS: &str = "backend::";
 
-/// Families of tests that another kernel does not change: the faults without a tracer, levels of nginx's log, captures;
-/// and those that need more than a guest has: hours of CPU, Docker.
-const SKIPPED: [&str; 5] = ["lab::", "level::", "capture::", "chaos::", "docker::"];
+/// Families of tests that another kernel does not change: the faults without a tracer, levels of nginx's log, captures,
+/// OpenSSL's words; and those that need more than a guest has: hours of CPU, Docker.
+const SKIPPED: [&str; 6] = ["lab::", "level::", "capture::", "chaos::", "tls::", "docker::"];
 
 /// What every errand begins with: the tests' environment, and the folder that cargo would start them in.
 fn prologue() -> String {

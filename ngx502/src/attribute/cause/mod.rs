@@ -118,7 +118,10 @@ fn explain(world: &World, failure: &FailedAttempt) -> Diagnosis {
         Symptom::ConnectTimedOut => waiting::connecting(world, failure),
         Symptom::ReadTimedOut => waiting::reading(world, failure),
         Symptom::TlsFailed => protocol::tls(world, failure),
-        Symptom::SendFailed | Symptom::Reset | Symptom::ClosedEarly => connection::diagnose(world, failure),
+        // With TLS 1.3 an alert may come when nginx has already sent the request.
+        Symptom::SendFailed | Symptom::Reset | Symptom::ClosedEarly => {
+            protocol::alert(failure).unwrap_or_else(|| connection::diagnose(world, failure))
+        }
         Symptom::HeaderInvalid => protocol::header_invalid(failure),
         Symptom::ResponseFailed => protocol::response_failed(),
         Symptom::HeaderTooBig => protocol::header_too_big(failure),

@@ -5,6 +5,7 @@ use bstr::ByteSlice;
 use super::{Diagnosis, connection};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::protocol::{Mismatch, Protocol, SeenBy, Spoken};
+use crate::attribute::finding::tls::{Tls, alert_name};
 use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::world::World;
 use crate::event::Endpoint;
@@ -22,6 +23,9 @@ const TLS_AS_FASTCGI: [i64; 2] = [0x15, 0x16];
 /// `HTT` as the length of an HTTP/2 frame.
 const HTTP1_AS_HTTP2: i64 = 0x48_5454;
 
+/// What OpenSSL writes before an alert's number.
+const ALERT_NUMBER: &str = "SSL alert number ";
+
 /// The length of a TLS alert record.
 const ALERT: u64 = 7;
 
@@ -29,6 +33,9 @@ const ALERT: u64 = 7;
 pub(super) fn tls(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let text = &failure.nginx.text;
     let said = failure.nginx.detail.as_ref().unwrap_or(text).to_str_lossy();
+    if let Some(found) = alert(failure) {
+        return found;
+    }
     if NOT_TLS.iter().any(|telling| said.contains(telling)) {
         return Diagnosis::new(mismatch(Spoken::Tls, None, SeenBy::Openssl));
     }
@@ -40,7 +47,7 @@ pub(super) fn tls(world: &World, failure: &FailedAttempt) -> Diagnosis {
         return Diagnosis::inferred(spoke, Doubt::AsWithoutTls);
     }
     if text.starts_with(b"upstream SSL certificate") {
-        return Diagnosis::new(Unknown::Certificate);
+        return certificate(failure);
     }
     if let Some(found) = refused_bytes(failure) {
         return found;
@@ -52,6 +59,27 @@ pub(super) fn tls(world: &World, failure: &FailedAttempt) -> Diagnosis {
     match closed || text.starts_with(b"peer closed connection") {
         true => connection::diagnose(world, failure),
         false => Diagnosis::new(Unknown::TlsFailed),
+    }
+}
+
+/// The upstream's alert, as OpenSSL tells of it: it came first, whoever closed afterwards.
+pub(super) fn alert(failure: &FailedAttempt) -> Option<Diagnosis> {
+    let said = failure.nginx.detail.as_ref()?;
+    let at = said.find(ALERT_NUMBER)? + ALERT_NUMBER.len();
+    let digits = said[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let alert = said[at..at + digits].to_str().ok()?.parse().ok()?;
+    Some(Diagnosis::new(Tls::Rejected { alert, name: alert_name(alert) }))
+}
+
+/// nginx's check of the upstream's certificate failed.
+fn certificate(failure: &FailedAttempt) -> Diagnosis {
+    let nginx = &failure.nginx;
+    let reason = nginx.detail.as_ref().map(|detail| detail.to_str_lossy().into_owned());
+    let verified = nginx.text.starts_with(b"upstream SSL certificate verify error");
+    let code = nginx.number.filter(|_| verified);
+    match verified && code.is_none() {
+        true => Diagnosis::new(Unknown::Certificate),
+        false => Diagnosis::new(Tls::InvalidCertificate { code, reason, depth: None }),
     }
 }
 

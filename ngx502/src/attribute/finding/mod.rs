@@ -21,6 +21,7 @@ mod nginx_words;
 pub mod peers;
 mod process;
 pub mod protocol;
+pub mod tls;
 mod unknown;
 pub mod waiting;
 
@@ -41,6 +42,7 @@ pub use self::moved::Moved;
 pub use self::nginx_words::{LogWords, NginxWords};
 pub use self::peers::PeersDown;
 pub use self::protocol::Protocol;
+pub use self::tls::Tls;
 pub use self::unknown::Unknown;
 pub use self::waiting::Waiting;
 use super::verdict::{Cause, Certainty, Verdict};
@@ -74,6 +76,8 @@ pub enum Facts {
     Local(Local),
     /// The upstream's own bytes.
     Protocol(Protocol),
+    /// A TLS handshake was refused.
+    Tls(Tls),
     /// No peer was left.
     PeersDown(PeersDown),
     /// Nothing proves a cause.
@@ -112,7 +116,7 @@ macro_rules! families {
         }
     };
 }
-families!(Death, Listener, Connection, Waiting, Denied, Local, Protocol, PeersDown, Unknown);
+families!(Death, Listener, Connection, Waiting, Denied, Local, Protocol, Tls, PeersDown, Unknown);
 
 impl Finding {
     /// Facts that prove a cause, or that prove none.

@@ -76,7 +76,18 @@ pub(super) const CASES: &[Case] = &[
             ..s.said(&s.peer(), text, 0, HANDSHAKE)
         });
     }),
-    ("another refusal of OpenSSL", |s| openssl(s, "tlsv1 alert unknown ca")),
+    ("a certificate of another name", |s| {
+        let text = "upstream SSL certificate does not match \"%V\"";
+        s.fails(Attempt { detail: Some("shop.example".into()), ..s.said(&s.peer(), text, 0, HANDSHAKE) });
+    }),
+    ("an alert", |s| openssl(s, "tlsv1 unrecognized name:SSL alert number 112")),
+    ("an alert without a meaning", |s| openssl(s, "tlsv1 alert internal error:SSL alert number 80")),
+    ("an alert after the request", |s| {
+        let detail = "SSL_read() failed (SSL: error:0A00045C:SSL routines::tlsv13 alert certificate required:SSL alert number \
+                      116)";
+        s.fails(Attempt { detail: Some(detail.into()), ..s.said(&s.peer(), "%*s", 104, READING) });
+    }),
+    ("another refusal of OpenSSL", |s| openssl(s, "bad signature")),
     ("an alert, and OpenSSL's reason is hidden", |s| reasonless_handshake(s, 7)),
     ("a connection that ended in the handshake", |s| {
         s.php_fpm();
