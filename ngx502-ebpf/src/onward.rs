@@ -151,11 +151,10 @@ fn ended(onward: &mut Onward, sk: u64) {
 
 /// Reads what only the living socket tells.
 #[inline(never)]
-fn complete(connection: &mut Connection, sk: u64) -> i32 {
+fn complete(connection: &mut Connection, sk: u64) {
     let mut head = SockCommon::EMPTY;
     let peer = connection.peer;
     connection::complete(&mut connection.facts, &mut head, sk, peer);
-    0
 }
 
 /// A socket is gone.

@@ -386,7 +386,8 @@ fn unix_path(bytes: &[u8], len: u16) -> BString {
     }
 }
 
-fn time(at: u64) -> Option<Nanos> {
+/// A moment; BPF writes 0 for none.
+pub fn time(at: u64) -> Option<Nanos> {
     (at != 0).then_some(Nanos(at))
 }
 

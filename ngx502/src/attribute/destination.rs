@@ -6,9 +6,6 @@ use super::homes::Home;
 use super::world::World;
 use crate::event::{Endpoint, Nanos, Socket};
 
-/// A RST cannot be older than this (nanoseconds) when nginx tells of it: its timers are done by then.
-const REFUSED_LATELY: u64 = 10_000_000_000;
-
 /// A place to listen at, as whoever listens there would name it.
 #[derive(Clone, Debug)]
 pub(super) struct Destination {
@@ -27,23 +24,17 @@ impl Destination {
         {
             return Some(delivered);
         }
-        let netns = failure.netns();
+        let (netns, own) = (failure.netns(), failure.own_address());
         let home = match &endpoint {
-            Endpoint::Tcp(_) if failure.own_address() => Home::Namespace(netns),
-            Endpoint::Tcp(address) => world.homes.of(address.ip(), netns, failure.at),
-            Endpoint::Unix(_) => Home::Namespace(netns),
+            Endpoint::Tcp(address) if !own => world.homes.of(address.ip(), netns, failure.at),
+            Endpoint::Tcp(_) | Endpoint::Unix(_) => Home::Namespace(netns),
         };
-        Some(Self { endpoint, home, delivered: failure.own_address() })
+        Some(Self { endpoint, home, delivered: own })
     }
 
     /// Where the kernel was seen to deliver a segment of a socket.
-    fn delivered(socket: &Socket, at: Nanos) -> Option<Self> {
-        let refused = socket.refusal.filter(|refusal| refusal.at.0 + REFUSED_LATELY >= at.0);
-        let (address, netns) = match (refused, socket.server) {
-            (Some(refusal), _) => (refusal.address, refusal.netns),
-            (None, Some(server)) => (server.address, server.netns),
-            (None, None) => return None,
-        };
+    pub(super) fn delivered(socket: &Socket, at: Nanos) -> Option<Self> {
+        let (address, netns) = socket.delivered(at)?;
         Some(Self { endpoint: Endpoint::Tcp(address), home: Home::Namespace(netns), delivered: true })
     }
 

@@ -1,10 +1,9 @@
 //! From the process at the other end to what that one connected to itself, and on: whoever merely forwards is not the
 //! cause.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::Enricher;
-use super::{lookup, sockets};
+use super::{Enricher, lookup, sockets};
 use crate::event::{Body, Ends, Nanos, Onward, OnwardAttempt, Pid, ProcessRef, Socket};
 use crate::proc;
 
@@ -20,13 +19,16 @@ const MAX_TOLD: usize = 16 * 1024;
 pub(super) struct Told(HashMap<u64, bool>);
 
 impl Told {
-    /// Whether there is news of it.
-    fn is_news(&mut self, attempt: &OnwardAttempt) -> bool {
-        let ended = attempt.ended_at.is_some();
+    /// Whether all is told of a connection: it had ended.
+    fn is_done(&self, id: u64) -> bool {
+        self.0.get(&id) == Some(&true)
+    }
+
+    fn tell(&mut self, attempt: &OnwardAttempt) {
         if self.0.len() >= MAX_TOLD {
             self.0.clear();
         }
-        self.0.insert(attempt.socket.id, ended) != Some(true)
+        self.0.insert(attempt.socket.id, attempt.ended_at.is_some());
     }
 }
 
@@ -65,13 +67,8 @@ impl Enricher {
                 _ => {}
             }
         }
-        let mut met = Vec::new();
-        found.retain(|process| {
-            process.pid.0 != 0 && !met.contains(&process.pid) && {
-                met.push(process.pid);
-                true
-            }
-        });
+        let mut met = HashSet::new();
+        found.retain(|process| process.pid.0 != 0 && met.insert(process.pid));
         found.truncate(BREADTH);
         found
     }
@@ -98,19 +95,20 @@ impl Enricher {
         bodies: &mut Vec<Body>,
     ) {
         let Some(left) = left.checked_sub(1) else { return };
-        let Some(Onward { process, attempts }) =
-            self.onward.as_ref().and_then(|reader| reader.of(process.pid))
+        let reader = self.onward.as_ref();
+        let Some(Onward { process, attempts: mut news }) =
+            reader.and_then(|reader| reader.of(process.pid, |id| self.told.is_done(id)))
         else {
             return;
         };
-        let mut news: Vec<_> = attempts.into_iter().filter(|attempt| self.told.is_news(attempt)).collect();
+        news.iter().for_each(|attempt| self.told.tell(attempt));
         // A process that is gone cannot look up anything; whoever looked before it sees mostly the same network.
         let viewer = if proc::runs(&process) { process.pid } else { viewer };
         news.iter_mut().for_each(|attempt| self.measure(attempt));
         for attempt in &news {
             self.report_other_end(Some(&attempt.socket), bodies);
             let before = bodies.len();
-            self.answer(lookup::of_onward(viewer, attempt), at, bodies);
+            self.answer(lookup::of_onward(viewer, attempt, at), at, bodies);
             for behind in self.behind(Some(&attempt.socket), &bodies[before..]) {
                 self.follow_process(&behind, viewer, at, left, bodies);
             }

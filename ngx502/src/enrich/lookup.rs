@@ -8,7 +8,7 @@ use nix::libc::{
     ETIMEDOUT,
 };
 
-use crate::event::{Attempt, Endpoint, Ends, OnwardAttempt, Pid, ProcessRef, Request, Server, Socket};
+use crate::event::{Attempt, Endpoint, Ends, Nanos, OnwardAttempt, Pid, ProcessRef, Request, Server, Socket};
 
 /// One look-up; equal ones within a second are made once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ pub(super) enum Lookup {
 }
 
 /// The look-ups that a failed attempt calls for.
-pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Lookup> {
+pub(super) fn of_attempt(attempt: &Attempt, at: Nanos) -> Vec<Lookup> {
     let names = [attempt.peer.as_ref(), attempt.detail.as_ref()];
     let named = names.into_iter().flatten().find_map(|name| peer_endpoint(name.as_bstr()));
     let socket = attempt.socket.as_deref();
@@ -41,7 +41,7 @@ pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Lookup> {
     let says = |words| errno.is_none() && attempt.text.contains_str(words);
     let timed_out = errno == Some(ETIMEDOUT) || says("timed out");
     let crowded = says("worker_connections are not enough");
-    let mut lookups = ask(attempt.key.worker, named, errno, socket, timed_out);
+    let mut lookups = ask(attempt.key.worker, named, errno, socket, timed_out, at);
     if crowded {
         lookups.push(Lookup::Limits(attempt.key.worker));
     }
@@ -49,7 +49,7 @@ pub(super) fn of_attempt(attempt: &Attempt) -> Vec<Lookup> {
 }
 
 /// The look-ups that an error page calls for: none where nginx reported the attempts themselves.
-pub(super) fn of_request(request: &Request) -> Vec<Lookup> {
+pub(super) fn of_request(request: &Request, at: Nanos) -> Vec<Lookup> {
     if !request.has_upstream || !request.is_muted() {
         return Vec::new();
     }
@@ -59,7 +59,7 @@ pub(super) fn of_request(request: &Request) -> Vec<Lookup> {
     let socket = request.closed.as_deref();
     let worker = request.key.worker;
     let mut lookups =
-        ask(worker, named.clone(), socket.and_then(|socket| socket.errno), socket, request.status == 504);
+        ask(worker, named.clone(), socket.and_then(|socket| socket.errno), socket, request.status == 504, at);
     // A connect that fails for want of a route leaves no socket behind.
     if let (Some(Endpoint::Tcp(remote)), 502, None) = (named, request.status, socket) {
         lookups.push(Lookup::Route(worker, remote.ip()));
@@ -68,12 +68,12 @@ pub(super) fn of_request(request: &Request) -> Vec<Lookup> {
 }
 
 /// The look-ups that a connection of a process that serves nginx calls for, as `viewer` sees the network.
-pub(super) fn of_onward(viewer: Pid, attempt: &OnwardAttempt) -> Vec<Lookup> {
+pub(super) fn of_onward(viewer: Pid, attempt: &OnwardAttempt, at: Nanos) -> Vec<Lookup> {
     let OnwardAttempt { socket, ended_at, closed_at } = attempt;
     let reset = socket.established_at.is_some() && socket.reset_at.is_some();
     let errno = socket.errno.or(reset.then_some(ECONNRESET));
     // What the process closed itself it may have waited for.
-    ask(viewer, None, errno, Some(socket), ended_at.is_none() || closed_at.is_some())
+    ask(viewer, None, errno, Some(socket), ended_at.is_none() || closed_at.is_some(), at)
 }
 
 fn ask(
@@ -82,6 +82,7 @@ fn ask(
     errno: Option<i32>,
     socket: Option<&Socket>,
     timed_out: bool,
+    at: Nanos,
 ) -> Vec<Lookup> {
     let mut lookups = Vec::new();
     let endpoint = named.or_else(|| socket_endpoint(socket?));
@@ -106,17 +107,11 @@ fn ask(
     // The closer was not seen: the last reader is looked up, since it may have died.
     let reader = socket.filter(|socket| socket.closer.is_none()).and_then(|socket| socket.owner.clone());
     lookups.extend(reader.map(Lookup::Lives));
-    lookups.extend(match socket.and_then(delivered) {
+    lookups.extend(match socket.and_then(|socket| socket.delivered(at)) {
         Some((address, netns)) => Some(Lookup::Listeners(worker, Endpoint::Tcp(address), Some(netns))),
         None => endpoint.map(|endpoint| Lookup::Listeners(worker, endpoint, None)),
     });
     lookups
-}
-
-/// Where a segment of the socket arrived on this host: translations may have changed the address.
-fn delivered(socket: &Socket) -> Option<(SocketAddr, u32)> {
-    let refused = socket.refusal.map(|refusal| (refusal.address, refusal.netns));
-    refused.or(socket.server.map(|server| (server.address, server.netns)))
 }
 
 /// The endpoint of a peer's name as nginx prints it; `None` for a group's name.
@@ -139,6 +134,8 @@ mod tests {
     use super::*;
     use crate::event::RequestKey;
 
+    const AT: Nanos = Nanos(1);
+
     fn attempt(errno: i32, peer: &str) -> Attempt {
         let key = RequestKey { worker: Pid(7), ..RequestKey::default() };
         Attempt { key, errno: Some(errno), peer: Some(peer.into()), ..Attempt::default() }
@@ -148,9 +145,12 @@ mod tests {
     fn a_refused_connect_asks_who_listens() {
         let remote: SocketAddr = "127.0.0.1:9000".parse().expect("an address");
         let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote), None);
-        assert_eq!(of_attempt(&attempt(nix::libc::ECONNREFUSED, "127.0.0.1:9000")), vec![listeners.clone()]);
+        assert_eq!(
+            of_attempt(&attempt(nix::libc::ECONNREFUSED, "127.0.0.1:9000"), AT),
+            vec![listeners.clone()]
+        );
         let ports = Lookup::Ports(Pid(7), remote);
-        assert_eq!(of_attempt(&attempt(EADDRNOTAVAIL, "127.0.0.1:9000")), vec![ports, listeners]);
+        assert_eq!(of_attempt(&attempt(EADDRNOTAVAIL, "127.0.0.1:9000"), AT), vec![ports, listeners]);
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
             Lookup::Guards(Pid(7)),
             Lookup::Listeners(Pid(7), Endpoint::Unix(path), None),
         ];
-        assert_eq!(of_attempt(&attempt(EACCES, "unix:/run/x.sock")), expected);
+        assert_eq!(of_attempt(&attempt(EACCES, "unix:/run/x.sock"), AT), expected);
     }
 
     #[test]
@@ -170,16 +170,16 @@ mod tests {
         let route = Lookup::Route(Pid(7), remote.ip());
         let listeners = Lookup::Listeners(Pid(7), Endpoint::Tcp(remote), None);
         let denied = vec![route.clone(), Lookup::Guards(Pid(7)), listeners.clone()];
-        assert_eq!(of_attempt(&attempt(EPERM, "192.0.2.1:80")), denied);
-        assert_eq!(of_attempt(&attempt(ENETUNREACH, "192.0.2.1:80")), vec![route, listeners]);
+        assert_eq!(of_attempt(&attempt(EPERM, "192.0.2.1:80"), AT), denied);
+        assert_eq!(of_attempt(&attempt(ENETUNREACH, "192.0.2.1:80"), AT), vec![route, listeners]);
     }
 
     #[test]
     fn groups_and_hostile_names_ask_nothing() {
         for name in ["backend", "unix:", "", "127.0.0.1", "999.0.0.1:80", "127.0.0.1:99999"] {
-            assert_eq!(of_attempt(&attempt(ENOENT, name)), vec![], "{name}");
+            assert_eq!(of_attempt(&attempt(ENOENT, name), AT), vec![], "{name}");
         }
-        assert_eq!(of_attempt(&attempt(EMFILE, "backend")), vec![Lookup::Limits(Pid(7))]);
+        assert_eq!(of_attempt(&attempt(EMFILE, "backend"), AT), vec![Lookup::Limits(Pid(7))]);
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
             log_level: Some(3),
             ..Request::default()
         };
-        assert_eq!(of_request(&quiet).len(), 1);
-        assert_eq!(of_request(&Request { log_level: Some(4), ..quiet }), vec![]);
+        assert_eq!(of_request(&quiet, AT).len(), 1);
+        assert_eq!(of_request(&Request { log_level: Some(4), ..quiet }, AT), vec![]);
     }
 }

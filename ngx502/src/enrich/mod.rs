@@ -139,12 +139,12 @@ impl Enricher {
         match &record.body {
             Body::Attempt(attempt) => {
                 self.report_other_end(attempt.socket.as_deref(), &mut bodies);
-                self.answer(lookup::of_attempt(attempt), record.at, &mut bodies);
+                self.answer(lookup::of_attempt(attempt, record.at), record.at, &mut bodies);
                 self.follow(attempt.socket.as_deref(), attempt.key.worker, record.at, &mut bodies);
             }
             Body::Request(request) => {
                 self.report_other_end(request.closed.as_deref(), &mut bodies);
-                self.answer(lookup::of_request(request), record.at, &mut bodies);
+                self.answer(lookup::of_request(request, record.at), record.at, &mut bodies);
                 if request.is_muted() {
                     self.follow(request.closed.as_deref(), request.key.worker, record.at, &mut bodies);
                 }

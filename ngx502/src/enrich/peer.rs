@@ -41,11 +41,11 @@ fn tcp(
     remote: SocketAddr,
     server: Option<Server>,
 ) -> Option<PeerSocket> {
-    let mut reversed = namespaces.iter().filter_map(|netns| {
+    let reversed = namespaces.iter().find_map(|netns| {
         let found = quiet(netns.run(|| sockets::exact(remote, local)))?;
         Some((*netns, found?))
     });
-    let Some((netns, socket)) = reversed.next() else {
+    let Some((netns, socket)) = reversed else {
         let server = server?;
         let netns = namespaces.iter().copied().find(|netns| netns.inum == server.netns)?;
         let holders = holders(owners, netns, server.address, server.inode?);

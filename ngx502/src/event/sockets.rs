@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Nanos, ProcessRef};
 
+/// A RST cannot be older than this (nanoseconds) when nginx tells of it: its timers are done by then.
+const REFUSED_LATELY: u64 = 10_000_000_000;
+
 /// One end of a connection on this host, as the kernel saw it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Socket {
@@ -120,6 +123,16 @@ pub struct Server {
     pub inode: Option<u64>,
     /// Bytes that had arrived there at the failure and were not read.
     pub unread: Option<u32>,
+}
+
+impl Socket {
+    /// Where the kernel was seen to deliver a segment of this socket, and in which network namespace: not where nginx
+    /// connected to if a translation is in between. `at` is when the socket was looked at.
+    pub fn delivered(&self, at: Nanos) -> Option<(SocketAddr, u32)> {
+        let refused = self.refusal.filter(|refusal| refusal.at.0 + REFUSED_LATELY >= at.0);
+        let refused = refused.map(|refusal| (refusal.address, refusal.netns));
+        refused.or(self.server.map(|server| (server.address, server.netns)))
+    }
 }
 
 /// The two ends of a socket.

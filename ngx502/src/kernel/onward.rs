@@ -9,7 +9,7 @@ use ngx502_common::{
 
 use super::load::Kernel;
 use crate::decode;
-use crate::event::{self, Nanos, OnwardAttempt, Pid};
+use crate::event::{self, OnwardAttempt, Pid};
 
 /// The kernel's memory of such connections.
 pub struct OnwardReader {
@@ -37,10 +37,12 @@ impl OnwardReader {
         })
     }
 
-    /// The latest connections of a process, which may have ended by now; `None` when none was seen.
-    pub fn of(&self, pid: Pid) -> Option<event::Onward> {
+    /// The latest connections of a process, which may have ended by now; `None` when none was seen. Those of which `done`
+    /// says by their id that all is known are not read again.
+    pub fn of(&self, pid: Pid, done: impl Fn(u64) -> bool) -> Option<event::Onward> {
         let recent = self.recent.get(&pid.0, 0).ok()?;
-        let found = recent.keys.iter().filter_map(|key| self.onward.get(key, 0).ok());
+        let keys = recent.keys.iter().filter(|key| **key != 0 && !done(**key));
+        let found = keys.filter_map(|key| self.onward.get(key, 0).ok());
         let mut attempts: Vec<_> = found
             .filter(|onward| onward.connection.worker == pid.0)
             .filter_map(|one| self.attempt(&one))
@@ -57,7 +59,7 @@ impl OnwardReader {
             let refusal = self.refusals.get(&facts.first_unacked, 0).ok();
             socket.refusal = refusal.and_then(|refusal| decode::refusal(&refusal));
         }
-        let time = |nanos: u64| (nanos != 0).then_some(Nanos(nanos));
-        Some(OnwardAttempt { socket, ended_at: time(onward.ended_at), closed_at: time(onward.closed_at) })
+        let (ended_at, closed_at) = (decode::time(onward.ended_at), decode::time(onward.closed_at));
+        Some(OnwardAttempt { socket, ended_at, closed_at })
     }
 }

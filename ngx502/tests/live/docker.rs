@@ -1,7 +1,7 @@
 //! Real Docker: nginx on the host, its upstream in a container behind a published port. docker-proxy is not the cause.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use xtask::lab::backend::Backend;
 use xtask::lab::behaviour::Behaviour;
 use xtask::lab::{Docker, Lab, LabConfig, wait};
 
+use crate::program::Program;
 use crate::tracer::Tracer;
 use crate::{outcome_of, skip};
 
@@ -64,7 +65,7 @@ struct Scene {
     tracer: Tracer,
     lab: Lab,
     backend: Backend,
-    docker: Docker,
+    _docker: Docker,
 }
 
 impl Scene {
@@ -77,7 +78,7 @@ impl Scene {
             ..Default::default()
         })?;
         let tracer = Tracer::start(lab.master(), &[])?;
-        Ok(Scene { tracer, lab, backend, docker })
+        Ok(Scene { tracer, lab, backend, _docker: docker })
     }
 
     /// Behind a published port.
@@ -168,11 +169,8 @@ fn killed_behind_haproxy() -> Result<()> {
              server back {PUBLISHED}\n"
         ),
     )?;
-    let mut balancer = Balancer(docker.netns().run(|| {
-        let mut command = Command::new("haproxy");
-        command.arg("-db").arg("-f").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().context("haproxy cannot be started")
-    })?);
+    let haproxy = || Program::start(Command::new("haproxy").arg("-db").arg("-f").arg(&config));
+    let _balancer = docker.netns().run(haproxy)?;
     wait::until("haproxy to listen", Duration::from_secs(10), || {
         docker.netns().run(|| Ok(std::net::TcpStream::connect(BALANCED)?)).ok()
     })?;
@@ -186,17 +184,5 @@ fn killed_behind_haproxy() -> Result<()> {
     let line = scene.tracer.wait_for_uri("verdict", &uri)?;
     ensure!(line["cause"] == "killed", "not killed: {line}");
     leads(&line, &["haproxy", "docker-proxy"], Some(pid))?;
-    let _ = (balancer.0.kill(), &scene.docker);
     scene.tracer.stop().map(drop)
-}
-
-/// Ended when it drops.
-struct Balancer(Child);
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

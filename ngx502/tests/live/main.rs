@@ -29,6 +29,7 @@ mod life;
 mod lifecycle;
 mod mixed;
 mod policy;
+mod program;
 mod race;
 mod rows;
 mod systemd;

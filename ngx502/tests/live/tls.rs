@@ -1,8 +1,8 @@
 //! TLS handshakes that fail: the upstream is OpenSSL's own server, with a certificate that it signed itself.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use xtask::lab::{Lab, LabConfig, wait};
 
 use crate::outcome_of;
+use crate::program::Program;
 use crate::tracer::Tracer;
 
 /// The name in the certificate.
@@ -72,9 +73,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     CASES.iter().map(trial).chain([Trial::test("tls::another-name", || outcome_of(another_name))]).collect()
 }
 
-/// OpenSSL's server; ended when it drops.
+/// OpenSSL's server.
 struct Server {
-    child: Child,
+    _program: Program,
     address: SocketAddr,
     folder: tempfile::TempDir,
 }
@@ -100,24 +101,14 @@ impl Server {
         if arguments.contains(&"-servername") {
             command.arg("-key2").arg(&key).arg("-cert2").arg(&certificate);
         }
-        // Its standard input is what it would send.
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().context("`openssl` is missing")?;
-        let server = Server { child, address, folder };
+        // Its input is what it would send.
+        let server = Server { _program: Program::start(command.args(arguments))?, address, folder };
         wait::until("openssl to listen", Duration::from_secs(10), || TcpStream::connect(address).ok())?;
         Ok(server)
     }
 
-    fn certificate(&self) -> std::path::PathBuf {
+    fn certificate(&self) -> PathBuf {
         self.folder.path().join("certificate")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -154,7 +145,7 @@ fn another_name() -> Result<()> {
     let trusted = server.certificate();
     let location = format!(
         "proxy_ssl_verify on; proxy_ssl_name other.test; proxy_ssl_trusted_certificate {};",
-        shown(&trusted)
+        trusted.display()
     );
     let line = verdict(&server, &location)?;
     ensure!(line["cause"] == "certificate-invalid", "not certificate-invalid: {line}");
@@ -163,8 +154,4 @@ fn another_name() -> Result<()> {
         "not why: {line}"
     );
     Ok(())
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::death::{self, Dead};
-use super::{DISORDER, Diagnosis, waiting};
+use super::{DISORDER, Diagnosis, only_holder, waiting};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::destination::Destination;
 use crate::attribute::finding::connection::{Close, Connection, Progress};
@@ -84,14 +84,17 @@ fn progress(socket: &Socket, closer: Option<&Closer>) -> Progress {
 
 /// Whether the closed end had read nothing of the current request.
 fn unread(socket: &Socket, closer: Option<&Closer>) -> bool {
-    let (left, request) = (closer.and_then(|closer| closer.unread), socket.request_bytes);
-    left.zip(request).is_some_and(|(left, request)| request > 0 && u64::from(left) >= request)
+    is_whole_request(socket, closer.and_then(|closer| closer.unread))
 }
 
 /// Whether the upstream's FIN acknowledges nothing of the current request: it was sent before that arrived.
 fn unacknowledged(socket: &Socket) -> bool {
-    let (left, request) = (socket.unacked_at_fin, socket.request_bytes);
-    left.zip(request).is_some_and(|(left, request)| request > 0 && u64::from(left) >= request)
+    is_whole_request(socket, socket.unacked_at_fin)
+}
+
+/// Whether the bytes that are left are all of the current request.
+fn is_whole_request(socket: &Socket, left: Option<u32>) -> bool {
+    left.zip(socket.request_bytes).is_some_and(|(left, request)| request > 0 && u64::from(left) >= request)
 }
 
 /// Whether a connection was taken from the pool for the current request; `None` where only what was sent in turns speaks
@@ -234,8 +237,7 @@ fn by_only_server(world: &World, failure: &FailedAttempt) -> Diagnosis {
     if living.any(|one| !one.lost.is_empty()) {
         return unseen();
     }
-    let mut holders = world.listeners.living(&there).flat_map(|one| &one.holders);
-    let (Some(only), None) = (holders.next(), holders.next()) else { return unseen() };
+    let Some(only) = only_holder(world, &there) else { return unseen() };
     let process = world.processes.facts(only);
     let raced = failure.socket.as_deref().and_then(|socket| pooled(failure, socket, &process));
     raced.unwrap_or_else(|| closed_unseen(process.clone(), None, Doubt::OnlyServer)).with_process(process)

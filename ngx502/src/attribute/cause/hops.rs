@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use bstr::ByteSlice as _;
 
-use super::{DISORDER, Diagnosis, explain, kernel_view, listener, sole_listener};
+use super::{DISORDER, Diagnosis, explain, kernel_view, listener, only_holder, sole_listener};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::destination::Destination;
 use crate::attribute::finding::connection::{Close, Connection, Progress};
@@ -39,8 +39,8 @@ pub(super) fn follow(world: &World, failure: &FailedAttempt, mut found: Diagnosi
         let Some(forwarder) = Forwarder::of(world, &failure, &found) else { break };
         match forwarder.led_to(world, &failure) {
             Led::To(step) => {
-                found = join(world, &failure, found, &forwarder.process, &step);
-                failure = Cow::Owned(step.attempt);
+                let (next, attempt) = join(world, &failure, found, &forwarder.process, *step);
+                (found, failure) = (next, Cow::Owned(attempt));
             }
             Led::Several(count) => return found.unless_proven_by(|| Some(Doubt::SeveralOnward(count))),
             Led::Nowhere => {
@@ -56,7 +56,8 @@ pub(super) fn follow(world: &World, failure: &FailedAttempt, mut found: Diagnosi
 /// Adds the station that a translated address leads to.
 fn translate(world: &World, failure: &FailedAttempt, found: &mut Diagnosis) {
     let Some(named) = failure.remote().filter(|named| !named.ip().is_unspecified()) else { return };
-    let Some(there) = Destination::of(world, failure).filter(|there| there.delivered) else { return };
+    let socket = failure.socket.as_deref();
+    let Some(there) = socket.and_then(|socket| Destination::delivered(socket, failure.at)) else { return };
     let same =
         |to: &SocketAddr| to.port() == named.port() && to.ip().to_canonical() == named.ip().to_canonical();
     if matches!(&there.endpoint, Endpoint::Tcp(to) if same(to)) {
@@ -136,7 +137,8 @@ impl Forwarder {
             Facts::Waiting(Waiting::UpstreamSlow { .. }) => {
                 let peer = world.peer_socket(socket?.id).and_then(|(_, peer)| peer.holders.first());
                 let seen = peer.or(socket?.owner.as_ref()).cloned();
-                (seen.or_else(|| only_holder(world, failure))?, Did::Waits)
+                let held = || only_holder(world, &Destination::of(world, failure)?).cloned();
+                (seen.or_else(held)?, Did::Waits)
             }
             _ => return None,
         };
@@ -301,26 +303,16 @@ impl<'a> End<'a> {
     }
 }
 
-/// The one process that holds the listener there.
-fn only_holder(world: &World, failure: &FailedAttempt) -> Option<ProcessRef> {
-    let there = Destination::of(world, failure)?;
-    let mut holders = world.listeners.living(&there).flat_map(|one| &one.holders);
-    match (holders.next(), holders.next()) {
-        (Some(only), None) => Some(only.clone()),
-        _ => None,
-    }
-}
-
-/// One station further: the finding of the step, with what led there.
+/// One station further: the finding of the step, with what led there, and the attempt that it explains.
 fn join(
     world: &World,
     failure: &FailedAttempt,
     found: Diagnosis,
     forwarder: &ProcessRef,
-    step: &Step,
-) -> Diagnosis {
+    step: Step,
+) -> (Diagnosis, FailedAttempt) {
     let process = world.processes.facts(forwarder);
-    let Step { attempt, relation, doubt, found: next } = step;
+    let Step { attempt, relation, doubt, found: mut next } = step;
     let mut hops = found.hops;
     match hops.last_mut() {
         Some(last) => last.process = last.process.take().or(Some(process.clone())),
@@ -332,24 +324,23 @@ fn join(
             finding: found.finding,
         }),
     }
-    let mut next = next.clone();
     if next.certainty() != Certainty::Unknown {
-        next = next.with_doubt(doubt.clone());
+        next = next.with_doubt(doubt);
     }
-    let there = Destination::of(world, attempt);
+    let there = Destination::of(world, &attempt);
     let address = attempt.target();
     hops.push(Hop {
-        process: next.process.clone().or_else(|| sole_listener(world, attempt)),
-        relation: *relation,
+        process: next.process.clone().or_else(|| sole_listener(world, &attempt)),
+        relation,
         address: Rc::clone(&address),
         namespace: there.as_ref().and_then(Destination::namespace),
         finding: next.finding.clone(),
     });
     next.hops = hops;
-    translate(world, attempt, &mut next);
+    translate(world, &attempt, &mut next);
     let leg = Rc::new(Leg { from: Some(process.clone()), to: address });
     next.evidence.iter_mut().filter(|one| one.leg.is_none()).for_each(|one| one.leg = Some(Rc::clone(&leg)));
     next.evidence.splice(..0, found.evidence);
     next.process = found.process.or(Some(process));
-    next
+    (next, attempt)
 }

@@ -158,6 +158,15 @@ fn sole_listener(world: &World, failure: &FailedAttempt) -> Option<Rc<ProcessFac
     (first.holders.iter().all(same) && listeners.all(|other| other.holders.iter().all(same))).then_some(facts)
 }
 
+/// The one process that holds the listeners there.
+fn only_holder<'a>(world: &'a World, there: &'a Destination) -> Option<&'a ProcessRef> {
+    let mut holders = world.listeners.living(there).flat_map(|one| &one.holders);
+    match (holders.next(), holders.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    }
+}
+
 /// Whether the upstream is on this host, as far as records can tell.
 fn on_this_host(world: &World, failure: &FailedAttempt) -> bool {
     let closer = failure.socket.as_ref().is_some_and(|socket| socket.closer.is_some());

@@ -5,8 +5,7 @@ use bstr::ByteSlice;
 use super::{Diagnosis, connection};
 use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::finding::protocol::{Mismatch, Protocol, SeenBy, Spoken};
-use crate::attribute::finding::tls::{Tls, alert_name};
-use crate::attribute::finding::{Doubt, Unknown};
+use crate::attribute::finding::{Doubt, Tls, Unknown};
 use crate::attribute::world::World;
 use crate::event::Endpoint;
 
@@ -68,7 +67,7 @@ pub(super) fn alert(failure: &FailedAttempt) -> Option<Diagnosis> {
     let at = said.find(ALERT_NUMBER)? + ALERT_NUMBER.len();
     let digits = said[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let alert = said[at..at + digits].to_str().ok()?.parse().ok()?;
-    Some(Diagnosis::new(Tls::Rejected { alert, name: alert_name(alert) }))
+    Some(Diagnosis::new(Tls::rejected(alert)))
 }
 
 /// nginx's check of the upstream's certificate failed.
@@ -78,7 +77,7 @@ fn certificate(failure: &FailedAttempt) -> Diagnosis {
     let verified = nginx.text.starts_with(b"upstream SSL certificate verify error");
     let code = nginx.number.filter(|_| verified);
     match verified && code.is_none() {
-        true => Diagnosis::new(Unknown::Certificate),
+        true => Diagnosis::new(Unknown::TlsFailed),
         false => Diagnosis::new(Tls::InvalidCertificate { code, reason, depth: None }),
     }
 }

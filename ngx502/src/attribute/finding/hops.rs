@@ -19,7 +19,7 @@ pub struct Hop {
     pub relation: Relation,
     /// The address or path there.
     pub address: Rc<str>,
-    /// The network namespace it is in; `None` where that is not known, and nginx's own.
+    /// The network namespace it is in; `None` where that is not known.
     pub namespace: Option<u32>,
     /// What happened there.
     pub finding: Finding,

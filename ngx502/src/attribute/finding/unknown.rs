@@ -84,8 +84,6 @@ pub enum Unknown {
     NoErrno(Option<IpAddr>),
     /// bind(2) of `proxy_bind` to this address failed.
     Bind(Option<BString>),
-    /// nginx does not accept the upstream's certificate.
-    Certificate,
     /// The upstream refused the TLS handshake with an alert, which is hidden.
     TlsAlert,
     /// The TLS handshake failed otherwise.
@@ -248,9 +246,6 @@ impl Page for Unknown {
                     " failed before connecting to {there}: proxy_bind names an address that is not available here"
                 )
             }
-            Unknown::Certificate => {
-                write!(f, "nginx does not accept the certificate of {there}: {}", on.nginx.message(on))
-            }
             Unknown::TlsAlert => {
                 write!(f, "{there} refused the TLS handshake with an alert; error_log's level hides which")
             }
@@ -293,9 +288,6 @@ impl Page for Unknown {
             }
             Unknown::NoErrno(to) => lines.extend(to.map(|to| format!("ip route get {to}"))),
             Unknown::Bind(_) => lines.push("ip -br address; check proxy_bind".into()),
-            Unknown::Certificate => lines.push(
-                "check proxy_ssl_trusted_certificate, proxy_ssl_name and the certificate's dates".into(),
-            ),
             Unknown::Abandoned if !missed => lines.push(SHOW_ERRORS.into()),
             _ => {}
         }
