@@ -89,7 +89,7 @@ impl Args {
 #[derive(Default)]
 struct Run {
     count: Count,
-    /// Names of runs that failed, which a crash does without a failed test.
+    /// Runs that failed, which a crash does without a failed test.
     failed: Vec<String>,
 }
 
@@ -127,9 +127,11 @@ impl Run {
 
     /// Closes the run with the line that counts it.
     fn finish(&self, allow_skips: bool) -> Result<()> {
+        // Once more, since thousands of lines are between, and whoever reads may have the last ones only.
+        self.count.failures.iter().for_each(|line| println!("{line}"));
         println!("{}", self.count);
         if !self.failed.is_empty() {
-            bail!("failed: {}", self.failed.join(", "));
+            bail!("failed: {}", self.failed.join("; "));
         }
         if self.count.failed > 0 {
             bail!("{} tests failed", self.count.failed);
@@ -151,7 +153,12 @@ struct Count {
     skipped_passes: u64,
     /// Measurements and makers of fixtures, which the runners count as ignored: no tests that should have run.
     on_demand: u64,
+    /// The runners' lines about failed tests, and what a kernel said as it fell over.
+    failures: Vec<String>,
 }
+
+/// How a kernel's last words begin.
+const LAST_WORDS: [&str; 4] = ["Kernel panic", "BUG: ", "Oops: ", "Out of memory"];
 
 impl Count {
     fn all_skipped(&self) -> u64 {
@@ -164,6 +171,10 @@ impl Count {
     fn add(&mut self, line: &str) {
         self.on_demand += u64::from(line.starts_with("test ") && line.contains(" ... ignored, on demand: "));
         self.skipped_passes += u64::from(line.starts_with("skipped: "));
+        let failed = line.starts_with("test ") && line.ends_with(" ... FAILED");
+        if failed || line.starts_with(vm::FELL_OVER) || LAST_WORDS.iter().any(|words| line.contains(words)) {
+            self.failures.push(line.to_owned());
+        }
         let Some((_, result)) = line.split_once("test result: ") else { return };
         for part in result.split(['.', ';']) {
             let mut words = part.split_whitespace();
@@ -224,6 +235,16 @@ mod tests {
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s",
         );
         assert_eq!(count.to_string(), "5 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn what_failed_is_kept_for_the_end() {
+        let mut count = Count::default();
+        let kept = ["test verdict::slow ... FAILED", "[   53.4] Kernel panic - not syncing: Fatal exception"];
+        for line in ["test verdict::refused ... ok", kept[0], "FAILED", kept[1]] {
+            count.add(line);
+        }
+        assert_eq!(count.failures, kept);
     }
 
     #[test]

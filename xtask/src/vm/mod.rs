@@ -18,6 +18,7 @@ use anyhow::{Result, bail};
 use crate::exec;
 use crate::setup::{self, Task};
 
+pub(crate) use boot::FELL_OVER;
 pub(crate) use live::Choice;
 pub(crate) use release::Release;
 
@@ -85,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let failed = boot_all(&args.guests, &errand, &how, &mut |_| {});
     if !failed.is_empty() {
-        bail!("guests failed: {}; their logs are in {}", failed.join(", "), logs().display());
+        bail!("{}", failed.join("\n"));
     }
     Ok(())
 }
@@ -132,7 +133,7 @@ impl Visit<'_> {
     }
 }
 
-/// Makes each visit, giving each line of the guest's console to `each_line`; returns the names of the guests that could
+/// Makes each visit, giving each line of the guest's console to `each_line`; returns, with the reason, the guests that could
 /// not be booted, gave no verdict or failed.
 ///
 /// # Errors
@@ -202,8 +203,7 @@ fn boot_all(
     let mut failed = Vec::new();
     for &guest in guests {
         if let Err(error) = boot(guest, errand, how, each_line) {
-            eprintln!("{guest}: {error:#}");
-            failed.push(guest.to_string());
+            failed.push(format!("{guest}: {error:#}"));
         }
     }
     failed
