@@ -198,6 +198,8 @@ pub struct Traced {
     pub texts_from: u64,
     /// The address behind its last byte.
     pub texts_to: u64,
+    /// Where it has `auth_request`'s complaint, which comes of a request without an upstream; 0 when that is not known.
+    pub auth_text: u64,
 }
 
 impl Traced {
@@ -209,7 +211,7 @@ impl Traced {
 }
 
 #[cfg(feature = "user")]
-// SAFETY: `repr(C)`, two u32 and two u64 fields, hence no padding; any bytes are a valid value.
+// SAFETY: `repr(C)`, two u32 and three u64 fields, hence no padding; any bytes are a valid value.
 unsafe impl aya::Pod for Traced {}
 
 /// A file as the kernel knows it: the key of the map `BINARIES`.

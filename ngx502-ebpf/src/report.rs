@@ -162,14 +162,15 @@ pub fn attempt(call: &Call, found: &Found, sk: u64, rest: ThreadScratch<'_>, bui
     }
 }
 
-/// The formats of interest begin with `%V` (a pointer to a string), with `%*s` (a length, then a pointer), with `%l:%s` (a
-/// number, then a C string), or with a number; which one it is only user space knows, so whatever can be read as text is
-/// sent, and the number as well. A number that may be a code is none that limits the text: user space cuts that.
+/// The formats of interest begin with `%V` (a pointer to an `ngx_str_t`), with `%s` (a C string), with `%*s` (a length, then a
+/// pointer), with `%l:%s` (a number, then a C string), or with a number; which one it is only user space knows, so whatever can
+/// be read as text is sent, and both arguments as numbers. A number that may be a code is none that limits the text: user space
+/// cuts that.
 #[inline(always)]
 fn describe_arguments(record: &mut Attempt, [first, second]: [u64; 2]) {
     const SMALL: u64 = 1 << 16;
     const CODES: u64 = 128;
-    record.number = if first < SMALL { first as i64 } else { second as i64 };
+    record.arguments = [first as i64, second as i64];
     record.detail_len = if first == 0 {
         0
     } else if first < CODES {
@@ -177,7 +178,9 @@ fn describe_arguments(record: &mut Attempt, [first, second]: [u64; 2]) {
     } else if first < SMALL {
         user::copy_bytes(&mut record.detail, second, first)
     } else {
-        user::copy_ngx_str(&mut record.detail, first)
+        let counted = user::copy_ngx_str(&mut record.detail, first);
+        // The bytes of a C string are no length and no address.
+        if counted == 0 { user::copy_str(&mut record.detail, first) } else { counted }
     };
 }
 

@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use bstr::{BString, ByteSlice as _};
+use bstr::BString;
 use ngx502_common::{
     event as wire,
     net::{AF_INET, AF_INET6, AF_UNIX},
@@ -14,6 +14,7 @@ use crate::event::{
     Answer, Attempt, Body, CloseKind, Closer, Endpoint, Ends, Exit, Listen, Nanos, Oom, Pid, ProcessRef,
     Queue, Record, Refusal, Request, RequestKey, Server, Signal, Socket, State, Via,
 };
+use crate::nginx_format::{self, Slot};
 
 /// Bytes in a page on every kernel that the BPF side supports.
 const PAGE: u64 = 4096;
@@ -125,9 +126,9 @@ fn attempt(wire: &wire::Attempt, texts: &impl ResolveText) -> Attempt {
         },
         level: (wire.level != 0).then_some(wire.level),
         errno: (wire.errno != 0).then_some(wire.errno),
-        detail: text(&wire.detail, wire.detail_len).map(|detail| within(detail, &format, wire.number)),
+        detail: text(&wire.detail, wire.detail_len).map(|detail| within(detail, &format, wire.arguments[0])),
+        number: nginx_format::number(&format, wire.arguments),
         text: format,
-        number: Some(wire.number),
         action: match wire.action {
             0 => None,
             address => resolve(address, &wire.action_copy, wire.action_len),
@@ -177,8 +178,8 @@ fn answer(wire: &wire::Answer, texts: &impl ResolveText) -> Answer {
 
 /// A text of `%*s` is as long as the number before it says; what BPF took for a C string may be longer.
 fn within(mut detail: BString, format: &BString, number: i64) -> BString {
-    let first = format.find_byte(b'%').map_or(&[][..], |at| &format[at..]);
-    if let Some(length) = usize::try_from(number).ok().filter(|_| first.starts_with(b"%*s")) {
+    let counted = matches!(nginx_format::next_slot(format, 0), Some((_, Slot::Counted)));
+    if let Some(length) = usize::try_from(number).ok().filter(|_| counted) {
         detail.truncate(length);
     }
     detail

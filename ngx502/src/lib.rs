@@ -82,6 +82,8 @@ pub mod output;
 // ── What a user runs ──
 
 // Reads what a user types: times, sizes, moments.
+/// nginx's format strings.
+mod nginx_format;
 mod values;
 
 // Wires the stages together, one module per command.

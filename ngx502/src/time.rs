@@ -24,6 +24,11 @@ impl Moment {
         Moment::from_nanos(session.wall(at))
     }
 
+    /// So many nanoseconds before.
+    pub fn before(self, nanos: u64) -> Moment {
+        Moment(self.0.saturating_sub_unsigned(nanos))
+    }
+
     /// Nanoseconds since the Unix epoch.
     fn from_nanos(wall_ns: i128) -> Moment {
         match u64::try_from(wall_ns) {

@@ -212,8 +212,8 @@ pub struct Attempt {
     pub action: u64,
     /// `log->log_level`.
     pub log_level: u64,
-    /// The format's number argument, sign-extended from the register.
-    pub number: i64,
+    /// The first two variable arguments, as the registers hold them: which one is a number the format says.
+    pub arguments: [i64; 2],
     /// How many upstream states there were.
     pub index: u32,
     /// errno; 0 for none.
@@ -381,8 +381,8 @@ const _: () = {
     assert!(size_of::<ServerFacts>() == 40);
     assert!(size_of::<SocketFacts>() == 80 + 24 + 40 + 40 + 72 + 32 + 24 + 32 + 8 + 8 + 112);
     assert!(size_of::<State>() == 48 + 120);
-    assert!(core::mem::offset_of!(Attempt, socket) == 16 + 56 + 8 + 16);
-    assert!(core::mem::offset_of!(Attempt, line) == 96 + 472 + 96 + 48 + 120 + 192 + 128 + 48);
+    assert!(core::mem::offset_of!(Attempt, socket) == 16 + 64 + 8 + 16);
+    assert!(core::mem::offset_of!(Attempt, line) == 104 + 472 + 96 + 48 + 120 + 192 + 128 + 48);
     assert!(core::mem::offset_of!(Request, states) == 16 + 32 + 8 + 16);
     assert!(core::mem::offset_of!(Request, line) == 72 + 472 + 168 * STATES_MAX + 120 + 176);
     assert!(size_of::<Answer>() == 16 + 16 + 8 + 168);

@@ -22,6 +22,7 @@ const LEVEL_ERROR: u64 = 4;
 
 const BAD_GATEWAY: u16 = 502;
 const GATEWAY_TIMEOUT: u16 = 504;
+const ETIMEDOUT: i32 = 110;
 
 /// `ngx_int_t ngx_http_special_response_handler(ngx_http_request_t *r, ngx_int_t error)`
 #[uprobe]
@@ -134,13 +135,18 @@ fn try_connection_error(ctx: &ProbeContext) -> Option<()> {
     // `c->data` is the request for a connection to an upstream, new or taken from the pool.
     let request = user::word(connection);
     let (found, rest) = thread.parts();
-    if !found.find(request, build.layout)
-        || found.who.client == connection
-        || !found.has_upstream(build.layout)
-    {
+    if !found.find(request, build.layout) || !found.has_upstream(build.layout) {
         return None;
     }
-    report::attempt(&call, found, sock_of_connection(connection, build.layout), rest, &build);
+    let sk = if found.who.client != connection {
+        sock_of_connection(connection, build.layout)
+    } else if call.errno == ETIMEDOUT {
+        // That the upstream of an upgraded connection timed out nginx says on the client's. So does a client's own time-out.
+        found.upstream_sock(build.layout)
+    } else {
+        return None;
+    };
+    report::attempt(&call, found, sk, rest, &build);
     thread.remember_report(call.text, call.errno);
     Some(())
 }
@@ -187,10 +193,17 @@ fn try_log_error_core(ctx: &ProbeContext) -> Option<()> {
 #[inline(always)]
 fn report_log(call: &Call, log: u64, thread: &mut Thread, build: &TracedBinary<'_>) -> Option<()> {
     let (found, rest) = thread.parts();
-    // auth_request's own words come from the main request, which has no upstream of its own yet.
-    if !found.find_logged(log, build.layout) || !found.has_upstream(build.layout) {
+    if !found.find_logged(log, build.layout) {
         return None;
     }
-    report::attempt(call, found, found.upstream_sock(build.layout), rest, build);
+    let sk = if found.has_upstream(build.layout) {
+        found.upstream_sock(build.layout)
+    } else if call.text == build.traced.auth_text {
+        // The main request's, which has no upstream of its own yet: the subrequest's failed.
+        0
+    } else {
+        return None;
+    };
+    report::attempt(call, found, sk, rest, build);
     Some(())
 }

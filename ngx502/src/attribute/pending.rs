@@ -83,14 +83,7 @@ impl Pending {
         mut attempt: Attempt,
         (symptom, underlying): (Symptom, Symptom),
     ) {
-        let first = |known: &mut Option<BString>, told: &mut Option<BString>| {
-            if known.is_none() {
-                *known = told.take();
-            }
-        };
-        first(&mut self.request_line, &mut attempt.request_line);
-        first(&mut self.host, &mut attempt.host);
-        first(&mut self.client, &mut attempt.client);
+        self.name(&mut attempt);
         if underlying == Symptom::NoLiveUpstreams {
             self.remember_group(world, &attempt);
         }
@@ -100,6 +93,24 @@ impl Pending {
             None => one.failure = Some(FailedAttempt::reported(attempt, at, symptom, underlying)),
         }
         one.judge(world);
+    }
+
+    /// auth_request got a status that it does not know.
+    pub(super) fn auth_failed(&mut self, mut attempt: Attempt, status: u16) {
+        self.name(&mut attempt);
+        self.auth = Some(status);
+    }
+
+    /// Takes what a message says of the request, where that is not known yet.
+    fn name(&mut self, attempt: &mut Attempt) {
+        let first = |known: &mut Option<BString>, told: &mut Option<BString>| {
+            if known.is_none() {
+                *known = told.take();
+            }
+        };
+        first(&mut self.request_line, &mut attempt.request_line);
+        first(&mut self.host, &mut attempt.host);
+        first(&mut self.client, &mut attempt.client);
     }
 
     /// The peers that were tried before an attempt found none alive.
@@ -202,6 +213,11 @@ impl Pending {
         if by_auth { others } else { Vec::new() }
     }
 
+    /// Whether an attempt ended by a process that had not begun to exit.
+    pub(super) fn closer_lives(&self) -> bool {
+        self.tries.iter().any(TrackedAttempt::closer_lives)
+    }
+
     /// The upstream's own error that an auth_request met.
     pub(super) fn auth_status(&self) -> Option<u16> {
         self.auth.filter(|status| *status >= 500)
@@ -215,6 +231,11 @@ impl TrackedAttempt {
             Self { index: 0, subrequest: None, failure: Some(failure), diagnosis: None, stderr: false };
         one.judge(world);
         one
+    }
+
+    /// Whether it ended by a process that had not begun to exit.
+    pub(super) fn closer_lives(&self) -> bool {
+        self.diagnosis.as_ref().is_some_and(|found| found.finding.closer_lives())
     }
 
     /// Whether it belongs to the client's own request, not to a subrequest.
@@ -231,7 +252,11 @@ impl TrackedAttempt {
             Certainty::Inferred => 1,
             Certainty::Unknown => 0,
         };
-        if self.diagnosis.as_ref().is_some_and(|known| rank(known) > rank(&found)) {
+        // That a closer lives is outdone by its end, if that explains anything.
+        let better = |known: &Diagnosis| {
+            rank(known) > rank(&found) && (!known.finding.closer_lives() || rank(&found) == 0)
+        };
+        if self.diagnosis.as_ref().is_some_and(better) {
             return;
         }
         if let (Some(peer), true) = (&failure.peer, failure.underlying != Symptom::NoLiveUpstreams) {

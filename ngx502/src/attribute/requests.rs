@@ -3,13 +3,13 @@
 //! nginx reports attempts first, then perhaps its error page ([`Request`]), then what the client got ([`Answer`]). A
 //! verdict waits for the answer where one will follow, since `error_page` may still save the client.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Included};
 
 use super::attempt::concerns_unix;
 use super::pending::Pending;
 use super::symptom::{LogMeaning, classify};
-use super::verdict::Symptom;
+use super::verdict::{Outcome, Symptom};
 use super::verdicts::{Context, RequestEnd};
 use crate::event::{Answer, Attempt, Nanos, Pid, Request, RequestKey};
 
@@ -21,8 +21,19 @@ const HOLD: u64 = 90_000_000_000;
 const FORGET: u64 = 3_600_000_000_000;
 /// How long a cut response waits for word of its status.
 const CUT: u64 = 1_000_000_000;
+/// How long a verdict waits for the end of a process that closed a connection alive: many close first and exit then.
+pub(super) const SETTLE: u64 = 150_000_000;
 /// Messages about one truncated response come in one go.
 const TRUNCATION: u64 = 50_000_000;
+
+/// A request that ended and is not told yet.
+#[derive(Debug)]
+enum Held {
+    /// It is due from then on.
+    Open(Nanos, RequestKey, Box<Pending>, RequestEnd),
+    /// It is explained, and waits for those before it.
+    Done(Outcome),
+}
 
 /// All requests under way.
 #[derive(Debug)]
@@ -31,6 +42,8 @@ pub(super) struct Requests {
     pending: BTreeMap<RequestKey, Box<Pending>>,
     /// The same, oldest first.
     ages: BTreeSet<(Nanos, RequestKey)>,
+    /// Those that ended, whose closer may end yet, and what came of others behind them: outcomes keep their order.
+    held: VecDeque<Held>,
     truncated: Option<(RequestKey, u32, Nanos)>,
     next_sweep: Nanos,
     evicted: u64,
@@ -41,6 +54,7 @@ impl Requests {
         Self {
             pending: BTreeMap::new(),
             ages: BTreeSet::new(),
+            held: VecDeque::new(),
             truncated: None,
             next_sweep: Nanos(0),
             evicted: 0,
@@ -64,7 +78,7 @@ impl Requests {
             LogMeaning::Ignore | LogMeaning::MarkedDown => {}
             LogMeaning::AuthStatus => {
                 let status = attempt.number.and_then(|number| u16::try_from(number).ok());
-                self.entry(context, key, at).auth = Some(status.unwrap_or(0));
+                self.entry(context, key, at).auth_failed(*attempt, status.unwrap_or(0));
             }
             LogMeaning::Stderr => self.entry(context, key, at).find(&attempt, at).stderr = true,
             LogMeaning::Failed(symptom) => {
@@ -154,11 +168,12 @@ impl Requests {
             }
         };
         pending.answered = answer.last_state.map(|state| (answer.states, state));
-        context.conclude(key, pending, &ended);
+        self.conclude(context, key, pending, ended);
     }
 
     /// Time has moved on: releases what waited too long.
     pub(super) fn sweep(&mut self, context: &mut Context<'_>, now: Nanos) {
+        self.settle_until(context, now);
         if now < self.next_sweep {
             return;
         }
@@ -190,16 +205,51 @@ impl Requests {
     /// The trace ends: every verdict that waited is due.
     pub(super) fn finish(&mut self, context: &mut Context<'_>) {
         std::mem::take(&mut self.ages).into_iter().for_each(|(_, key)| self.release(context, key));
+        self.settle_until(context, Nanos(u64::MAX));
+    }
+
+    /// Concludes a request, at once or when its closer has had time to end.
+    fn conclude(
+        &mut self,
+        context: &mut Context<'_>,
+        key: RequestKey,
+        pending: Box<Pending>,
+        ended: RequestEnd,
+    ) {
+        if self.held.len() >= PENDING {
+            self.evicted += 1;
+            self.settle_until(context, Nanos(u64::MAX));
+        }
+        if pending.closer_lives() {
+            let due = Nanos(context.world.now.0 + SETTLE);
+            return self.held.push_back(Held::Open(due, key, pending, ended));
+        }
+        let told = context.out.len();
+        context.conclude(key, pending, &ended);
+        if !self.held.is_empty() {
+            self.held.extend(context.out.drain(told..).map(Held::Done));
+        }
+    }
+
+    /// Tells what was held until then.
+    fn settle_until(&mut self, context: &mut Context<'_>, now: Nanos) {
+        let due = |held: &mut Held| !matches!(held, Held::Open(due, ..) if *due > now);
+        while let Some(held) = self.held.pop_front_if(due) {
+            match held {
+                Held::Open(_, key, pending, ended) => context.conclude(key, pending, &ended),
+                Held::Done(outcome) => context.out.push(outcome),
+            }
+        }
     }
 
     /// Ends a request with what is known; without an error page there is nothing to tell.
     fn release(&mut self, context: &mut Context<'_>, key: RequestKey) {
         let Some(pending) = self.take(key) else { return };
         if let Some((at, status)) = pending.cut {
-            context.conclude(key, pending, &RequestEnd { at, status, rescued: false, cut: true });
+            self.conclude(context, key, pending, RequestEnd { at, status, rescued: false, cut: true });
         } else if let Some((at, page)) = &pending.page {
             let ended = RequestEnd { at: *at, status: page.status, rescued: false, cut: false };
-            context.conclude(key, pending, &ended);
+            self.conclude(context, key, pending, ended);
         }
     }
 

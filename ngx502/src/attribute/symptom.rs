@@ -18,6 +18,8 @@ pub(super) const EPIPE: i32 = 32;
 pub(super) const ENAMETOOLONG: i32 = 36;
 pub(super) const ELOOP: i32 = 40;
 pub(super) const EADDRINUSE: i32 = 98;
+pub(super) const EOPNOTSUPP: i32 = 95;
+pub(super) const EAFNOSUPPORT: i32 = 97;
 pub(super) const EADDRNOTAVAIL: i32 = 99;
 pub(super) const ECONNRESET: i32 = 104;
 pub(super) const ETIMEDOUT: i32 = 110;
@@ -59,6 +61,8 @@ enum Rule {
     Timer,
     /// Served as HTTP/0.9 by all but freenginx ≥ 1.29.1.
     NoHttpHeader,
+    /// A file of nginx's own: a failure of the request where it buffers the upstream's response.
+    File,
     /// One of the other notes.
     Means(LogMeaning),
 }
@@ -111,6 +115,12 @@ const PREFIXES: &[(&str, Rule)] = &[
     ("upstream violated ", Rule::Is(Symptom::HeaderInvalid)),
     ("memcached sent invalid ", Rule::Is(Symptom::HeaderInvalid)),
     ("invalid header after joining FastCGI records", Rule::Is(Symptom::HeaderInvalid)),
+    ("open() \"", Rule::File),
+    ("mkdir() \"", Rule::File),
+    ("write() \"", Rule::File),
+    ("pwrite() \"", Rule::File),
+    ("writev() \"", Rule::File),
+    ("pwritev() \"", Rule::File),
     ("FastCGI sent in stderr", Rule::Means(LogMeaning::Stderr)),
     ("auth request unexpected status", Rule::Means(LogMeaning::AuthStatus)),
 ];
@@ -120,6 +130,8 @@ const QUIET_BUT_TELLING: &[&str] = &["upstream server temporarily disabled", "up
 
 /// The most talkative level that reports failures: NGX_LOG_ERR.
 const LEVEL_ERROR: u8 = 4;
+/// NGX_LOG_CRIT.
+const LEVEL_CRITICAL: u8 = 3;
 
 /// Reads one message. `http09_refused` is true for servers that answer 502 to a headerless response.
 pub(super) fn classify(attempt: &Attempt, unix: bool, http09_refused: bool) -> LogMeaning {
@@ -133,6 +145,9 @@ pub(super) fn classify(attempt: &Attempt, unix: bool, http09_refused: bool) -> L
     }
     let Some(symptom) = (match reading(text) {
         Some(Rule::Means(note)) => return note,
+        // A cut response is all that it is: nothing of the upstream's failed.
+        Some(Rule::File) if buffers(attempt) => return LogMeaning::Truncated(Symptom::ResponseTruncated),
+        Some(Rule::File) => return LogMeaning::Ignore,
         Some(reading) => symptom(reading, attempt, unix, http09_refused),
         None if text.is_empty() => unworded(attempt, unix),
         None => None,
@@ -178,7 +193,7 @@ fn symptom(reading: Rule, attempt: &Attempt, unix: bool, http09_refused: bool) -
         },
         Rule::Timer => timer(attempt),
         Rule::NoHttpHeader if http09_refused => Symptom::HeaderInvalid,
-        Rule::NoHttpHeader | Rule::Means(_) => return None,
+        Rule::NoHttpHeader | Rule::File | Rule::Means(_) => return None,
     })
 }
 
@@ -240,6 +255,12 @@ fn of_the_client(attempt: &Attempt, text: &[u8]) -> bool {
     action == "resolving"
         || action.starts_with_str("sending to client")
             && sending.iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// Whether nginx was buffering a response: files that it serves are another matter.
+fn buffers(attempt: &Attempt) -> bool {
+    let critical = attempt.level.is_some_and(|level| level <= LEVEL_CRITICAL);
+    critical && attempt.action.as_ref().is_some_and(|action| action == "reading upstream")
 }
 
 /// Whether nginx had sent the response header: no error page can follow.

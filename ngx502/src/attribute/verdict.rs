@@ -387,6 +387,8 @@ named_enum! {
         NotAccepted = "not-accepted",
         /// Accepted, not answered in time.
         UpstreamSlow = "upstream-slow",
+        /// An upgraded connection was silent for the read timeout.
+        IdleTimeout = "idle-timeout",
         /// A living process on this host closed or reset the connection.
         ClosedByUpstream = "closed-by-upstream",
         /// A reused idle connection that the upstream was closing.
@@ -405,6 +407,8 @@ named_enum! {
         PortExhaustion = "port-exhaustion",
         /// Descriptor limit.
         FdLimit = "fd-limit",
+        /// nginx could not write or open its own temporary file.
+        NginxStorage = "nginx-storage",
         /// The two ends speak different protocols.
         ProtocolMismatch = "protocol-mismatch",
         /// The upstream refused the TLS handshake with an alert.
@@ -413,6 +417,8 @@ named_enum! {
         CertificateInvalid = "certificate-invalid",
         /// The upstream's own bytes are malformed.
         BadResponse = "bad-response",
+        /// HTTP/2: the stream was refused or reset.
+        StreamReset = "stream-reset",
         /// Valid header, larger than the buffer.
         HeaderBufferSmall = "header-buffer-small",
         /// Every peer is marked down.

@@ -26,6 +26,7 @@ pub(super) struct Context<'a> {
 }
 
 /// How a request ended.
+#[derive(Debug)]
 pub(super) struct RequestEnd {
     pub(super) at: Nanos,
     pub(super) status: u16,
@@ -54,7 +55,8 @@ impl Context<'_> {
         }
         // A record of the reason may have come after the attempt's.
         let doubtful = |one: &&mut TrackedAttempt| {
-            one.diagnosis.as_ref().is_some_and(|found| found.certainty() != Certainty::Proven)
+            one.closer_lives()
+                || one.diagnosis.as_ref().is_some_and(|found| found.certainty() != Certainty::Proven)
         };
         tries.iter_mut().filter(doubtful).for_each(|one| one.judge(self.world));
         match tries.iter().rposition(|one| one.failure.is_some()) {

@@ -60,7 +60,17 @@ impl Driver {
     ///
     /// # Errors
     /// When the watcher fails.
-    pub fn push(&mut self, mut record: Record, watcher: &mut impl Watcher) -> Result<()> {
+    pub fn push(&mut self, record: Record, watcher: &mut impl Watcher) -> Result<()> {
+        let ticked = self.decide(record, watcher)?;
+        self.show(watcher)?;
+        ticked.map_or(Ok(()), |at| watcher.tick(&self.session, at))
+    }
+
+    /// Takes the next record and keeps what it decides; the time of a tick that the watcher is to see.
+    ///
+    /// # Errors
+    /// When the watcher fails.
+    pub(super) fn decide(&mut self, mut record: Record, watcher: &mut impl Watcher) -> Result<Option<Nanos>> {
         query::cut(&self.session, &mut record);
         let (at, is_tick) = (record.at, matches!(record.body, Body::Tick));
         let wanted = self.filter.accepts_moment(&self.session, at);
@@ -68,8 +78,35 @@ impl Driver {
             watcher.record(&self.session, &record)?;
         }
         self.attributor.feed(record, &mut self.outcomes);
-        self.show(watcher)?;
-        if wanted && is_tick { watcher.tick(&self.session, at) } else { Ok(()) }
+        Ok((wanted && is_tick).then_some(at))
+    }
+
+    /// What was decided and not shown, with its time.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (Moment, Outcome)> {
+        let now = self.attributor.now();
+        let at = move |outcome: &Outcome| match outcome {
+            Outcome::Verdict(verdict) | Outcome::Rescued(verdict) => verdict.at,
+            Outcome::Notice { at, .. } => *at,
+            Outcome::Lost { .. } | Outcome::NotUpstream { .. } => now,
+        };
+        let session = &self.session;
+        self.outcomes.drain(..).map(move |outcome| (Moment::of(session, at(&outcome)), outcome))
+    }
+
+    /// Decides what was undecided, and keeps it.
+    pub(super) fn decide_all(&mut self) {
+        self.attributor.finish(&mut self.outcomes);
+    }
+
+    /// Shows an outcome of this session's.
+    ///
+    /// # Errors
+    /// When the watcher fails.
+    pub(super) fn show_one(&self, outcome: &Outcome, watcher: &mut impl Watcher) -> Result<()> {
+        if self.filter.accepts(&self.session, outcome) {
+            watcher.outcome(&self.session, outcome)?;
+        }
+        Ok(())
     }
 
     /// There are no more records: decides what was undecided.
@@ -77,17 +114,13 @@ impl Driver {
     /// # Errors
     /// When the watcher fails.
     pub fn finish(&mut self, watcher: &mut impl Watcher) -> Result<()> {
-        self.attributor.finish(&mut self.outcomes);
+        self.decide_all();
         self.show(watcher)
     }
 
     fn show(&mut self, watcher: &mut impl Watcher) -> Result<()> {
-        for outcome in self.outcomes.drain(..) {
-            if self.filter.accepts(&self.session, &outcome) {
-                watcher.outcome(&self.session, &outcome)?;
-            }
-        }
-        Ok(())
+        let outcomes = std::mem::take(&mut self.outcomes);
+        outcomes.iter().try_for_each(|outcome| self.show_one(outcome, watcher))
     }
 }
 

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
@@ -12,12 +13,15 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::driver::{Driver, Outputs, Watcher, warn_forgotten};
+use crate::attribute::{self, verdict::Outcome};
 use crate::escape;
+use crate::event::Record;
 use crate::filter::Filter;
 use crate::output::Destination;
 use crate::session::Session;
 use crate::sink::options::Format;
 use crate::source::file::Merged;
+use crate::time::Moment;
 
 /// What to replay and how to show it.
 #[derive(Clone, Debug, Args)]
@@ -128,17 +132,64 @@ impl<'a> Replay<'a> {
     pub fn run(mut self, watcher: &mut impl Watcher) -> Result<Vec<String>> {
         let progress = progress_over(self.files)?;
         let mut count = 0u64;
+        let mut order = Order::default();
         while let Some((index, record)) = self.merged.next() {
-            self.drivers[index].push(record, watcher)?;
+            match self.drivers.as_mut_slice() {
+                [only] => only.push(record, watcher)?,
+                several => order.push(several, index, record, watcher)?,
+            }
             count += 1;
             if count.is_multiple_of(8192) {
                 progress.set_position(self.merged.position());
             }
         }
-        self.drivers.iter_mut().try_for_each(|driver| driver.finish(watcher))?;
+        self.drivers.iter_mut().for_each(Driver::decide_all);
+        order.finish(&mut self.drivers, watcher)?;
         progress.finish_and_clear();
         warn_forgotten(&self.drivers);
         Ok(self.merged.complaints())
+    }
+}
+
+/// Outcomes of several sessions, put in the order of their times: a session tells some of its own a moment late.
+#[derive(Default)]
+struct Order {
+    /// By time and number, with the index of the driver.
+    waiting: BTreeMap<(Moment, u64), (usize, Outcome)>,
+    count: u64,
+}
+
+impl Order {
+    /// Hands a record to its driver, and shows what no other session can precede any more.
+    fn push(
+        &mut self,
+        drivers: &mut [Driver],
+        index: usize,
+        record: Record,
+        watcher: &mut impl Watcher,
+    ) -> Result<()> {
+        let now = Moment::of(drivers[index].session(), record.at);
+        let ticked = drivers[index].decide(record, watcher)?;
+        self.gather(drivers, index);
+        let settled = now.before(attribute::LATE);
+        while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= settled) {
+            let (of, outcome) = first.remove();
+            drivers[of].show_one(&outcome, watcher)?;
+        }
+        ticked.map_or(Ok(()), |at| watcher.tick(drivers[index].session(), at))
+    }
+
+    fn gather(&mut self, drivers: &mut [Driver], index: usize) {
+        for (at, outcome) in drivers[index].take() {
+            self.count += 1;
+            self.waiting.insert((at, self.count), (index, outcome));
+        }
+    }
+
+    /// Shows the rest.
+    fn finish(mut self, drivers: &mut [Driver], watcher: &mut impl Watcher) -> Result<()> {
+        (0..drivers.len()).for_each(|index| self.gather(drivers, index));
+        self.waiting.values().try_for_each(|(of, outcome)| drivers[*of].show_one(outcome, watcher))
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use bstr::{BStr, BString, ByteSlice as _};
 use nix::libc::{
-    EACCES, EADDRNOTAVAIL, ECONNRESET, EHOSTUNREACH, EINVAL, EMFILE, ENETUNREACH, ENFILE, ENOENT, EPERM,
-    ETIMEDOUT,
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNRESET, EHOSTUNREACH, EINVAL, EMFILE, ENETUNREACH, ENFILE,
+    ENOENT, EPERM, ETIMEDOUT,
 };
 
 use crate::event::{Attempt, Endpoint, Ends, Nanos, OnwardAttempt, Pid, ProcessRef, Request, Server, Socket};
@@ -91,13 +91,18 @@ fn ask(
             lookups.push(Lookup::Walk(worker, path.clone()));
         }
         (Some(EMFILE | ENFILE), _) => lookups.push(Lookup::Limits(worker)),
-        (Some(EADDRNOTAVAIL), Some(Endpoint::Tcp(remote))) => lookups.push(Lookup::Ports(worker, *remote)),
-        (Some(EACCES | EPERM | EHOSTUNREACH | ENETUNREACH | EINVAL), Some(Endpoint::Tcp(remote))) => {
+        (Some(EADDRNOTAVAIL), Some(Endpoint::Tcp(remote))) => {
+            lookups.extend([Lookup::Ports(worker, *remote), Lookup::Route(worker, remote.ip())]);
+        }
+        (
+            Some(EACCES | EPERM | EAFNOSUPPORT | EHOSTUNREACH | ENETUNREACH | EINVAL),
+            Some(Endpoint::Tcp(remote)),
+        ) => {
             lookups.push(Lookup::Route(worker, remote.ip()));
         }
         _ => {}
     }
-    if let Some(EACCES | EPERM) = errno {
+    if let Some(EACCES | EPERM | EAFNOSUPPORT) = errno {
         lookups.push(Lookup::Guards(worker));
     }
     let connected = socket.filter(|socket| socket.established_at.is_some() || socket.requests > 0);
@@ -149,8 +154,8 @@ mod tests {
             of_attempt(&attempt(nix::libc::ECONNREFUSED, "127.0.0.1:9000"), AT),
             vec![listeners.clone()]
         );
-        let ports = Lookup::Ports(Pid(7), remote);
-        assert_eq!(of_attempt(&attempt(EADDRNOTAVAIL, "127.0.0.1:9000"), AT), vec![ports, listeners]);
+        let (ports, route) = (Lookup::Ports(Pid(7), remote), Lookup::Route(Pid(7), remote.ip()));
+        assert_eq!(of_attempt(&attempt(EADDRNOTAVAIL, "127.0.0.1:9000"), AT), vec![ports, route, listeners]);
     }
 
     #[test]

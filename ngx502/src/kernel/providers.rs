@@ -188,13 +188,13 @@ pub static UPROBES: [Uprobe; 5] = [
         when: When::Always,
         without: "symptoms that only the log text shows: timeouts, early closes, bad headers",
     },
-    // It begins with an instruction that the kernel cannot emulate: each hit costs a second trap, more than all else that
-    // is done for a failed request.
+    // It begins with an instruction that the kernel cannot emulate: each hit costs a second trap. But no level of the error log
+    // short of `info` tells of an upgraded connection that timed out.
     Uprobe {
         program: "connection_error",
         symbol: "ngx_connection_error",
-        when: When::LogHides,
-        without: "connection errors where error_log hides them",
+        when: When::Always,
+        without: "connection errors where error_log hides them, idle upgraded connections",
     },
     // It costs nothing but the 100 ms that each uprobe adds to the end of a trace.
     Uprobe {

@@ -27,9 +27,10 @@ const MEMORY: u64 = 64 << 20;
 type Play = fn(Pod) -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let plays: [(&str, Play); 6] = [
+    let plays: [(&str, Play); 7] = [
         ("killed", killed),
         ("killed-unix", killed_unix),
+        ("first-process-killed", first_process_killed),
         ("oom-killed", oom_killed),
         ("exits-upon-a-request", exits_upon_a_request),
         ("same-port-elsewhere", same_port_elsewhere),
@@ -73,11 +74,15 @@ impl Pod {
     }
 
     fn backend(&self, listen: &str, behaviour: Behaviour) -> Result<Backend> {
+        self.backend_with(listen, behaviour, 0)
+    }
+
+    fn backend_with(&self, listen: &str, behaviour: Behaviour, workers: u32) -> Result<Backend> {
         Backend::start(&BackendConfig {
             listen: listen.to_owned(),
             behaviour,
             backlog: None,
-            workers: 0,
+            workers,
             netns: None,
             cgroup: None,
             container: Some(&self.back),
@@ -175,6 +180,21 @@ fn killed_unix(pod: Pod) -> Result<()> {
     scene.backend()?.kill(Signal::SIGKILL)?;
     let line = scene.explained("killed-unix", "socket-refused", "killed")?;
     names(&line, victim, &scene.back)?;
+    scene.close().map(drop)
+}
+
+/// Its workers are killed by the kernel as the first process of their PID namespace ends: by the hand that ended that one.
+fn first_process_killed(pod: Pod) -> Result<()> {
+    let backend = pod.backend_with("tcp:127.0.0.1:0", Behaviour::Answer, 2)?;
+    let address = backend.address().to_owned();
+    let mut scene = pod.serve(&address, Some(backend), "root")?;
+    let first = scene.backend()?.pid();
+    scene.backend()?.kill(Signal::SIGKILL)?;
+    let line = scene.explained("first-process-killed", "connect-refused", "killed")?;
+    let details = &line["details"];
+    ensure!(details["ended_with"]["pid"] == first, "{first} is not named as the first process: {line}");
+    ensure!(details["victim"]["pid"] != first, "no worker was the last listener: {line}");
+    ensure!(details["sender"]["pid"] == std::process::id(), "the killer is not named: {line}");
     scene.close().map(drop)
 }
 

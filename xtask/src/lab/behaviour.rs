@@ -8,10 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::socket::{setsockopt, sockopt};
 
 /// A complete, friendly answer.
@@ -104,6 +106,16 @@ behaviours! {
     Segfault = "segfault",
     /// Calls abort(3) upon a request.
     Abort = "abort",
+    /// Writes upon a request to a pipe that nobody reads, with SIGPIPE as it is by default.
+    BrokenPipe = "broken-pipe",
+    /// Writes upon a request beyond its limit of file sizes.
+    FileLimit = "file-limit",
+    /// Sets a timer upon a request, and does not handle its signal.
+    Alarm = "alarm",
+    /// The same with a profiler's timer.
+    Profiler = "profiler",
+    /// Sends itself SIGTERM upon a request.
+    KillItself = "kill-itself",
     /// Allocates upon a request until the kernel ends its process.
     Eat = "eat",
     /// A worker that is ended by its master upon a request, as supervisors end what takes too long.
@@ -114,6 +126,14 @@ behaviours! {
     FastCgiStderr = "fastcgi-stderr",
     /// FastCGI: answers without a usable header.
     FastCgiGarbage = "fastcgi-garbage",
+    /// Answers 101 and is silent.
+    Upgrade = "upgrade",
+    /// HTTP/2: refuses the stream (RST_STREAM, REFUSED_STREAM).
+    H2Refuse = "h2-refuse",
+    /// HTTP/2: GOAWAY without an error, and the request is not served.
+    H2Goaway = "h2-goaway",
+    /// HTTP/2: GOAWAY with ENHANCE_YOUR_CALM.
+    H2Calm = "h2-calm",
     /// DNS over UDP: answers NXDOMAIN.
     NxDomain = "nxdomain",
 }
@@ -197,6 +217,11 @@ impl Behaviour {
             Behaviour::CloseUnread => return conn.wait_readable(),
             Behaviour::Deaf => return conn.wait_for_end(),
             Behaviour::CloseMidBody => return conn.read(&mut [0; 4096]).map(drop),
+            Behaviour::H2Refuse | Behaviour::H2Goaway | Behaviour::H2Calm => {
+                read_http2(conn)?;
+                conn.write_all(&self.bytes())?;
+                return io::copy(conn, &mut io::sink()).map(drop);
+            }
             _ => {}
         }
         let speaks = read_request(conn)?;
@@ -221,6 +246,17 @@ impl Behaviour {
             Behaviour::Segfault => segfault(),
             Behaviour::Abort => std::process::abort(),
             Behaviour::Eat => eat(),
+            Behaviour::BrokenPipe
+            | Behaviour::FileLimit
+            | Behaviour::Alarm
+            | Behaviour::Profiler
+            | Behaviour::KillItself => self.bring_upon_itself(),
+            Behaviour::Upgrade => {
+                conn.write_all(
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: lab\r\n\r\n",
+                )?;
+                io::copy(conn, &mut io::sink()).map(drop)
+            }
             Behaviour::Overrun => {
                 writeln!(io::stdout(), "overrun")?;
                 io::copy(conn, &mut io::sink()).map(drop)
@@ -231,6 +267,32 @@ impl Behaviour {
 
     fn is_fastcgi(self) -> bool {
         matches!(self, Behaviour::FastCgi | Behaviour::FastCgiStderr | Behaviour::FastCgiGarbage)
+    }
+
+    /// Does what the kernel ends a process for.
+    fn bring_upon_itself(self) -> io::Result<()> {
+        let default = |signal| {
+            // SAFETY: no handler is installed, the default action is restored.
+            unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map(drop)
+        };
+        match self {
+            Behaviour::BrokenPipe => {
+                default(Signal::SIGPIPE)?;
+                let (reader, writer) = nix::unistd::pipe()?;
+                drop(reader);
+                nix::unistd::write(writer, b"x")?;
+            }
+            Behaviour::FileLimit => {
+                default(Signal::SIGXFSZ)?;
+                setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+                setrlimit(Resource::RLIMIT_FSIZE, 1, 1)?;
+                tempfile::tempfile()?.write_all(b"xx")?;
+            }
+            Behaviour::KillItself => nix::sys::signal::raise(Signal::SIGTERM)?,
+            Behaviour::Alarm => timer(libc::ITIMER_REAL)?,
+            _ => timer(libc::ITIMER_PROF)?,
+        }
+        Err(io::Error::other("the kernel let this process live"))
     }
 
     fn keep_answering(self, conn: &mut Conn) -> io::Result<()> {
@@ -271,6 +333,9 @@ impl Behaviour {
             Behaviour::Http09 => b"only a body\n".into(),
             Behaviour::Status502 => own_status("502 Bad Gateway"),
             Behaviour::Status504 => own_status("504 Gateway Timeout"),
+            Behaviour::H2Refuse => http2_frame(3, 1, &7_u32.to_be_bytes()),
+            Behaviour::H2Goaway => http2_frame(7, 0, &[0; 8]),
+            Behaviour::H2Calm => http2_frame(7, 0, &[[0; 4], 11_u32.to_be_bytes()].concat()),
             Behaviour::FastCgi => fastcgi(b"", b"Content-Type: text/plain\r\n\r\nok\n"),
             Behaviour::FastCgiStderr => fastcgi(b"PHP Warning: lab", b"Content-Type: text/plain\r\n\r\nok\n"),
             Behaviour::FastCgiGarbage => fastcgi(b"", b"Bad\0Header: x\r\n\r\nok\n"),
@@ -335,6 +400,48 @@ fn read_http(conn: &mut Conn, mut head: Vec<u8>) -> io::Result<()> {
         text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
     let missing: u64 = u64::saturating_sub(length, (head.len() - body_at) as u64);
     io::copy(&mut conn.take(missing), &mut io::sink()).map(drop)
+}
+
+/// A frame of HTTP/2 after empty settings: length, type, no flags, stream.
+fn http2_frame(kind: u8, stream: u8, content: &[u8]) -> Vec<u8> {
+    const SETTINGS: u8 = 4;
+    let frame = |kind: u8, stream: u8, content: &[u8]| {
+        let length = u8::try_from(content.len()).expect("the lab's frames are short");
+        [&[0, 0, length, kind, 0, 0, 0, 0, stream][..], content].concat()
+    };
+    [frame(SETTINGS, 0, &[]), frame(kind, stream, content)].concat()
+}
+
+/// Reads HTTP/2's preface and frames until those of a request's header.
+fn read_http2(conn: &mut Conn) -> io::Result<()> {
+    const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+    const HEADERS: u8 = 1;
+    conn.read_exact(&mut [0; PREFACE])?;
+    loop {
+        let mut header = [0; 9];
+        conn.read_exact(&mut header)?;
+        let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+        io::copy(&mut conn.take(u64::from(length)), &mut io::sink())?;
+        if header[3] == HEADERS {
+            return Ok(());
+        }
+    }
+}
+
+/// Lets a timer run out, working meanwhile, since one kind counts CPU time only.
+fn timer(which: libc::c_int) -> io::Result<()> {
+    let soon = libc::timeval { tv_sec: 0, tv_usec: 1_000 };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: soon };
+    // SAFETY: the struct is complete, and no old value is asked for.
+    let set = unsafe { libc::setitimer(which as _, &timer, std::ptr::null_mut()) };
+    if set != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        black_box(began);
+    }
+    Ok(())
 }
 
 /// Reads records until the empty FCGI_STDIN; the first header's first byte is already read.

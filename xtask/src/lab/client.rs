@@ -96,6 +96,11 @@ impl Client {
             (true, _) => self.receive_chunks(&mut response.body)?,
             (false, Some(length)) => self.receive_part(length, &mut response.body)?,
             (false, None) if matches!(response.status, 204 | 304) => false,
+            // Upgraded: what follows is no body, and has no end of its own.
+            (false, None) if response.status == 101 => {
+                self.receive_part(u64::MAX, &mut response.body)?;
+                true
+            }
             (false, None) => {
                 self.receive_part(u64::MAX, &mut response.body)?;
                 false

@@ -65,6 +65,8 @@ pub enum Injection {
     SocketMode(usize, u32),
     /// All local ports towards the peer are taken.
     TakePorts(usize),
+    /// A directory of nginx's own, below its prefix, is removed.
+    RemoveDirectory(&'static str),
     /// The worker's descriptor limit leaves room for one more: the client.
     LimitDescriptors,
 }
@@ -76,6 +78,8 @@ pub enum Ask {
     Get,
     /// POST with so many bytes.
     Post(usize),
+    /// GET that asks for an upgrade of the connection.
+    Upgrade,
     /// GET, and the client leaves once the upstream has it.
     Abandon,
     /// GET until nginx answers with this `X-Cache`.
@@ -214,6 +218,11 @@ pub const FAULTS: &[Fault] = &[
         netns: Some(&["nft add table inet lab", "nft add chain inet lab inbound { type filter hook input priority 0 ; }",
             "nft add rule inet lab inbound tcp dport != 8080 tcp flags == syn reject with tcp reset"]),
         expect: bad_gateway(REFUSED, &["firewall"]).errno("ECONNREFUSED"), ..ROW },
+    Fault { name: "address-other-family", peers: &[Peer::at(Place::Elsewhere("[2001:db8::1]:80"))],
+        netns: Some(&["sysctl -qw net.ipv6.conf.all.disable_ipv6=1"]),
+        expect: bad_gateway("address-exhausted", &["unreachable"]).errno("EADDRNOTAVAIL"), ..ROW },
+    Fault { name: "address-of-nobody", peers: &[ANSWERS], location: "proxy_bind 192.0.2.77; proxy_pass http://{up};",
+        expect: bad_gateway("address-exhausted", &["unreachable"]).status(500).errno("EADDRNOTAVAIL"), ..ROW },
     Fault { name: "address-exhausted", peers: &[ANSWERS], netns: Some(&[]), inject: Injection::TakePorts(0),
         expect: bad_gateway("address-exhausted", &["port-exhaustion"]).errno("EADDRNOTAVAIL"), ..ROW },
 
@@ -250,6 +259,15 @@ pub const FAULTS: &[Fault] = &[
     Fault { name: "fastcgi-bad-header", peers: &[Peer::tcp(B::FastCgiGarbage)], location: "fastcgi_pass {up};",
         expect: bad_gateway("header-invalid", &["bad-response"]), repeatable: true, ..ROW },
 
+    Fault { name: "grpc-to-http", peers: &[ANSWERS], location: "grpc_pass grpc://{up};", repeatable: true,
+        expect: bad_gateway("header-invalid", &["protocol-mismatch"]), ..ROW },
+    Fault { name: "grpc-refused-stream", peers: &[Peer::tcp(B::H2Refuse)], location: "grpc_pass grpc://{up};", repeatable: true,
+        expect: bad_gateway("header-invalid", &["stream-reset"]), ..ROW },
+    Fault { name: "grpc-goaway", peers: &[Peer::tcp(B::H2Goaway)], location: "grpc_pass grpc://{up};", repeatable: true,
+        expect: bad_gateway("header-invalid", &["keepalive-race"]), ..ROW },
+    Fault { name: "grpc-goaway-error", peers: &[Peer::tcp(B::H2Calm)], location: "grpc_pass grpc://{up};", repeatable: true,
+        expect: bad_gateway("header-invalid", &["stream-reset"]), ..ROW },
+
     // Reading the header.
     Fault { name: "closed-after-request", peers: &[Peer::tcp(B::Close)], repeatable: true,
         expect: bad_gateway(CLOSED, &["closed-by-upstream"]), ..ROW },
@@ -260,6 +278,16 @@ pub const FAULTS: &[Fault] = &[
     Fault { name: "closed-by-crash", peers: &[Peer::tcp(B::Segfault)],
         expect: bad_gateway(CLOSED, &["crashed"]), ..ROW },
     Fault { name: "closed-by-abort", peers: &[Peer::tcp(B::Abort)],
+        expect: bad_gateway(CLOSED, &["crashed"]), ..ROW },
+    Fault { name: "closed-by-broken-pipe", peers: &[Peer::tcp(B::BrokenPipe)],
+        expect: bad_gateway(CLOSED, &["crashed"]), ..ROW },
+    Fault { name: "closed-by-file-limit", peers: &[Peer::tcp(B::FileLimit)],
+        expect: bad_gateway(CLOSED, &["crashed"]), ..ROW },
+    Fault { name: "closed-by-alarm-unix", peers: &[Peer::unix(B::Alarm)],
+        expect: bad_gateway(CLOSED, &["crashed"]), ..ROW },
+    Fault { name: "closed-by-profiler", peers: &[Peer::tcp(B::Profiler)],
+        expect: bad_gateway(CLOSED, &["crashed"]), ..ROW },
+    Fault { name: "closed-by-own-hand", peers: &[Peer::tcp(B::KillItself)],
         expect: bad_gateway(CLOSED, &["crashed"]), ..ROW },
     Fault { name: "closed-by-exit", peers: &[Peer::tcp(B::Exit)],
         expect: bad_gateway(CLOSED, &["exited"]), ..ROW },
@@ -314,6 +342,14 @@ pub const FAULTS: &[Fault] = &[
     // After the header.
     Fault { name: "truncated-body", peers: &[Peer::tcp(B::Truncate)], repeatable: true,
         expect: bad_gateway(TRUNCATED, &["closed-by-upstream"]).status(200), ..ROW },
+    // nginx says it of the client's connection, at level info, which only the yardstick needs.
+    Fault { name: "upgraded-idle", peers: &[Peer::tcp(B::Upgrade)], ask: Ask::Upgrade, repeatable: true,
+        location: "error_log error.log info; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; \
+                   proxy_read_timeout 300ms; proxy_pass http://{up};",
+        expect: bad_gateway(TRUNCATED, &["idle-timeout"]).status(101).errno("ETIMEDOUT"), ..ROW },
+    Fault { name: "storage-gone", peers: &[ANSWERS], inject: Injection::RemoveDirectory("gone-temp"),
+        location: "proxy_temp_path gone-temp; proxy_store gone-store; proxy_pass http://{up};",
+        expect: bad_gateway(TRUNCATED, &["nginx-storage"]).status(200).errno("ENOENT"), ..ROW },
     Fault { name: "truncated-chunk", peers: &[Peer::tcp(B::BadChunk)], repeatable: true,
         location: "proxy_http_version 1.1; proxy_pass http://{up};",
         expect: bad_gateway(TRUNCATED, &["bad-response"]).status(200), ..ROW },
@@ -352,10 +388,14 @@ pub const FAULTS: &[Fault] = &[
         location: "proxy_cache {id}; proxy_cache_key fixed; proxy_cache_valid 502 60s; \
                    add_header X-Cache $upstream_cache_status always; proxy_pass http://{up};",
         expect: Expect { status: 502, ..SILENT }, ..ROW },
-    Fault { name: "silent-auth-request", peers: &[DEAD], repeatable: true,
+    Fault { name: "auth-request-refused", peers: &[DEAD], repeatable: true,
         location: "auth_request /{id}-auth; proxy_pass http://{up};",
         server: "location = /{id}-auth { internal; proxy_pass http://{up}; }",
-        expect: Expect { status: 500, ..SILENT }, ..ROW },
+        expect: bad_gateway(REFUSED, &["not-listening"]).status(500).errno("ECONNREFUSED"), ..ROW },
+    Fault { name: "auth-request-status", peers: &[Peer::tcp(B::Status502)], repeatable: true,
+        location: "auth_request /{id}-auth; proxy_pass http://{up};",
+        server: "location = /{id}-auth { internal; proxy_pass http://{up}; }",
+        expect: bad_gateway("upstream-status", &["upstream-error"]).status(500), ..ROW },
     Fault { name: "silent-mirror", peers: &[DEAD, ANSWERS], repeatable: true,
         location: "mirror /{id}-mirror; proxy_pass http://{peer1};",
         server: "location = /{id}-mirror { internal; proxy_pass http://{peer0}; }", expect: SILENT, ..ROW },

@@ -47,6 +47,7 @@ pub(super) fn inject(fault: &Fault, peers: &mut [RunningPeer], lab: &Lab) -> Res
             fs::set_permissions(socket_path(&peers[peer])?, fs::Permissions::from_mode(mode))?;
         }
         Injection::TakePorts(peer) => held = take_ports(&peers[peer], lab)?,
+        Injection::RemoveDirectory(name) => fs::remove_dir_all(lab.prefix().join(name))?,
         Injection::LimitDescriptors => limit_descriptors(lab)?,
     }
     if fault.expect.symptom == "connect-refused" {

@@ -138,6 +138,14 @@ impl Testbed {
         let response = match fault.ask {
             Ask::Get => Some(self.lab.get(&uri)?),
             Ask::Post(length) => Some(self.lab.request("POST", &uri, &vec![b'x'; length])?),
+            Ask::Upgrade => {
+                let mut client = self.lab.client()?;
+                let head = format!(
+                    "GET {uri} HTTP/1.1\r\nHost: lab.test\r\nConnection: upgrade\r\nUpgrade: lab\r\n\r\n"
+                );
+                client.send_bytes(head.as_bytes())?;
+                Some(client.receive()?)
+            }
             Ask::Abandon => {
                 self.abandon(&uri)?;
                 None

@@ -26,6 +26,8 @@ pub struct Entry {
     pub symptoms: Vec<&'static str>,
     /// The symptoms of its subrequests.
     pub subrequest_symptoms: Vec<&'static str>,
+    /// auth_request met a status that it does not know.
+    pub auth_failed: bool,
 }
 
 /// What nginx says an attempt took, in milliseconds; `None` where it logs `-`.
@@ -55,13 +57,23 @@ pub enum Owed {
 impl Entry {
     /// What ngx502 owes this request.
     pub fn owed(&self) -> Owed {
+        if self.auth_failed && self.status == 500 && self.symptoms.is_empty() {
+            // Without a failed attempt the status was the upstream's own.
+            return self.subrequest_symptoms.last().map_or(Owed::Unreported, |last| Owed::Verdict(last));
+        }
         let Some(last) = self.symptoms.last().copied() else {
             return if matches!(self.status, 502 | 504) { Owed::Unreported } else { Owed::Nothing };
         };
         match self.status {
             502 | 504 => Owed::Verdict(last),
-            // Without a socket nginx has nothing to blame an upstream for.
-            500 if matches!(last, "fd-exhausted" | "connect-denied" | "socket-denied") => Owed::Verdict(last),
+            // Without a socket, or an address for it, nginx has nothing to blame an upstream for.
+            500 if matches!(
+                last,
+                "fd-exhausted" | "connect-denied" | "socket-denied" | "address-exhausted"
+            ) =>
+            {
+                Owed::Verdict(last)
+            }
             _ if last == "response-truncated" => Owed::Verdict(last),
             200..=399 => Owed::Rescued(last),
             _ => Owed::Nothing,
@@ -125,6 +137,11 @@ impl Truth {
             };
             truth.entries.insert(text("uri"), entry);
         }
+        for line in errors.lines().filter(|line| line.contains("auth request unexpected status")) {
+            if let Some(entry) = request_uri(line).and_then(|uri| truth.entries.get_mut(uri)) {
+                entry.auth_failed = true;
+            }
+        }
         for line in errors.lines() {
             let (Some(symptom), Some(uri)) = (classify(line), request_uri(line)) else { continue };
             let Some(entry) = truth.entries.get_mut(uri) else { continue };
@@ -186,6 +203,12 @@ pub fn classify(line: &str) -> Option<&'static str> {
         "fd-exhausted"
     } else if says("upstream timed out") {
         if says("while connecting to upstream") { "connect-timed-out" } else { "read-timed-out" }
+    } else if says("bind(") {
+        "address-exhausted"
+    } else if ["open() \"", "mkdir() \"", "write() \"", "pwritev() \""].into_iter().any(says)
+        && says("while reading upstream")
+    {
+        "response-truncated"
     } else if says("connect() ") {
         connect_symptom(line)?
     } else if says("SSL_do_handshake() failed")
@@ -204,13 +227,17 @@ pub fn classify(line: &str) -> Option<&'static str> {
     } else if says("upstream sent invalid")
         || says("upstream sent unsupported")
         || says("upstream sent unexpected")
+        || says("upstream sent too large http2 frame")
+        || says("upstream sent goaway")
+        || says("upstream rejected request")
     {
         "header-invalid"
     } else {
         return None;
     };
-    // nginx's action is "reading upstream" once the header has gone to the client.
-    Some(if says("while reading upstream") { "response-truncated" } else { symptom })
+    // nginx's action once the header has gone to the client.
+    let header_sent = says("while reading upstream") || says("while proxying upgraded connection");
+    Some(if header_sent { "response-truncated" } else { symptom })
 }
 
 fn connect_symptom(line: &str) -> Option<&'static str> {

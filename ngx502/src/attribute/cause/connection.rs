@@ -19,6 +19,8 @@ use crate::units::Micros;
 
 /// A FIN that crosses the request on its way (nanoseconds).
 const CROSSING: u64 = 2_000_000;
+/// A process that ends so soon after a close was ending already (nanoseconds).
+const LAST_MOMENTS: u64 = 150_000_000;
 /// A TLS handshake and HTTP/2's preface take no more turns, and hardly longer (nanoseconds).
 const HANDSHAKE_TURNS: u32 = 4;
 const HANDSHAKE: u64 = 5_000_000_000;
@@ -61,12 +63,31 @@ fn by_closer(world: &World, failure: &FailedAttempt, socket: &Socket, closer: &C
     } else if closer.how == CloseKind::NeverAccepted {
         let (process, near) = (process.clone(), Vec::new());
         Diagnosis::new(Listener::Stopped { process, at: Some(closer.at), while_waiting: true, near })
+    } else if let Some(ended) = ended_after(world, closer) {
+        ended
     } else if let Some(asked) = death::asked_to_exit(world, server(&closer.process, closer.at, None)) {
         asked
     } else {
-        Diagnosis::new(closed(process.clone(), how, Some(progress(socket, Some(closer)))))
+        let (process, progress) = (process.clone(), Some(progress(socket, Some(closer))));
+        let ended_us = last_moments(world, closer);
+        Diagnosis::new(Connection::ClosedByUpstream { process, how, progress, ended_us })
     };
     found.with_evidence(closer.at, evidence).with_process(process)
+}
+
+/// The end of a process that closed its connections first, as interpreters and workers at the end of their life do.
+fn ended_after(world: &World, closer: &Closer) -> Option<Diagnosis> {
+    let before = last_moments(world, closer)?;
+    let at = death::exited_by_itself(world, &closer.process, closer.at)?;
+    let found = death::explain(world, server(&closer.process, at, None));
+    found.map(|found| found.with_doubt(Doubt::ClosedFirst(before)))
+}
+
+/// From a close to the end of who closed, where that came soon.
+fn last_moments(world: &World, closer: &Closer) -> Option<Micros> {
+    let (at, _) = world.processes.find(&closer.process)?.exit.as_ref().filter(|(at, _)| *at >= closer.at)?;
+    let after = at.micros_since(closer.at);
+    (after <= LAST_MOMENTS / 1_000).then_some(Micros(after))
 }
 
 /// How far the response had come.
@@ -207,7 +228,7 @@ fn by_owner(world: &World, failure: &FailedAttempt, socket: &Socket, owner: &Pro
 
 /// A process ended the connection and lived on.
 fn closed(process: Rc<ProcessFacts>, how: Close, progress: Option<Progress>) -> Connection {
-    Connection::ClosedByUpstream { process, how, progress }
+    Connection::ClosedByUpstream { process, how, progress, ended_us: None }
 }
 
 /// Such a process closed it, which was not observed itself.

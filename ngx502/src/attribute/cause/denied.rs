@@ -7,7 +7,7 @@ use crate::attribute::destination::Destination;
 use crate::attribute::finding::denied::{Allowed, Denied, Suspect};
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::{Doubt, Unknown};
-use crate::attribute::symptom::{EACCES, EPERM};
+use crate::attribute::symptom::{EACCES, EAFNOSUPPORT, EOPNOTSUPP, EPERM};
 use crate::attribute::world::World;
 use crate::event::{Endpoint, Guards};
 use crate::units::Errno;
@@ -39,6 +39,34 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
         Some(Endpoint::Unix(_)) => policy(world, failure, Allowed::NoBits),
         _ => by_route(world, failure),
     }
+}
+
+/// socket(2) gave EAFNOSUPPORT: a filter of system calls forbids a family that the kernel has, as systemd's
+/// `RestrictAddressFamilies=` does. `None` where the kernel may be without it, or nothing guards the worker.
+pub(super) fn family_forbidden(world: &World, failure: &FailedAttempt) -> Option<Diagnosis> {
+    let (at, guards) = world.guards(failure.worker)?;
+    let v6 = failure.remote().map(|remote| remote.ip()).filter(|to| to.is_ipv6());
+    let route = v6.map(|to| world.route(failure.worker, to));
+    let present = match route {
+        None => true,
+        Some(route) => route.is_some_and(|(_, route)| !lacks_family(route.errno)),
+    };
+    let suspects = suspects(failure, guards);
+    if suspects.is_empty() || !present {
+        return None;
+    }
+    let found =
+        Diagnosis::inferred(Denied::Policy { allowed: Allowed::NoSocket, suspects }, Doubt::OnlySuspect);
+    let found = found.with_evidence(*at, Fact::Confined(guards.clone()));
+    let route = route.flatten().into_iter();
+    Some(route.fold(found, |found, (at, route)| {
+        found.with_evidence(*at, Fact::Route(route.to, route.errno.map(Errno)))
+    }))
+}
+
+/// Whether the routing table's answer says that the kernel does not know the address family at all.
+pub(super) fn lacks_family(errno: Option<i32>) -> bool {
+    matches!(errno, Some(EAFNOSUPPORT | EOPNOTSUPP))
 }
 
 /// TCP knows no permission bits, but the routing table may prohibit.
@@ -79,6 +107,9 @@ fn suspects(failure: &FailedAttempt, guards: &Guards) -> Vec<Suspect> {
         Some(EPERM) => {
             let filter = (guards.seccomp == Some(true)).then_some(Suspect::Seccomp);
             programs.map(|attached| Suspect::CgroupPrograms { attached }).into_iter().chain(filter).collect()
+        }
+        Some(EAFNOSUPPORT) => {
+            (guards.seccomp == Some(true)).then_some(Suspect::Seccomp).into_iter().collect()
         }
         _ => Vec::new(),
     }

@@ -122,12 +122,12 @@ fn explain(world: &World, failure: &FailedAttempt) -> Diagnosis {
         Symptom::SendFailed | Symptom::Reset | Symptom::ClosedEarly => {
             protocol::alert(failure).unwrap_or_else(|| connection::diagnose(world, failure))
         }
-        Symptom::HeaderInvalid => protocol::header_invalid(failure),
+        Symptom::HeaderInvalid => protocol::header_invalid(world, failure),
         Symptom::ResponseFailed => protocol::response_failed(),
         Symptom::HeaderTooBig => protocol::header_too_big(failure),
         Symptom::NoLiveUpstreams => peers::diagnose(world, failure),
         Symptom::UpstreamStatus => protocol::upstream_status(failure),
-        Symptom::ResponseTruncated => Diagnosis::new(Unknown::Cut),
+        Symptom::ResponseTruncated => local::storage(failure),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use bstr::ByteSlice;
 
-use super::{Diagnosis, connection};
+use super::{Diagnosis, connection, sole_listener};
 use crate::attribute::attempt::FailedAttempt;
-use crate::attribute::finding::protocol::{Mismatch, Protocol, SeenBy, Spoken};
-use crate::attribute::finding::{Doubt, Tls, Unknown};
+use crate::attribute::finding::protocol::{Frame, Mismatch, Protocol, SeenBy, Spoken, StreamReset};
+use crate::attribute::finding::{Connection, Doubt, Tls, Unknown};
 use crate::attribute::world::World;
 use crate::event::Endpoint;
 
@@ -102,10 +102,13 @@ fn refused_bytes(failure: &FailedAttempt) -> Option<Diagnosis> {
 }
 
 /// nginx's parser rejected the upstream's bytes.
-pub(super) fn header_invalid(failure: &FailedAttempt) -> Diagnosis {
+pub(super) fn header_invalid(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let text = &failure.nginx.text;
     let fastcgi_version = text.starts_with(b"upstream sent unsupported FastCGI protocol version");
     let http2_frame = text.starts_with(b"upstream sent too large http2 frame");
+    if let Some(found) = stream_reset(world, failure) {
+        return found;
+    }
     let spoke = |expected, spoken| Diagnosis::new(mismatch(expected, Some(spoken), SeenBy::FirstBytes));
     let port = match failure.endpoint() {
         Some(Endpoint::Tcp(address)) => Some(address.port()),
@@ -123,6 +126,30 @@ pub(super) fn header_invalid(failure: &FailedAttempt) -> Diagnosis {
                 .unless_proven_by(|| hidden.then_some(Doubt::ReasonHidden))
         }
     }
+}
+
+fn reset_stream(frame: Frame, code: Option<i64>) -> Protocol {
+    Protocol::StreamReset(StreamReset::new(frame, code))
+}
+
+/// HTTP/2's own ways to refuse a request, which nginx words as a malformed header (ngx_http_grpc_module.c).
+fn stream_reset(world: &World, failure: &FailedAttempt) -> Option<Diagnosis> {
+    let (text, code) = (&failure.nginx.text, failure.nginx.number);
+    if text.starts_with(b"upstream rejected request with error") {
+        return Some(Diagnosis::new(reset_stream(Frame::RstStream, code)));
+    }
+    if text.starts_with(b"upstream sent goaway with error") {
+        // nginx says so only where the last stream that will be served is older than the request's.
+        return Some(match code {
+            Some(0) => {
+                let process = sole_listener(world, failure);
+                Diagnosis::new(Connection::Goaway { process: process.clone() }).with_process(process)
+            }
+            _ => Diagnosis::new(reset_stream(Frame::Goaway, code)),
+        });
+    }
+    let ended = text.starts_with(b"upstream prematurely closed stream");
+    ended.then(|| Diagnosis::new(reset_stream(Frame::EndStream, None)))
 }
 
 /// Neither nginx's words nor the socket told whether the response was wrong or its connection ended.

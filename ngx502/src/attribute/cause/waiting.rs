@@ -66,6 +66,10 @@ pub(super) fn reading(world: &World, failure: &FailedAttempt) -> Diagnosis {
         let down = Waiting::PathDown { retransmissions: socket.retransmits };
         return Diagnosis::inferred(down, Doubt::NoAcknowledgement);
     }
+    if timer && is_idle(failure, socket) {
+        let process = socket.owner.as_ref().map(|owner| world.processes.facts(owner));
+        return Diagnosis::new(Waiting::Idle { process: process.clone() }).with_process(process);
+    }
     let asked = world.peer_socket(socket.id);
     let peer = asked.map(|(_, peer)| peer);
     let holder = peer.and_then(|peer| peer.holders.first()).or(socket.owner.as_ref());
@@ -91,6 +95,13 @@ pub(super) fn reading(world: &World, failure: &FailedAttempt) -> Diagnosis {
         Some((at, peer)) => found.with_evidence(*at, Fact::ServerEnd(server_end(peer))),
         None => found,
     }
+}
+
+/// Whether an upgraded connection was silent, and nothing that nginx sent waits for the other end.
+fn is_idle(failure: &FailedAttempt, socket: &Socket) -> bool {
+    let upgraded =
+        failure.nginx.action.as_ref().is_some_and(|action| action == "proxying upgraded connection");
+    upgraded && !is_lost(socket) && socket.window != Some(0) && socket.unacked.is_none_or(|bytes| bytes == 0)
 }
 
 /// Whether what nginx sent was repeated and still not acknowledged, with room for it at the other end.

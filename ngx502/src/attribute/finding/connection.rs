@@ -10,6 +10,7 @@ use super::process::full_or;
 use super::{On, Page};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::CloseKind;
+use crate::units::Micros;
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,9 +24,16 @@ pub enum Connection {
         how: Close,
         /// How far the response had come; null where that is not known.
         progress: Option<Progress>,
+        /// From the close to the process's own end, where that came within a moment; null else.
+        ended_us: Option<Micros>,
     },
     /// A reused idle connection that the upstream was closing.
     KeepaliveRace {
+        /// The upstream's process; null where it was not observed.
+        process: Option<Rc<ProcessFacts>>,
+    },
+    /// HTTP/2: the upstream closed gracefully, and did not serve what came after.
+    Goaway {
         /// The upstream's process; null where it was not observed.
         process: Option<Rc<ProcessFacts>>,
     },
@@ -105,7 +113,7 @@ impl Page for Connection {
     fn cause(&self) -> Cause {
         match self {
             Connection::ClosedByUpstream { .. } => Cause::ClosedByUpstream,
-            Connection::KeepaliveRace { .. } => Cause::KeepaliveRace,
+            Connection::KeepaliveRace { .. } | Connection::Goaway { .. } => Cause::KeepaliveRace,
             Connection::ClosedByRemote { .. } => Cause::ClosedByRemote,
         }
     }
@@ -121,13 +129,24 @@ impl Page for Connection {
                     process.full()
                 )
             }
-            Connection::ClosedByUpstream { process, how, progress } => {
-                write!(f, "{} (still running) {how} to {there}", process.full())?;
+            Connection::ClosedByUpstream { process, how, progress, ended_us } => {
+                match ended_us {
+                    None => write!(f, "{} (still running) {how} to {there}", process.full())?,
+                    Some(after) => {
+                        write!(f, "{}, which ended {after} later, {how} to {there}", process.full())?
+                    }
+                }
                 progress.map_or(Ok(()), |progress| progress.fmt(f))
             }
             Connection::KeepaliveRace { process } => write!(
                 f,
                 "{} was closing an idle connection to {there} as nginx reused it for this request",
+                full_or(process.as_deref(), "the upstream")
+            ),
+            Connection::Goaway { process } => write!(
+                f,
+                "{} was closing the HTTP/2 connection to {there} gracefully (GOAWAY without an error) as nginx sent this \
+                 request on it, and did not process it",
                 full_or(process.as_deref(), "the upstream")
             ),
             Connection::ClosedByRemote { reset } => {
@@ -162,6 +181,11 @@ impl Page for Connection {
                 "make the upstream's keep-alive timeout longer than nginx's keepalive_timeout in the upstream block"
                     .to_owned(),
                 "proxy_next_upstream error timeout non_idempotent; (if repeating the request is safe)".to_owned(),
+            ]),
+            Connection::Goaway { .. } => lines.extend([
+                "grpc_next_upstream error timeout invalid_header non_idempotent;  # it was not processed: repeating is safe"
+                    .to_owned(),
+                "let the upstream keep connections longer (maximum age, maximum number of requests)".to_owned(),
             ]),
             Connection::ClosedByRemote { .. } => {}
         }

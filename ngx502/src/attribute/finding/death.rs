@@ -20,6 +20,8 @@ pub struct Death {
     pub victim: Rc<ProcessFacts>,
     /// Its part in the failure.
     pub role: Role,
+    /// Another process, where the victim ended because that one did: the rest is about that one's end. Null else.
+    pub ended_with: Option<EndedWith>,
     /// Of what.
     #[serde(flatten)]
     pub how: How,
@@ -28,6 +30,26 @@ pub struct Death {
     pub at: Nanos,
     /// Listeners of the same program elsewhere, one of which may be the upstream now.
     pub near: Vec<Near>,
+}
+
+/// A process whose end was another's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EndedWith {
+    /// The one that ended first.
+    #[serde(flatten)]
+    pub process: Rc<ProcessFacts>,
+    /// What ties them.
+    pub tie: Tie,
+}
+
+/// What lets one process end with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tie {
+    /// The other was the first of its PID namespace: a container's.
+    PidNamespace,
+    /// The other was its parent, and it had asked for a signal then (`PR_SET_PDEATHSIG`).
+    ParentDeathSignal,
 }
 
 /// The victim's part in the failure.
@@ -59,7 +81,7 @@ pub enum How {
         /// From the signal to the close, where it closed the connection while it still lived.
         after_us: Option<Micros>,
     },
-    /// A fault or abort of its own.
+    /// A fault or abort of its own, or a signal that nobody else sent.
     Crashed {
         /// SIGSEGV and its kin.
         signal: SignalNumber,
@@ -68,6 +90,8 @@ pub enum How {
         address: Option<u64>,
         /// Whether a core was dumped.
         core: bool,
+        /// What it had done.
+        own: Own,
     },
     /// It exited by itself.
     Exited {
@@ -75,7 +99,41 @@ pub enum How {
         code: i32,
         /// The signal that asked it to before, if one did.
         asked: Option<Asked>,
+        /// Its parent, where that had ended before; null else.
+        orphaned: Option<Orphaned>,
     },
+}
+
+/// What a process did that it was ended for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Own {
+    /// A fault of its code, or abort(3).
+    Fault,
+    /// It wrote to a connection or pipe that nobody reads.
+    BrokenPipe,
+    /// A timer of its own ran out.
+    Timer,
+    /// It reached its limit of CPU time.
+    CpuLimit,
+    /// A file reached its limit of size.
+    FileSizeLimit,
+    /// It sent itself the signal.
+    Sent,
+}
+
+/// A parent that had ended before its child.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Orphaned {
+    /// The parent.
+    #[serde(flatten)]
+    pub process: Rc<ProcessFacts>,
+    /// The signal that ended it; null where it exited.
+    pub signal: Option<SignalNumber>,
+    /// Who sent that; null where nobody was seen to.
+    pub sender: Option<Sender>,
+    /// From its end to the child's.
+    pub after_us: Micros,
 }
 
 /// An OOM kill, as far as the kernel's records tell of it.
@@ -101,6 +159,8 @@ pub struct Sender {
     pub process: Rc<ProcessFacts>,
     /// What it is to the victim; null when nothing special.
     pub relation: Option<Relation>,
+    /// What a parent had been told itself just before, where that was to stop or to reload; null else.
+    pub upon: Option<Box<Asked>>,
     /// Where php-fpm keeps the time limit that such a signal enforces: `pool www of /etc/…`.
     #[serde(skip)]
     pub pool: Option<String>,
@@ -118,6 +178,8 @@ pub enum Relation {
     Init,
     /// The runtime of the container that it is in.
     ContainerRuntime,
+    /// A daemon that kills so that memory is left: systemd-oomd, earlyoom.
+    MemoryDaemon,
 }
 
 /// A signal that asked a process to end.
@@ -129,6 +191,62 @@ pub struct Asked {
     pub sender: Sender,
     /// From the signal to the exit.
     pub after_us: Micros,
+}
+
+impl Own {
+    /// What the kernel ends a process for with such a signal.
+    pub(in crate::attribute) fn of(signal: i32) -> Self {
+        match signal {
+            13 => Own::BrokenPipe,
+            14 | 26 | 27 => Own::Timer,
+            25 => Own::FileSizeLimit,
+            9 | 24 => Own::CpuLimit,
+            _ => Own::Fault,
+        }
+    }
+
+    /// What stands after the signal's name.
+    fn why(self) -> &'static str {
+        match self {
+            Own::Fault => "",
+            Own::BrokenPipe => " (it wrote to a connection or pipe that nobody reads any more)",
+            Own::Timer => " (a timer of its own ran out: alarm, setitimer)",
+            Own::CpuLimit => " (its limit of CPU time, RLIMIT_CPU)",
+            Own::FileSizeLimit => " (a file of its reached the limit of size, RLIMIT_FSIZE)",
+            Own::Sent => " (which it sent itself)",
+        }
+    }
+
+    fn fix(self) -> Option<&'static str> {
+        Some(match self {
+            Own::Fault | Own::Sent => return None,
+            Own::BrokenPipe => {
+                "have the program ignore SIGPIPE, so that such a write fails with EPIPE instead"
+            }
+            Own::Timer => "handle the timer's signal, or set no timer where a library needs it for itself",
+            Own::CpuLimit => "raise its limit of CPU time: LimitCPU= in its unit, ulimit -t in its shell",
+            Own::FileSizeLimit => {
+                "raise its limit of file sizes (LimitFSIZE=, ulimit -f), or rotate the file that grew: its log?"
+            }
+        })
+    }
+}
+
+impl Orphaned {
+    /// `, 12 ms after its parent, gunicorn[811], was killed with SIGKILL by sh[60]`.
+    fn said(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            write!(f, ", {} after its parent, {}, ", self.after_us, self.process.full())?;
+            match (&self.signal, &self.sender) {
+                (None, _) => f.write_str("ended"),
+                (Some(signal), None) => write!(f, "ended by {signal}"),
+                (Some(signal), Some(sender)) => {
+                    f.write_str("was killed with ")?;
+                    sender.sent(*signal, &self.process).fmt(f)
+                }
+            }
+        })
+    }
 }
 
 impl OomKill {
@@ -164,11 +282,17 @@ impl Sender {
             signal.fmt(f)?;
             f.write_str(" by ")?;
             self.process.full().fmt(f)?;
+            if let Some(upon) = &self.upon {
+                let parent = self.rule(signal).map_or("own parent", |rule| rule.sender);
+                write!(f, ", its {parent}, {} after that was sent ", upon.after_us)?;
+                return upon.sender.sent(upon.signal, &self.process).fmt(f);
+            }
             match (self.rule(signal), self.relation) {
                 (Some(rule), _) => write!(f, ", its {}, as it does {}", rule.sender, rule.occasion),
                 (None, None) => Ok(()),
                 (None, Some(Relation::Parent)) => f.write_str(", its own parent"),
                 (None, Some(Relation::Init)) => f.write_str(", the init system"),
+                (None, Some(Relation::MemoryDaemon)) => f.write_str(", which kills so that memory is left"),
                 (None, Some(Relation::ContainerRuntime)) => {
                     f.write_str(", its container's runtime, as it does when the container is stopped")
                 }
@@ -189,7 +313,7 @@ impl Sender {
 
     /// How to change the time limit that a supervising parent enforces with such a signal.
     fn time_limit(&self, signal: SignalNumber) -> Option<String> {
-        let setting = self.rule(signal)?.setting?;
+        let setting = self.rule(signal)?.setting.filter(|_| self.upon.is_none())?;
         let pool = self.pool.as_deref().unwrap_or("the pool's configuration");
         Some(setting.replace(servers::POOL, pool))
     }
@@ -202,7 +326,19 @@ impl Death {
             Role::LastListener => ", the last listener on ",
             Role::Server => ", which served the connection to ",
         };
-        say(f, &[role, on.target, ","])
+        say(f, &[role, on.target, ","])?;
+        let Some(EndedWith { process, tie }) = &self.ended_with else { return Ok(()) };
+        let contained = self.victim.container.is_some() && self.victim.container == process.container;
+        let name = process.name();
+        match tie {
+            Tie::PidNamespace if contained => {
+                write!(f, " ended with {name}, the first process of its container, which")
+            }
+            Tie::PidNamespace => {
+                write!(f, " ended with {name}, the first process of its PID namespace, which")
+            }
+            Tie::ParentDeathSignal => write!(f, " ended with its parent, {name} (PR_SET_PDEATHSIG), which"),
+        }
     }
 
     /// How long before the failure it ended, where it did not end with it.
@@ -243,11 +379,19 @@ impl Page for Death {
                 }
                 sender.sent(*signal, &self.victim).fmt(f)
             }
-            How::Crashed { signal, core, .. } => {
-                write!(f, " crashed with {signal}{when}{}", if *core { ", core dumped" } else { "" })
+            How::Crashed { signal, core, own, .. } => {
+                write!(
+                    f,
+                    " crashed with {signal}{}{when}{}",
+                    own.why(),
+                    if *core { ", core dumped" } else { "" }
+                )
             }
-            How::Exited { code, asked: None } => write!(f, " exited{when} with code {code}"),
-            How::Exited { code, asked: Some(Asked { signal, sender, after_us }) } => {
+            How::Exited { code, asked: None, orphaned } => {
+                write!(f, " exited{when} with code {code}")?;
+                orphaned.as_ref().map_or(Ok(()), |parent| parent.said().fmt(f))
+            }
+            How::Exited { code, asked: Some(Asked { signal, sender, after_us }), .. } => {
                 let sent = sender.sent(*signal, &self.victim);
                 write!(f, " exited{when} with code {code}, {after_us} after {sent}")
             }
@@ -261,9 +405,18 @@ impl Page for Death {
                 lines.push("add memory, or limit what uses most of it: ps aux --sort=-rss | head".into());
             }
             How::OomKilled(OomKill { system_wide: Some(false), .. }) => lines.push(manager.more_memory()),
+            How::Killed { sender: Some(Sender { relation: Some(Relation::MemoryDaemon), .. }), .. } => {
+                lines.push(manager.more_memory());
+            }
             How::Killed { signal, sender: Some(sender), .. } => lines.extend(sender.time_limit(*signal)),
-            How::Crashed { core: true, .. } => lines.push(format!("coredumpctl info {}", self.victim.pid)),
-            How::OomKilled(_) | How::Killed { .. } | How::Crashed { .. } | How::Exited { .. } => {}
+            How::Crashed { core: true, .. } => {
+                lines.push(format!(
+                    "coredumpctl info {}",
+                    self.ended_with.as_ref().map_or(self.victim.pid, |with| with.process.pid)
+                ));
+            }
+            How::Crashed { own, .. } => lines.extend(own.fix().map(str::to_owned)),
+            How::OomKilled(_) | How::Killed { .. } | How::Exited { .. } => {}
         }
         let lives = matches!(self.how, How::Killed { after_us: Some(_), .. });
         if !lives {

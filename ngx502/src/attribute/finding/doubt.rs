@@ -4,6 +4,8 @@ use std::fmt;
 
 use bstr::BString;
 
+use crate::units::Micros;
+
 /// One link that was not observed. Prints as the words behind "inferred: ".
 #[derive(Clone, Debug, PartialEq)]
 pub enum Doubt {
@@ -17,6 +19,8 @@ pub enum Doubt {
     OnlyServer,
     /// It read from the connection last and died before that ended.
     LastReaderDied,
+    /// It closed the connection, and ended so much later.
+    ClosedFirst(Micros),
     /// It died as the connection ended.
     DiedMeanwhile,
     /// The times of the close and of the request are all that tells.
@@ -79,6 +83,8 @@ pub enum Doubt {
     RangeNotLookedUp,
     /// Ports were free when they were counted, a little later.
     CountedLater,
+    /// The errno means a lack of ports or of an address, and ports were free.
+    PortsFree,
     /// error_log's level hides the resolver's message.
     ResolverHidden,
     /// error_log's level hides OpenSSL's message.
@@ -110,6 +116,9 @@ impl fmt::Display for Doubt {
                 "only process listening there; the close itself cannot be observed on this kernel"
             }
             Doubt::LastReaderDied => "last process seen reading; it died before the connection ended",
+            Doubt::ClosedFirst(before) => {
+                return write!(f, "it closed the connection {before} before it ended");
+            }
             Doubt::DiedMeanwhile => "it died as the connection ended",
             Doubt::CloseAndRequestCrossed => "close and request crossed, by their times",
             Doubt::PerhapsFresh => {
@@ -150,6 +159,7 @@ impl fmt::Display for Doubt {
             Doubt::BothEndsHere => "both ends are on this host, so that it is dropped here",
             Doubt::OnlySuspect => "nothing else that answers with this errno confines the worker",
             Doubt::RangeNotLookedUp => "from the errno; the port range was not looked up",
+            Doubt::PortsFree => "from the errno, which means no address or no port, and ports were free",
             Doubt::CountedLater => "from the errno; ports were free again when counted",
             Doubt::ResolverHidden => "name resolution; error_log's level hides the message",
             Doubt::OpensslHidden => "not TLS; error_log's level hides OpenSSL's message",

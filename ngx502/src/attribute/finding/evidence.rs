@@ -99,6 +99,8 @@ pub enum Fact {
     Signalled(Rc<ProcessFacts>, SignalNumber, Sender),
     /// A process ended by a signal.
     EndedBy(Rc<ProcessFacts>, SignalNumber),
+    /// A process ended, of what is said elsewhere.
+    Ended(Rc<ProcessFacts>),
     /// A process exited with a code.
     Exited(Rc<ProcessFacts>, i32),
     /// The OOM killer chose a process.
@@ -153,7 +155,7 @@ impl Evidence {
             Fact::Socket(event) => event,
             Fact::Nginx => Event::Nginx,
             Fact::Signalled(..) => Event::Signal,
-            Fact::EndedBy(..) | Fact::Exited(..) => Event::Exit,
+            Fact::EndedBy(..) | Fact::Ended(_) | Fact::Exited(..) => Event::Exit,
             Fact::OomChosen(..) | Fact::OomTrigger(_) => Event::Oom,
             Fact::Closed(..) => Event::Close,
             Fact::ListenerGone | Fact::NoListener => Event::Listen,
@@ -192,6 +194,7 @@ impl Fact {
                 f.write_str(" was terminated by ")?;
                 signal.fmt(f)
             }
+            Fact::Ended(who) => write!(f, "{} ended", who.name()),
             Fact::Exited(who, code) => write!(f, "{} exited with code {code}", who.name()),
             Fact::OomChosen(who, kill) => {
                 write!(f, "the OOM killer chose {}", who.name())?;

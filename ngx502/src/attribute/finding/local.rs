@@ -4,6 +4,7 @@ use std::fmt::{self, Display as _};
 use std::net::IpAddr;
 
 use bstr::{BString, ByteSlice};
+use nix::libc::{EDQUOT, ENOSPC, EROFS};
 use serde::Serialize;
 
 use super::listener::Icmp;
@@ -25,6 +26,8 @@ pub enum Local {
         /// The upstream's address.
         #[serde(skip)]
         to: Option<IpAddr>,
+        /// What nginx's network namespace lacks to connect there; null where that is not the reason.
+        lacks: Option<Lack>,
         /// Whose the address was before it was nobody's on this host; null otherwise.
         moved: Option<Moved>,
     },
@@ -45,8 +48,34 @@ pub enum Local {
     },
     /// No descriptor.
     Descriptors(Descriptors),
+    /// nginx could not keep what it buffers.
+    Storage {
+        /// The system call: `open`, `mkdir`, `pwrite`.
+        call: String,
+        /// Of which file; null where that could not be read.
+        #[serde(serialize_with = "lossy_or_null")]
+        path: Option<BString>,
+        /// What it answered.
+        errno: Option<Errno>,
+    },
     /// The resolver gave no address.
     Dns(Dns),
+}
+
+/// What a network namespace needs, and lacks, to connect to an address.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum Lack {
+    /// The address family: the kernel is without it.
+    Family,
+    /// An address of the family and scope to connect from.
+    Source,
+    /// The address that `proxy_bind` names.
+    Bind {
+        /// That address; null where it could not be read.
+        #[serde(serialize_with = "lossy_or_null")]
+        address: Option<BString>,
+    },
 }
 
 /// The local ports that may be used, and how many lead to the destination.
@@ -97,6 +126,48 @@ impl PortRange {
 impl From<&Ports> for PortRange {
     fn from(ports: &Ports) -> Self {
         Self { low: Some(ports.low), high: Some(ports.high), used: Some(ports.used) }
+    }
+}
+
+/// `IPv6`, `IPv4`.
+fn family(to: Option<IpAddr>) -> &'static str {
+    match to {
+        Some(IpAddr::V6(_)) => "IPv6",
+        Some(IpAddr::V4(_)) => "IPv4",
+        None => "such",
+    }
+}
+
+impl Lack {
+    fn sentence(&self, there: &str, to: Option<IpAddr>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = family(to);
+        match self {
+            Lack::Family => write!(f, "{there} cannot be reached: this kernel has no {family}"),
+            Lack::Source => write!(
+                f,
+                "{there} cannot be reached: nginx's network namespace has no {family} address to connect from"
+            ),
+            Lack::Bind { address } => {
+                f.write_str("nginx cannot connect from ")?;
+                match address {
+                    Some(address) => write!(f, "{address}, as its configuration says (proxy_bind): ")?,
+                    None => f.write_str("the address that its configuration says (proxy_bind): ")?,
+                }
+                f.write_str("no interface of its network namespace has it")
+            }
+        }
+    }
+
+    fn fix(&self, to: Option<IpAddr>) -> Option<String> {
+        match (self, to) {
+            (Lack::Bind { .. }, _) => Some("give an interface that address, or correct proxy_bind".to_owned()),
+            (_, Some(IpAddr::V6(_))) => Some(
+                "pass to the upstream's IPv4 address (a name such as localhost means both families; resolver … ipv6=off; for \
+                 names in variables)"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -176,6 +247,7 @@ impl Page for Local {
             Local::Prohibited { .. } => Cause::Firewall,
             Local::PortExhaustion(_) => Cause::PortExhaustion,
             Local::WorkerConnections { .. } | Local::Descriptors(_) => Cause::FdLimit,
+            Local::Storage { .. } => Cause::NginxStorage,
             Local::Dns(_) => Cause::Dns,
         }
     }
@@ -183,6 +255,10 @@ impl Page for Local {
     fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let there = on.target;
         match self {
+            Local::Unreachable { errno, to, lacks: Some(lacks), .. } => {
+                lacks.sentence(there, *to, f)?;
+                errno.map_or(Ok(()), |errno| write!(f, " ({errno})"))
+            }
             Local::Unreachable { icmp, errno, moved, .. } => {
                 write!(f, "{there} is unreachable")?;
                 match (icmp, errno) {
@@ -208,15 +284,22 @@ impl Page for Local {
                 f.write_str("nginx's worker has all its worker_connections in use")
             }
             Local::Descriptors(descriptors) => descriptors.sentence(on, f),
+            Local::Storage { call, path, errno } => {
+                write!(f, "nginx could not buffer the response of {there} in a temporary file: {call}(")?;
+                path.as_ref().map_or(Ok(()), |path| write!(f, "{path}"))?;
+                errno.map_or(f.write_str(") failed"), |errno| write!(f, ") answered {errno}"))
+            }
             Local::Dns(dns) => dns.sentence(f),
         }
     }
 
     fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
         match self {
-            Local::Unreachable { to, moved, .. } => {
+            Local::Unreachable { to, lacks, moved, .. } => {
+                lines.extend(lacks.as_ref().and_then(|lacks| lacks.fix(*to)));
                 moved.iter().for_each(|moved| moved.fix(lines));
-                lines.extend(to.map(|to| format!("ip route get {to}")));
+                let routed = to.filter(|_| !matches!(lacks, Some(Lack::Bind { .. })));
+                lines.extend(routed.map(|to| format!("ip route get {to}")));
             }
             Local::Prohibited { to, .. } => {
                 lines.extend(to.map(|to| format!("ip route get {to}")));
@@ -237,6 +320,17 @@ impl Page for Local {
                 "raise worker_rlimit_nofile in nginx.conf, LimitNOFILE= of its unit, fs.file-max for the system"
                     .into(),
             ),
+            Local::Storage { path, errno, .. } => {
+                let path = path.as_ref().map_or("PATH".to_owned(), |path| quoted(&path.to_str_lossy()));
+                lines.push(match errno.map(|errno| errno.0) {
+                    Some(ENOSPC | EDQUOT) => format!("df -h \"$(dirname -- {path})\"; df -i \"$(dirname -- {path})\""),
+                    Some(EROFS) => format!("findmnt -T {path}"),
+                    _ => format!("namei -l {path}  # nginx's user needs to write there"),
+                });
+                lines.push(
+                    "proxy_temp_path or client_body_temp_path elsewhere, or proxy_max_temp_file_size 0; (no file)".to_owned(),
+                );
+            }
             Local::Dns(dns) => lines.extend(dns.fix()),
         }
     }

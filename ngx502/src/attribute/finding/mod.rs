@@ -134,6 +134,12 @@ impl Finding {
         self.facts.page().cause()
     }
 
+    /// Whether it says that a process closed the connection which lives on; a tool that destroyed it may end as it likes.
+    pub(super) fn closer_lives(&self) -> bool {
+        let destroyed = connection::Close::Destroyed;
+        matches!(&self.facts, Facts::Connection(Connection::ClosedByUpstream { how, .. }) if *how != destroyed)
+    }
+
     /// Writes the sentence with its doubts.
     fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.facts.page().sentence(on, f)?;

@@ -6,6 +6,7 @@ use std::fmt::{self, Display as _};
 use bstr::{BString, ByteSlice};
 
 use super::{Verdict, say};
+use crate::nginx_format::{self, Slot};
 use crate::units::Errno;
 
 /// Whether nginx's message about a failure could be read.
@@ -82,35 +83,29 @@ impl NginxWords {
 
 /// Fills a format's first string and number; further slots go, with the punctuation that joins them.
 fn fill<'a>(text: &'a BString, mut detail: Option<&BString>, mut number: Option<i64>) -> Cow<'a, str> {
-    let text = text.to_str_lossy();
-    if !text.contains('%') {
-        return text;
-    }
-    let (mut out, mut rest) = (String::with_capacity(128), &*text);
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        let slot = at + slot_len(&rest[at..]);
-        let value = match rest[at..slot].ends_with(['V', 's']) {
-            true => detail.take().map(|detail| detail.to_str_lossy()),
-            false => number.take().map(|number| number.to_string().into()),
+    let (mut out, mut from) = (String::new(), 0);
+    while let Some((slot, kind)) = nginx_format::next_slot(text, from) {
+        out.reserve(128);
+        out.push_str(&text[from..slot.start].to_str_lossy());
+        from = slot.end;
+        if kind == Slot::Counted {
+            // The string's own length.
+            number = None;
+        }
+        let value = match kind {
+            Slot::Text | Slot::Counted => detail.take().map(|detail| detail.to_str_lossy()),
+            Slot::Number => number.take().map(|number| number.to_string().into()),
         };
         match value {
             Some(value) => out.push_str(&value),
-            None => out.truncate(out.trim_end_matches([':', ' ']).len()),
+            None => out.truncate(out.trim_end_matches("\\x").trim_end_matches([':', ' ']).len()),
         }
-        rest = &rest[slot..];
     }
-    out.push_str(rest);
+    if from == 0 {
+        return text.to_str_lossy();
+    }
+    out.push_str(&text[from..].to_str_lossy());
     out.into()
-}
-
-/// The length of the slot that a text begins with: `%V`, `%*s`, `%ui`, `%uz`, `%02Xd`. Width and the flags u, x, X and m
-/// come before the letter of the type (ngx_vslprintf).
-fn slot_len(text: &str) -> usize {
-    let is_flag = |c: char| c.is_ascii_digit() || ".*uxXm".contains(c);
-    let flags = text[1..].find(|c| !is_flag(c)).unwrap_or(text.len() - 1);
-    let of_type = text[1 + flags..].chars().next().filter(char::is_ascii_alphabetic);
-    1 + flags + usize::from(of_type.is_some())
 }
 
 #[cfg(test)]
@@ -141,5 +136,7 @@ mod tests {
         assert_eq!(filled("too large http2 frame: %uz", None, Some(7)), "too large http2 frame: 7");
         assert_eq!(filled("status \"%02Xd\" of %l:%s", Some("a"), Some(9)), "status \"9\" of:a");
         assert_eq!(filled("100%", None, None), "100");
+        let cut = "upstream sent invalid header: \"%*s\\x%02xd...\"";
+        assert_eq!(filled(cut, Some("X-"), Some(2)), "upstream sent invalid header: \"X-...\"");
     }
 }

@@ -24,12 +24,107 @@ pub enum Protocol {
         /// Bytes that nginx had received by then; null where that is not known.
         received_bytes: Option<u64>,
     },
+    /// HTTP/2: the upstream reset the stream of the request, or ended the connection with an error.
+    StreamReset(StreamReset),
     /// The upstream answered with the error itself.
     UpstreamError {
         /// Its status; null where it could not be read.
         status: Option<u16>,
     },
 }
+
+/// How an HTTP/2 stream was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StreamReset {
+    /// By which frame.
+    pub frame: Frame,
+    /// The error code of RFC 9113, section 7; null where there was none.
+    pub code: Option<u32>,
+    /// Its name; null for one that the RFC does not know.
+    pub name: Option<&'static str>,
+}
+
+/// What ended an HTTP/2 stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Frame {
+    /// RST_STREAM.
+    #[serde(rename = "RST_STREAM")]
+    RstStream,
+    /// GOAWAY.
+    #[serde(rename = "GOAWAY")]
+    Goaway,
+    /// The flag END_STREAM, before the response was complete.
+    #[serde(rename = "END_STREAM")]
+    EndStream,
+}
+
+impl StreamReset {
+    /// A frame with that error code.
+    pub(in crate::attribute) fn new(frame: Frame, code: Option<i64>) -> Self {
+        let code = code.and_then(|code| u32::try_from(code).ok());
+        let name = code.and_then(|code| H2_ERRORS.get(code as usize).copied());
+        Self { frame, code, name }
+    }
+
+    fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = on.target;
+        match self.frame {
+            Frame::RstStream => write!(f, "{there} reset the stream of this request (RST_STREAM")?,
+            Frame::Goaway => write!(f, "{there} ended the HTTP/2 connection (GOAWAY")?,
+            Frame::EndStream => {
+                return write!(
+                    f,
+                    "{there} ended the stream of this request before its response was complete"
+                );
+            }
+        }
+        match (self.name, self.code) {
+            (Some(name), _) => write!(f, ", {name})")?,
+            (None, Some(code)) => write!(f, ", error code {code})")?,
+            (None, None) => f.write_str(")")?,
+        }
+        f.write_str(match (self.frame, self.name) {
+            (_, Some("REFUSED_STREAM")) => " before it processed the request, which may be repeated",
+            (_, Some("ENHANCE_YOUR_CALM")) => ": it finds that nginx asks too much of it",
+            (_, Some("HTTP_1_1_REQUIRED")) => ": it serves this over HTTP/1.1 only",
+            (_, Some("INADEQUATE_SECURITY")) => ": it finds the TLS version or cipher too weak",
+            (_, Some("CANCEL")) => ": it needs the answer no more, as at a deadline of its own",
+            _ => "",
+        })
+    }
+
+    fn fix(&self, lines: &mut Vec<String>) {
+        match self.name {
+            Some("REFUSED_STREAM") => lines.push(
+                "grpc_next_upstream error timeout invalid_header non_idempotent;  # a refused stream was not processed"
+                    .to_owned(),
+            ),
+            Some("HTTP_1_1_REQUIRED") => lines.push("use proxy_pass with HTTP/1.1 for this upstream".to_owned()),
+            Some("INADEQUATE_SECURITY") => {
+                lines.push("offer TLS 1.2 or later and its modern ciphers: proxy_ssl_protocols, proxy_ssl_ciphers".to_owned());
+            }
+            _ => lines.push("see the upstream's own log: the frame comes from its HTTP/2 library or its handler".to_owned()),
+        }
+    }
+}
+
+/// The error codes by number.
+const H2_ERRORS: [&str; 14] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+];
 
 /// Which protocols did not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -139,6 +234,7 @@ impl Page for Protocol {
             Protocol::Mismatch(_) => Cause::ProtocolMismatch,
             Protocol::BadResponse { .. } => Cause::BadResponse,
             Protocol::HeaderTooBig { .. } => Cause::HeaderBufferSmall,
+            Protocol::StreamReset(_) => Cause::StreamReset,
             Protocol::UpstreamError { .. } => Cause::UpstreamError,
         }
     }
@@ -157,6 +253,7 @@ impl Page for Protocol {
                 write!(f, "the response header of {there} is larger than nginx's buffer for it")?;
                 received_bytes.map_or(Ok(()), |bytes| write!(f, " ({bytes} bytes received by then)"))
             }
+            Protocol::StreamReset(reset) => reset.sentence(on, f),
             Protocol::UpstreamError { status } => {
                 match status {
                     Some(status) => write!(f, "{there} itself answered {status}")?,
@@ -182,6 +279,7 @@ impl Page for Protocol {
                 "raise proxy_buffer_size (fastcgi_buffer_size, uwsgi_buffer_size) above the header, e.g. 16k"
                     .into(),
             ),
+            Protocol::StreamReset(reset) => reset.fix(lines),
             Protocol::UpstreamError { .. } => {}
         }
     }

@@ -84,6 +84,8 @@ pub enum Unknown {
     NoErrno(Option<IpAddr>),
     /// bind(2) of `proxy_bind` to this address failed.
     Bind(Option<BString>),
+    /// The kernel had no local port or no address to connect from; neither was looked up.
+    PortsNotLookedUp,
     /// The upstream refused the TLS handshake with an alert, which is hidden.
     TlsAlert,
     /// The TLS handshake failed otherwise.
@@ -241,11 +243,12 @@ impl Page for Unknown {
                     Some(address) => write!(f, "bind({address})")?,
                     None => f.write_str("bind()")?,
                 }
-                write!(
-                    f,
-                    " failed before connecting to {there}: proxy_bind names an address that is not available here"
-                )
+                write!(f, " failed before nginx connected to {there}")
             }
+            Unknown::PortsNotLookedUp => write!(
+                f,
+                "the kernel had no port or no address to connect to {there} from; which of the two was not looked up"
+            ),
             Unknown::TlsAlert => {
                 write!(f, "{there} refused the TLS handshake with an alert; error_log's level hides which")
             }
@@ -288,6 +291,7 @@ impl Page for Unknown {
             }
             Unknown::NoErrno(to) => lines.extend(to.map(|to| format!("ip route get {to}"))),
             Unknown::Bind(_) => lines.push("ip -br address; check proxy_bind".into()),
+            Unknown::PortsNotLookedUp => lines.push("ip -br address; ss -s".into()),
             Unknown::Abandoned if !missed => lines.push(SHOW_ERRORS.into()),
             _ => {}
         }

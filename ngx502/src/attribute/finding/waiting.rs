@@ -33,6 +33,11 @@ pub enum Waiting {
         #[serde(skip)]
         accepted: bool,
     },
+    /// An upgraded connection on which nothing came.
+    Idle {
+        /// The upstream's process; null where that is not known.
+        process: Option<Rc<ProcessFacts>>,
+    },
     /// A filter on this host drops the SYN.
     SynDropped {},
     /// Nothing was acknowledged any more.
@@ -99,6 +104,7 @@ impl Page for Waiting {
             Waiting::QueueFull(_) => Cause::QueueFull,
             Waiting::NotAccepted(_) => Cause::NotAccepted,
             Waiting::UpstreamSlow { .. } => Cause::UpstreamSlow,
+            Waiting::Idle { .. } => Cause::IdleTimeout,
             Waiting::SynDropped {} | Waiting::SegmentsDropped { .. } => Cause::Firewall,
             Waiting::PathDown { .. } | Waiting::Icmp { .. } => Cause::Unreachable,
         }
@@ -139,6 +145,13 @@ impl Page for Waiting {
                     None => f.write_str("the time allowed"),
                 }
             }
+            Waiting::Idle { process } => {
+                write!(
+                    f,
+                    "the upgraded connection (WebSocket) to {there} was silent for nginx's read timeout"
+                )?;
+                process.as_ref().map_or(Ok(()), |process| write!(f, "; {} still held it", process.full()))
+            }
             Waiting::SynDropped {} => write!(f, "a filter on this host drops the SYN to {there}"),
             Waiting::PathDown { retransmissions } => {
                 write!(f, "{there} stopped acknowledging: {retransmissions} retransmissions")
@@ -172,6 +185,10 @@ impl Page for Waiting {
                         .into(),
                 );
             }
+            Waiting::Idle { .. } => lines.extend([
+                "have the application send a ping more often than proxy_read_timeout (60 s unless set)".to_owned(),
+                "proxy_read_timeout 1h; (in the location of the upgraded connections)".to_owned(),
+            ]),
             Waiting::SynDropped {} => lines.push(FILTERS.into()),
             Waiting::SegmentsDropped { .. } => lines.extend([
                 FILTERS.into(),

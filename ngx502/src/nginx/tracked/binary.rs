@@ -13,6 +13,10 @@ use crate::kernel::providers::{LOG, UPROBES, Uprobe, When};
 use crate::nginx::{Binary, layout};
 use crate::proc::clock;
 
+/// What `auth_request` says of a status that it does not know. The probe cannot read it where nginx has not touched the
+/// page yet, so that it knows it by its address.
+const AUTH_TEXT: &[u8] = b"auth request unexpected status: ";
+
 /// See the module.
 pub(super) struct TrackedBinary {
     pub(super) binary: Binary,
@@ -28,6 +32,8 @@ pub(super) struct TrackedBinary {
     pub(super) log: Option<(UProbeLinkId, LogRate)>,
     /// Its error log is no longer read, since it says too much.
     pub(super) log_unread: bool,
+    /// Where the file has [`AUTH_TEXT`].
+    auth_text: Option<u64>,
     /// Its path in its own root.
     pub(super) exe: BString,
 }
@@ -49,6 +55,7 @@ impl TrackedBinary {
         log::debug!("{exe}: layout from {source:?}: {layout:?}");
         kernel.set_layout(index, layout)?;
         let mut new = Self {
+            auth_text: binary.find(AUTH_TEXT),
             binary,
             index,
             probes: Vec::new(),
@@ -85,6 +92,7 @@ impl TrackedBinary {
             log_hides: u32::from(self.log_hides),
             texts_from: texts.start,
             texts_to: texts.end,
+            auth_text: bias.zip(self.auth_text).map_or(0, |(bias, text)| text.wrapping_add(bias)),
         }
     }
 }

@@ -51,6 +51,14 @@ fn from_remote(s: &mut Scene, change: impl FnOnce(&mut Socket)) {
 
 pub(super) const CASES: &[Case] = &[
     ("without an answer", |s| closed_by(s, CloseKind::Closed, |_| ())),
+    ("and exits a moment later", |s| {
+        closed_by(s, CloseKind::Closed, |_| ());
+        s.feed(s.exit(s.app(), 0));
+    }),
+    ("and is killed a moment later", |s| {
+        closed_by(s, CloseKind::Closed, |_| ());
+        s.feed_all([s.sent(9, s.app(), s.deploy()), s.exit(s.app(), 9)]);
+    }),
     ("in the midst of its response", |s| {
         let first = Some(s.before(500));
         closed_by(s, CloseKind::Closed, |socket| socket.first_byte_at = first);

@@ -48,6 +48,30 @@ fn stopped_by_systemd(s: &mut Scene, signal: i32, unit: Option<&str>) {
     fallen_as(s, vec![s.sent(signal, s.app(), s.systemd()), s.exit(s.app(), signal)]);
 }
 
+/// php-fpm's master gets a signal, and sends its worker one.
+fn told_first(s: &mut Scene, signal: i32, sender: ProcessRef) {
+    let told = s.sent(signal, s.master(), sender);
+    fallen(s, vec![told, s.sent(15, s.app(), s.master()), s.exit(s.app(), 15)]);
+}
+
+/// php-fpm's worker dies of a signal that nobody else sent.
+fn by_itself(s: &mut Scene, signal: i32, code: i32, context: ProcessRef) {
+    fallen(s, vec![s.signal(signal, code, s.app(), context), s.exit(s.app(), signal)]);
+}
+
+/// The first process of a container ends, and the kernel kills the worker in it.
+fn first_of_container_falls(s: &mut Scene, deaths: impl FnOnce(&Scene, ProcessRef) -> Vec<Body>) {
+    let (init, worker) = (s.process(811, "sh"), s.app());
+    for process in [&init, &worker] {
+        s.feed(s.known(process.clone(), |info| {
+            (info.unit, info.container) = (None, Some("3f4a1b2c3d4e5f60".repeat(4)));
+        }));
+    }
+    let mut all = deaths(s, init.clone());
+    all.extend([s.signal(9, 0x80, worker.clone(), init), s.exit(worker, 9)]);
+    fallen_as(s, all);
+}
+
 /// Out of memory: what the kernel says of the limit.
 fn out_of_memory(s: &mut Scene, scope: impl FnOnce(&mut Oom)) {
     let mut oom =
@@ -140,6 +164,14 @@ pub(super) const CASES: &[Case] = &[
         );
         fallen_as(s, vec![s.sent(15, s.app(), s.process(50, "runc")), s.exit(s.app(), 15)]);
     }),
+    ("a container's first process, which its runtime ended", |s| {
+        first_of_container_falls(s, |s, init| {
+            vec![s.sent(9, init.clone(), s.process(50, "containerd-shim")), s.exit(init, 9)]
+        });
+    }),
+    ("a daemon that keeps memory free", |s| killed_with(s, 9, s.process(60, "earlyoom"))),
+    ("php-fpm's reload, as a person asked for it", |s| told_first(s, 12, s.deploy())),
+    ("php-fpm's stop by systemd", |s| told_first(s, 15, s.systemd())),
     ("an exit that answers a signal by its code", |s| {
         fallen(s, vec![s.sent(15, s.app(), s.deploy()), s.exit(s.app(), 143 << 8)]);
     }),
@@ -155,11 +187,26 @@ pub(super) const CASES: &[Case] = &[
     ("a fault", |s| fallen(s, vec![s.fault(11, 1, s.app()), s.exit(s.app(), 11)])),
     ("a fault with a core dump", |s| fallen(s, vec![s.fault(7, 2, s.app()), s.exit(s.app(), 7 | 0x80)])),
     ("an abort of its own", |s| fallen(s, vec![s.fault(6, -6, s.app()), s.exit(s.app(), 6)])),
+    ("a pipe that nobody reads", |s| by_itself(s, 13, 0, s.app())),
+    ("a limit of CPU time", |s| by_itself(s, 24, 0x80, s.app())),
+    ("a limit of file sizes", |s| by_itself(s, 25, 0, s.app())),
+    ("a timer of its own, in whose context ever", |s| by_itself(s, 14, 0x80, s.deploy())),
+    ("a profiler's timer, which the probe leaves out", |s| fallen(s, vec![s.exit(s.app(), 27)])),
+    ("a kill by its own hand", |s| by_itself(s, 15, 0, s.app())),
+    ("the hard limit of CPU time, most likely", |s| by_itself(s, 9, 0x80, s.app())),
     ("a fault that was not seen", |s| fallen(s, vec![s.exit(s.app(), 11)])),
     ("while it served the connection", |s| {
         serving(s, vec![s.fault(11, 1, s.app()), s.exit(s.app(), 11)], 11);
     }),
     ("with a code", |s| fallen(s, vec![s.exit(s.app(), 3 << 8)])),
+    ("with its container's first process", |s| {
+        first_of_container_falls(s, |s, init| vec![s.exit(init, 1 << 8)]);
+    }),
+    ("as its master was killed", |s| {
+        s.php_fpm();
+        let killed = vec![s.sent(9, s.master(), s.deploy()), s.exit(s.master(), 9), s.exit(s.app(), 0)];
+        fallen_as(s, killed);
+    }),
     ("as systemd asked", |s| fallen(s, vec![s.sent(15, s.app(), s.systemd()), s.exit(s.app(), 0)])),
     ("having closed its socket first", |s| {
         fallen(s, vec![s.shut(s.tcp(), s.app(), false), s.exit(s.app(), 0)]);

@@ -1,5 +1,7 @@
 //! What this host lacks or cannot reach: routes, ports, descriptors, names, peers.
 
+use std::net::Ipv6Addr;
+
 use ngx502::event::*;
 
 use super::Case;
@@ -35,6 +37,16 @@ fn no_slot(s: &mut Scene, number: Option<i64>) {
     s.page(500);
 }
 
+const V6: (Ipv6Addr, u16) = (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 80);
+
+/// nginx cannot keep a response that it reads.
+fn storage(s: &mut Scene, text: &str, errno: i32) {
+    let path = Some("/var/lib/nginx/proxy/3/00/0000000003".into());
+    let said = s.said(&s.peer(), text, errno, "reading upstream");
+    s.attempt(Attempt { level: Some(3), detail: path, ..said });
+    s.answer(200, None);
+}
+
 /// The resolver's answer.
 fn unresolved(s: &mut Scene, detail: Option<&str>, code: i64) {
     let text = "%V could not be resolved (%i: %s)";
@@ -66,6 +78,28 @@ pub(super) const CASES: &[Case] = &[
     ("all ports in use", |s| ports(s, 10)),
     ("fewer ports in use by the time of the look-up", |s| ports(s, 3)),
     ("ports that were not counted", |s| s.fails(s.tcp_failed(s.remote(), 99))),
+    ("no address of the family to connect from", |s| {
+        s.feed(Body::Ports(Ports { remote: V6.into(), netns: 1, low: 40_000, high: 40_009, used: 0 }));
+        s.feed(Body::Route(RouteLookup { worker: s.worker(), to: V6.0.into(), netns: 1, errno: Some(101) }));
+        s.fails(s.tcp_failed(V6.into(), 99));
+    }),
+    ("no address of the scope to connect from, most likely", |s| ports(s, 0)),
+    ("neither ports nor route were looked up, for IPv6", |s| s.fails(s.tcp_failed(V6.into(), 99))),
+    ("a kernel without IPv6", |s| {
+        s.feed(Body::Route(RouteLookup { worker: s.worker(), to: V6.0.into(), netns: 1, errno: Some(95) }));
+        s.attempt(s.said(&format!("[{}]:80", V6.0), "socket() failed", 97, CONNECTING));
+        s.page(500);
+    }),
+    ("a filter of system calls that forbids a family", |s| {
+        let guards = Guards { worker: s.worker(), seccomp: Some(true), ..Guards::default() };
+        s.feed(Body::Guards(Box::new(guards)));
+        s.feed(Body::Route(RouteLookup { worker: s.worker(), to: V6.0.into(), netns: 1, errno: None }));
+        s.attempt(s.said(&format!("[{}]:80", V6.0), "socket() failed", 97, CONNECTING));
+        s.page(500);
+    }),
+    ("a temporary file that may not be made", |s| storage(s, "open() \"%s\" failed", 13)),
+    ("a file system that is full", |s| storage(s, "pwrite() \"%s\" failed", 28)),
+    ("a file system that is read-only", |s| storage(s, "mkdir() \"%s\" failed", 30)),
     ("an address that is not this host's", |s| {
         let text = "bind(%V) failed";
         s.attempt(Attempt { detail: Some("10.9.9.9".into()), ..s.said(&s.peer(), text, 99, CONNECTING) });

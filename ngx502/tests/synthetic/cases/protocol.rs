@@ -43,6 +43,32 @@ pub(super) const CASES: &[Case] = &[
     ("HTTP/1 as HTTP/2", |s| {
         rejected(s, &s.peer(), "upstream sent too large http2 frame: %uz", Some(0x48_5454));
     }),
+    ("a refused HTTP/2 stream", |s| {
+        rejected(s, &s.peer(), "upstream rejected request with error %ui", Some(7))
+    }),
+    ("a reset HTTP/2 stream, with a code that nobody knows", |s| {
+        rejected(s, &s.peer(), "upstream rejected request with error %ui", Some(77));
+    }),
+    ("an HTTP/2 server that wants HTTP/1.1", |s| {
+        rejected(s, &s.peer(), "upstream rejected request with error %ui", Some(13));
+    }),
+    ("an HTTP/2 server that finds the TLS too weak", |s| {
+        rejected(s, &s.peer(), "upstream sent goaway with error %ui", Some(12));
+    }),
+    ("an HTTP/2 server at its deadline", |s| {
+        rejected(s, &s.peer(), "upstream rejected request with error %ui", Some(8));
+    }),
+    ("an HTTP/2 connection that is ended with an error", |s| {
+        rejected(s, &s.peer(), "upstream sent goaway with error %ui", Some(11));
+    }),
+    ("an HTTP/2 connection that is ended gracefully", |s| {
+        s.php_fpm();
+        s.feed(s.listening(s.tcp(), vec![s.app()], false));
+        rejected(s, &s.peer(), "upstream sent goaway with error %ui", Some(0));
+    }),
+    ("an HTTP/2 stream that ends too early", |s| {
+        rejected(s, &s.peer(), "upstream prematurely closed stream", None);
+    }),
     ("an invalid header, over TCP", |s| rejected(s, &s.peer(), "upstream sent invalid header", None)),
     ("an invalid header, over a socket file", |s| {
         rejected(s, &s.sock(), "upstream sent invalid header", None);

@@ -57,6 +57,16 @@ fn waits_in_queue(s: &mut Scene, comm: &str, busy: Option<bool>) {
 }
 
 pub(super) const CASES: &[Case] = &[
+    ("an upgraded connection that is silent", |s| {
+        let socket = Socket {
+            first_byte_at: Some(s.before(61_000_000)),
+            unacked: Some(0),
+            owner: Some(server(s, "node")),
+            ..s.socket()
+        };
+        s.attempt(s.on(socket, "upstream timed out", 110, "proxying upgraded connection"));
+        s.answer(101, None);
+    }),
     ("php-fpm's backlog, its workers busy", |s| {
         s.php_fpm();
         backlog(s, "php-fpm8.2", Some(true));
