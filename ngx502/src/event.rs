@@ -10,6 +10,7 @@
 mod lookups;
 mod requests;
 mod sockets;
+mod waits;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use lookups::*;
 pub use requests::*;
 pub use sockets::*;
+pub use waits::*;
 
 /// Nanoseconds on CLOCK_BOOTTIME of the traced host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -141,6 +143,8 @@ pub enum Body {
     Guards(Box<Guards>),
     /// Enrichment: the services that systemd holds failed, looked up because a place has no listener and none was seen there before.
     FailedUnits(Vec<FailedUnit>),
+    /// Enrichment: what processes wait for that did not answer in time, a moment after nginx gave up.
+    Waits(Box<Waits>),
     /// A tracer's view of nginx processes changed: one was found or attached.
     Worker(WorkerInfo),
     /// Latency histograms of successful requests, per upstream, for one interval (reserved for `trace`'s

@@ -9,8 +9,8 @@ use crate::{
     task,
 };
 
-/// HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM XCPU XFSZ VTALRM PROF SYS: what ends a process or
-/// makes a supervisor end one. The frequent ones (CHLD, WINCH, the C library's own) are left out.
+/// HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STOP TSTP TTIN TTOU XCPU XFSZ VTALRM PROF SYS: what
+/// ends or stops a process, or makes a supervisor end one. The frequent ones (CHLD, WINCH, the C library's own) are left out.
 const FATAL: u64 = 1 << 1
     | 1 << 2
     | 1 << 3
@@ -26,6 +26,10 @@ const FATAL: u64 = 1 << 1
     | 1 << 13
     | 1 << 14
     | 1 << 15
+    | 1 << 19
+    | 1 << 20
+    | 1 << 21
+    | 1 << 22
     | 1 << 24
     | 1 << 25
     | 1 << 26

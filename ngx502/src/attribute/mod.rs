@@ -35,7 +35,7 @@ use crate::event::{Body, Nanos, Record};
 use crate::session::Session;
 
 /// How long after its end a request may be told (nanoseconds), the disorder of records included.
-pub const LATE: u64 = requests::SETTLE + 100_000_000;
+pub const LATE: u64 = cause::LOOK + 100_000_000;
 
 /// What the user wants to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

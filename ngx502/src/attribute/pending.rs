@@ -3,7 +3,7 @@
 use bstr::BString;
 
 use super::attempt::FailedAttempt;
-use super::cause::{Diagnosis, diagnose};
+use super::cause::{Diagnosis, complete, diagnose};
 use super::infer_symptom;
 use super::verdict::{Certainty, Symptom};
 use super::world::{PeerFailure, World};
@@ -213,9 +213,22 @@ impl Pending {
         if by_auth { others } else { Vec::new() }
     }
 
-    /// Whether an attempt ended by a process that had not begun to exit.
-    pub(super) fn closer_lives(&self) -> bool {
-        self.tries.iter().any(TrackedAttempt::closer_lives)
+    /// It ended: a record of the reason may have come after the attempt's.
+    pub(super) fn reconsider(&mut self, world: &mut World) {
+        let doubtful = |one: &&mut TrackedAttempt| {
+            one.diagnosis.as_ref().is_some_and(|found| found.certainty() != Certainty::Proven)
+        };
+        self.tries.iter_mut().filter(doubtful).for_each(|one| one.judge(world));
+    }
+
+    /// What was awaited has had time to come.
+    pub(super) fn look_again(&mut self, world: &mut World) {
+        self.tries.iter_mut().filter(|one| one.awaits() > 0).for_each(|one| one.complete(world));
+    }
+
+    /// How much longer records may tell more of its attempts (nanoseconds).
+    pub(super) fn awaits(&self) -> u64 {
+        self.tries.iter().map(TrackedAttempt::awaits).max().unwrap_or(0)
     }
 
     /// The upstream's own error that an auth_request met.
@@ -233,9 +246,9 @@ impl TrackedAttempt {
         one
     }
 
-    /// Whether it ended by a process that had not begun to exit.
-    pub(super) fn closer_lives(&self) -> bool {
-        self.diagnosis.as_ref().is_some_and(|found| found.finding.closer_lives())
+    /// How much longer records may tell more of it (nanoseconds).
+    pub(super) fn awaits(&self) -> u64 {
+        self.diagnosis.as_ref().map_or(0, |found| found.awaits)
     }
 
     /// Whether it belongs to the client's own request, not to a subrequest.
@@ -247,15 +260,26 @@ impl TrackedAttempt {
     pub(super) fn judge(&mut self, world: &mut World) {
         let Some(failure) = &self.failure else { return };
         let found = diagnose(world, failure);
+        self.keep(world, found);
+    }
+
+    /// The same by what was awaited alone.
+    fn complete(&mut self, world: &mut World) {
+        let Some((failure, known)) = self.failure.as_ref().zip(self.diagnosis.as_ref()) else { return };
+        let found = complete(world, failure, known);
+        self.keep(world, found);
+    }
+
+    fn keep(&mut self, world: &mut World, found: Diagnosis) {
+        let Some(failure) = &self.failure else { return };
         let rank = |one: &Diagnosis| match one.certainty() {
             Certainty::Proven => 2,
             Certainty::Inferred => 1,
             Certainty::Unknown => 0,
         };
-        // That a closer lives is outdone by its end, if that explains anything.
-        let better = |known: &Diagnosis| {
-            rank(known) > rank(&found) && (!known.finding.closer_lives() || rank(&found) == 0)
-        };
+        // What was awaited outdoes what was concluded without, if it explains anything.
+        let better =
+            |known: &Diagnosis| rank(known) > rank(&found) && (known.awaits == 0 || rank(&found) == 0);
         if self.diagnosis.as_ref().is_some_and(better) {
             return;
         }

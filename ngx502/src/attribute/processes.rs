@@ -123,6 +123,11 @@ impl Processes {
         life.alive_at.is_some_and(|at| at >= since) && !died
     }
 
+    /// Whether a process of this number is not known to have ended.
+    pub(super) fn lives(&self, pid: Pid) -> bool {
+        self.living.get(&pid).is_some() || self.dead.get(&pid).is_none()
+    }
+
     /// Whether the process was seen to end by `at`.
     pub(super) fn died_by(&self, process: &ProcessRef, at: Nanos) -> bool {
         let exit = self.find(process).and_then(|life| life.exit.as_ref());

@@ -3,13 +3,13 @@
 //! nginx reports attempts first, then perhaps its error page ([`Request`]), then what the client got ([`Answer`]). A
 //! verdict waits for the answer where one will follow, since `error_page` may still save the client.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included};
 
 use super::attempt::concerns_unix;
 use super::pending::Pending;
 use super::symptom::{LogMeaning, classify};
-use super::verdict::{Outcome, Symptom};
+use super::verdict::Symptom;
 use super::verdicts::{Context, RequestEnd};
 use crate::event::{Answer, Attempt, Nanos, Pid, Request, RequestKey};
 
@@ -21,19 +21,8 @@ const HOLD: u64 = 90_000_000_000;
 const FORGET: u64 = 3_600_000_000_000;
 /// How long a cut response waits for word of its status.
 const CUT: u64 = 1_000_000_000;
-/// How long a verdict waits for the end of a process that closed a connection alive: many close first and exit then.
-pub(super) const SETTLE: u64 = 150_000_000;
 /// Messages about one truncated response come in one go.
 const TRUNCATION: u64 = 50_000_000;
-
-/// A request that ended and is not told yet.
-#[derive(Debug)]
-enum Held {
-    /// It is due from then on.
-    Open(Nanos, RequestKey, Box<Pending>, RequestEnd),
-    /// It is explained, and waits for those before it.
-    Done(Outcome),
-}
 
 /// All requests under way.
 #[derive(Debug)]
@@ -42,8 +31,9 @@ pub(super) struct Requests {
     pending: BTreeMap<RequestKey, Box<Pending>>,
     /// The same, oldest first.
     ages: BTreeSet<(Nanos, RequestKey)>,
-    /// Those that ended, whose closer may end yet, and what came of others behind them: outcomes keep their order.
-    held: VecDeque<Held>,
+    /// Those that ended and of which records may tell more yet: by when they are due, and their number.
+    held: BTreeMap<(Nanos, u64), (RequestKey, Box<Pending>, RequestEnd)>,
+    count: u64,
     truncated: Option<(RequestKey, u32, Nanos)>,
     next_sweep: Nanos,
     evicted: u64,
@@ -54,7 +44,8 @@ impl Requests {
         Self {
             pending: BTreeMap::new(),
             ages: BTreeSet::new(),
-            held: VecDeque::new(),
+            held: BTreeMap::new(),
+            count: 0,
             truncated: None,
             next_sweep: Nanos(0),
             evicted: 0,
@@ -208,37 +199,36 @@ impl Requests {
         self.settle_until(context, Nanos(u64::MAX));
     }
 
-    /// Concludes a request, at once or when its closer has had time to end.
+    /// Concludes a request, at once or when all that is awaited has had time to come.
     fn conclude(
         &mut self,
         context: &mut Context<'_>,
         key: RequestKey,
-        pending: Box<Pending>,
+        mut pending: Box<Pending>,
         ended: RequestEnd,
     ) {
-        if self.held.len() >= PENDING {
+        pending.reconsider(context.world);
+        let awaits = pending.awaits();
+        if awaits == 0 {
+            return context.conclude(key, pending, &ended);
+        }
+        if self.held.len() >= PENDING
+            && let Some((_, (key, mut pending, ended))) = self.held.pop_first()
+        {
             self.evicted += 1;
-            self.settle_until(context, Nanos(u64::MAX));
+            pending.look_again(context.world);
+            context.conclude(key, pending, &ended);
         }
-        if pending.closer_lives() {
-            let due = Nanos(context.world.now.0 + SETTLE);
-            return self.held.push_back(Held::Open(due, key, pending, ended));
-        }
-        let told = context.out.len();
-        context.conclude(key, pending, &ended);
-        if !self.held.is_empty() {
-            self.held.extend(context.out.drain(told..).map(Held::Done));
-        }
+        self.count += 1;
+        self.held.insert((Nanos(context.world.now.0 + awaits), self.count), (key, pending, ended));
     }
 
-    /// Tells what was held until then.
+    /// Concludes what was held until then.
     fn settle_until(&mut self, context: &mut Context<'_>, now: Nanos) {
-        let due = |held: &mut Held| !matches!(held, Held::Open(due, ..) if *due > now);
-        while let Some(held) = self.held.pop_front_if(due) {
-            match held {
-                Held::Open(_, key, pending, ended) => context.conclude(key, pending, &ended),
-                Held::Done(outcome) => context.out.push(outcome),
-            }
+        while let Some(first) = self.held.first_entry().filter(|first| first.key().0 <= now) {
+            let (key, mut pending, ended) = first.remove();
+            pending.look_again(context.world);
+            context.conclude(key, pending, &ended);
         }
     }
 

@@ -387,6 +387,20 @@ named_enum! {
         NotAccepted = "not-accepted",
         /// Accepted, not answered in time.
         UpstreamSlow = "upstream-slow",
+        /// It, or all that could have accepted, waits for another socket's answer.
+        DependencySlow = "dependency-slow",
+        /// It computes.
+        CpuBound = "cpu-bound",
+        /// Its cgroup's CPU quota holds it.
+        CpuThrottled = "cpu-throttled",
+        /// It is stopped, traced or frozen.
+        Paused = "paused",
+        /// It waits for a file system or a full pipe.
+        IoWait = "io-wait",
+        /// It waits for a lock.
+        LockWait = "lock-wait",
+        /// Its memory cgroup is at its limit.
+        MemoryPressure = "memory-pressure",
         /// An upgraded connection was silent for the read timeout.
         IdleTimeout = "idle-timeout",
         /// A living process on this host closed or reset the connection.

@@ -8,9 +8,7 @@ use super::Options;
 use super::attempt::or_nginx;
 use super::infer_symptom;
 use super::pending::{Pending, TrackedAttempt};
-use super::verdict::{
-    AttemptFacts, Certainty, Outcome, RequestFacts, Symptom, Times, UpstreamFacts, Verdict,
-};
+use super::verdict::{AttemptFacts, Outcome, RequestFacts, Symptom, Times, UpstreamFacts, Verdict};
 use super::world::World;
 use crate::event::{Answer, Nanos, RequestKey, State};
 
@@ -53,12 +51,6 @@ impl Context<'_> {
                 self.world,
             ));
         }
-        // A record of the reason may have come after the attempt's.
-        let doubtful = |one: &&mut TrackedAttempt| {
-            one.closer_lives()
-                || one.diagnosis.as_ref().is_some_and(|found| found.certainty() != Certainty::Proven)
-        };
-        tries.iter_mut().filter(doubtful).for_each(|one| one.judge(self.world));
         match tries.iter().rposition(|one| one.failure.is_some()) {
             Some(last) => {
                 let verdict = Box::new(self.verdict(key, &mut pending, (tries, last), ended));

@@ -14,7 +14,7 @@ use super::processes::{Processes, same};
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
     Body, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, Onward, OnwardAttempt,
-    PathWalk, PeerSocket, Pid, Ports, ProcessRef, RouteLookup, WorkerInfo,
+    PathWalk, PeerSocket, Pid, Ports, ProcessRef, ProcessWaits, RouteLookup, WorkerInfo,
 };
 use crate::session::{Session, observation};
 
@@ -22,6 +22,10 @@ use crate::session::{Session, observation};
 const ONWARD: usize = 32;
 /// Look-ups of each kind that are remembered.
 const LOOKUPS: usize = 4_096;
+/// A look at what processes wait for serves failures so much later, since one serves them all for a second, and comes at
+/// most so much after (nanoseconds).
+const LOOK_BEFORE: u64 = 1_100_000_000;
+const LOOK_AFTER: u64 = 3_000_000_000;
 /// Failed units that are remembered.
 const UNITS: usize = 64;
 
@@ -67,6 +71,7 @@ pub(super) struct World {
     /// As systemd told them last.
     failed_units: Vec<FailedUnit>,
     peer_sockets: Bounded<u64, (Nanos, PeerSocket)>,
+    waits: Bounded<Pid, (Nanos, ProcessWaits)>,
     workers: Bounded<Pid, WorkerInfo>,
     peers: Bounded<(Pid, BString), PeerFailure>,
     /// The peers that each worker was seen to try in a group that had no live peer left.
@@ -96,6 +101,7 @@ impl World {
             guards: Bounded::new(LOOKUPS),
             failed_units: Vec::new(),
             peer_sockets: Bounded::new(LOOKUPS),
+            waits: Bounded::new(LOOKUPS),
             workers: Bounded::new(LOOKUPS),
             peers: Bounded::new(LOOKUPS),
             groups: Bounded::new(LOOKUPS),
@@ -140,6 +146,9 @@ impl World {
             }
             Body::FailedUnits(units) => self.failed_units = units.iter().take(UNITS).cloned().collect(),
             Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, (at, peer.clone()))),
+            Body::Waits(found) => {
+                found.processes.iter().for_each(|one| drop(self.waits.insert(one.pid(), (at, one.clone()))));
+            }
             Body::Worker(worker) => drop(self.workers.insert(worker.process.pid, worker.clone())),
             // What is sent and received tells of no listener.
             Body::Lost { reason, .. } => self.watch.lost |= reason != LOST_TRAFFIC,
@@ -224,6 +233,17 @@ impl World {
         &self.failed_units
     }
 
+    /// What a process was found to wait for as a request failed at `at`, and when.
+    pub(super) fn waits(&self, pid: Pid, at: Nanos) -> Option<(Nanos, &ProcessWaits)> {
+        let (when, waits) = self.waits.get(&pid)?;
+        (when.0 + LOOK_BEFORE >= at.0 && when.0 <= at.0 + LOOK_AFTER).then_some((*when, waits))
+    }
+
+    /// The same, whenever that was.
+    pub(super) fn waits_of(&self, pid: Pid) -> Option<&ProcessWaits> {
+        self.waits.get(&pid).map(|(_, waits)| waits)
+    }
+
     pub(super) fn peer_socket(&self, id: u64) -> Option<&(Nanos, PeerSocket)> {
         self.peer_sockets.get(&id)
     }
@@ -284,6 +304,7 @@ impl World {
             + self.routes.evicted()
             + self.guards.evicted()
             + self.peer_sockets.evicted()
+            + self.waits.evicted()
             + self.workers.evicted()
             + self.peers.evicted()
             + self.groups.evicted()

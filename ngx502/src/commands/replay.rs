@@ -143,8 +143,10 @@ impl<'a> Replay<'a> {
                 progress.set_position(self.merged.position());
             }
         }
-        self.drivers.iter_mut().for_each(Driver::decide_all);
-        order.finish(&mut self.drivers, watcher)?;
+        match self.drivers.as_mut_slice() {
+            [only] => only.finish(watcher)?,
+            several => order.finish(several, watcher)?,
+        }
         progress.finish_and_clear();
         warn_forgotten(&self.drivers);
         Ok(self.merged.complaints())
@@ -188,6 +190,7 @@ impl Order {
 
     /// Shows the rest.
     fn finish(mut self, drivers: &mut [Driver], watcher: &mut impl Watcher) -> Result<()> {
+        drivers.iter_mut().for_each(Driver::decide_all);
         (0..drivers.len()).for_each(|index| self.gather(drivers, index));
         self.waiting.values().try_for_each(|(of, outcome)| drivers[*of].show_one(outcome, watcher))
     }

@@ -11,7 +11,7 @@ use super::driver::{Driver, Outputs, warn_forgotten};
 use crate::{
     capture,
     decode::{self, Decoded},
-    enrich::Enricher,
+    enrich::{Enricher, waits::Looker},
     event::{Body, LOST_TRAFFIC, Latency, Nanos, Pid, Record},
     filter::Filter,
     kernel::{
@@ -93,7 +93,9 @@ async fn trace(options: &Options, verbose: u8) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut report = signal(SignalKind::user_defined1())?;
-    let mut tracer = Tracer::start(options, verbose)?;
+    let (looker, mut looks) =
+        Looker::start().context("the thread that looks at processes cannot be started")?;
+    let mut tracer = Tracer::start(options, verbose, looker)?;
     let end = options.duration.map(|duration| Instant::now() + duration);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -106,11 +108,15 @@ async fn trace(options: &Options, verbose: u8) -> Result<()> {
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             // Before the records, which in a storm are always there.
             _ = tick.tick() => tracer.tick()?,
+            Some(found) = looks.recv() => tracer.accept(Decoded::Record(found))?,
             ready = tracer.ring.ready() => {
                 ready.context("cannot wait for the ring buffer")?;
                 tracer.drain()?;
             }
         }
+    }
+    while let Ok(found) = looks.try_recv() {
+        tracer.accept(Decoded::Record(found))?;
     }
     tracer.finish()
 }
@@ -142,7 +148,7 @@ const SKIPPED: &str = "probe still at work on that CPU, events of any process";
 const LOSSES: usize = ngx502_common::config::loss::COUNT as usize;
 
 impl Tracer {
-    fn start(options: &Options, verbose: u8) -> Result<Self> {
+    fn start(options: &Options, verbose: u8, looker: Looker) -> Result<Self> {
         if let Some(path) = &options.capture {
             // Attaching takes a while: whoever must choose another name hears it before.
             capture::check(path, options.retention)?;
@@ -156,7 +162,8 @@ impl Tracer {
         let ring = RingSource::new(kernel.take_events()?)?;
         let mut targets = Tracked::new(options.pids.iter().copied().map(Pid).collect(), options.passthrough);
         let found = targets.attach_all(&mut kernel)?;
-        let mut enricher = Enricher::of_this_machine().with_onward(OnwardReader::take(&mut kernel)?);
+        let mut enricher =
+            Enricher::of_this_machine().with_onward(OnwardReader::take(&mut kernel)?).with_looker(looker);
         let snapshot = enricher.snapshot(targets.workers(), clock::now());
         add_holders(&mut kernel, &snapshot);
         let session = session(&kernel, &targets, options);

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use bstr::{BStr, BString, ByteSlice as _};
 use nix::libc::{
-    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNRESET, EHOSTUNREACH, EINVAL, EMFILE, ENETUNREACH, ENFILE,
-    ENOENT, EPERM, ETIMEDOUT,
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNRESET, EHOSTUNREACH, EINVAL, EMFILE, ENETUNREACH,
+    ENFILE, ENOENT, EPERM, ETIMEDOUT,
 };
 
 use crate::event::{Attempt, Endpoint, Ends, Nanos, OnwardAttempt, Pid, ProcessRef, Request, Server, Socket};
@@ -46,6 +46,12 @@ pub(super) fn of_attempt(attempt: &Attempt, at: Nanos) -> Vec<Lookup> {
         lookups.push(Lookup::Limits(attempt.key.worker));
     }
     lookups
+}
+
+/// Whether an attempt failed since nobody came to it: it timed out, or its queue was full.
+pub(super) fn is_kept_waiting(attempt: &Attempt) -> bool {
+    let errno = attempt.errno.or_else(|| attempt.socket.as_deref()?.errno);
+    matches!(errno, Some(ETIMEDOUT | EAGAIN)) || errno.is_none() && attempt.text.contains_str("timed out")
 }
 
 /// The look-ups that an error page calls for: none where nginx reported the attempts themselves.

@@ -24,6 +24,7 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 mod units;
+pub(crate) mod waits;
 
 use std::collections::HashMap;
 use std::io;
@@ -35,6 +36,7 @@ use self::holders::SocketOwners;
 use self::lookup::Lookup;
 use self::rate_limit::RateLimit;
 use self::sockets::Netns;
+use self::waits::Looker;
 use crate::event::{
     Body, Endpoint, EndpointInfo, NamespaceAddresses, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket,
 };
@@ -85,6 +87,8 @@ pub struct Enricher {
     addresses: HashMap<u32, Vec<IpAddr>>,
     /// When those of all were read.
     addresses_read: Option<Instant>,
+    /// Who asks what processes wait for, off the tracer's thread.
+    looker: Option<Looker>,
     /// When systemd was asked last.
     units_asked: Option<Instant>,
     /// When a program's other listeners were looked for last.
@@ -106,6 +110,7 @@ impl Enricher {
             holders: HashMap::new(),
             addresses: HashMap::new(),
             addresses_read: None,
+            looker: None,
             units_asked: None,
             programs_asked: None,
         }
@@ -114,6 +119,11 @@ impl Enricher {
     /// The same with the kernel's memory of connections.
     pub fn with_onward(self, reader: OnwardReader) -> Self {
         Self { onward: Some(reader), ..self }
+    }
+
+    /// The same with looks at what processes wait for.
+    pub fn with_looker(self, looker: Looker) -> Self {
+        Self { looker: Some(looker), ..self }
     }
 
     /// These nginx workers, every network namespace's addresses, everything that listens there now, and who holds it.
@@ -141,12 +151,18 @@ impl Enricher {
                 self.report_other_end(attempt.socket.as_deref(), &mut bodies);
                 self.answer(lookup::of_attempt(attempt, record.at), record.at, &mut bodies);
                 self.follow(attempt.socket.as_deref(), attempt.key.worker, record.at, &mut bodies);
+                if lookup::is_kept_waiting(attempt) {
+                    self.look(attempt.socket.as_deref(), record.at, &bodies);
+                }
             }
             Body::Request(request) => {
                 self.report_other_end(request.closed.as_deref(), &mut bodies);
                 self.answer(lookup::of_request(request, record.at), record.at, &mut bodies);
                 if request.is_muted() {
                     self.follow(request.closed.as_deref(), request.key.worker, record.at, &mut bodies);
+                    if request.status == 504 {
+                        self.look(request.closed.as_deref(), record.at, &bodies);
+                    }
                 }
             }
             Body::Listen(listen) => {
@@ -169,9 +185,32 @@ impl Enricher {
                 }
             }
             Body::Worker(worker) => self.report(&worker.process, &mut bodies),
+            Body::Waits(waits) => waits.named().for_each(|process| self.report(process, &mut bodies)),
             _ => {}
         }
         bodies.into_iter().map(|body| Record { at: record.at, body }).collect()
+    }
+
+    /// Has those looked at that could have answered: who has the connection, else all who could have accepted it.
+    fn look(&mut self, socket: Option<&Socket>, at: Nanos, answers: &[Body]) {
+        let Some(looker) = &mut self.looker else { return };
+        let owner = socket.and_then(|socket| socket.owner.clone());
+        let mut found: Vec<ProcessRef> = owner.into_iter().collect();
+        for answer in answers {
+            if let Body::PeerSocket(peer) = answer {
+                found.extend(peer.holders.iter().cloned());
+            }
+        }
+        if found.is_empty() {
+            for answer in answers {
+                if let Body::Endpoint(info) = answer
+                    && info.asked
+                {
+                    found.extend(info.listeners.iter().flat_map(|one| one.holders.iter().cloned()));
+                }
+            }
+        }
+        looker.ask(found, at);
     }
 
     /// Forgets a process that ended, so that a later one of its number is reported again.

@@ -18,7 +18,7 @@ use netlink_packet_core::{
     NetlinkSerializable, Nla as _,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use netlink_packet_sock_diag::inet::{self, ExtensionFlags, InetRequest, InetResponse, SocketId};
 use netlink_packet_sock_diag::unix::nlas::{Nla, UnixDiagName};
 use netlink_packet_sock_diag::unix::{self, ShowFlags, UnixRequest, UnixResponse};
@@ -115,9 +115,95 @@ pub(super) fn ports_towards(remote: SocketAddr) -> io::Result<HashSet<u16>> {
     Ok(ports)
 }
 
-/// Where `tcpi_bytes_acked` and `tcpi_bytes_received` are.
+/// Where fields of `struct tcp_info` (linux/tcp.h) are.
+const LAST_DATA_SENT: usize = 44;
+const LAST_DATA_RECEIVED: usize = 52;
 const BYTES_ACKED: usize = 120;
 const BYTES_RECEIVED: usize = 128;
+const DATA_SEGMENTS_SENT: usize = 156;
+
+/// The bytes of `struct tcp_info`, as many as the kernel has.
+fn tcp_info(response: &InetResponse) -> Option<&[u8]> {
+    response.nlas.iter().find_map(|attribute| match attribute {
+        inet::nlas::Nla::TcpInfo(info) => Some(info.as_slice()),
+        _ => None,
+    })
+}
+
+/// A TCP or UDP socket of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InetSocket {
+    pub(super) inode: u64,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// As the kernel numbers TCP's.
+    pub(super) state: u8,
+    /// Milliseconds since data was last sent and received; `None` for UDP, and where none ever was.
+    pub(super) sent_ms: Option<u32>,
+    pub(super) received_ms: Option<u32>,
+    /// How many segments of data were sent.
+    pub(super) sends: Option<u32>,
+}
+
+impl InetSocket {
+    fn of(response: &InetResponse) -> Self {
+        let info = tcp_info(response);
+        let field = |at: usize| Some(u32::from_ne_bytes(info?.get(at..at + 4)?.try_into().ok()?));
+        let long = |at: usize| Some(u64::from_ne_bytes(info?.get(at..at + 8)?.try_into().ok()?));
+        let SocketId { source_port, source_address, destination_port, destination_address, .. } =
+            response.header.socket_id;
+        let sends = field(DATA_SEGMENTS_SENT);
+        Self {
+            inode: response.header.inode.into(),
+            local: (source_address.to_canonical(), source_port).into(),
+            remote: (destination_address.to_canonical(), destination_port).into(),
+            state: response.header.state,
+            sent_ms: field(LAST_DATA_SENT).filter(|_| sends.is_some_and(|sends| sends > 0)),
+            // Of a connection that received nothing this is its age.
+            received_ms: field(LAST_DATA_RECEIVED)
+                .filter(|_| long(BYTES_RECEIVED).is_some_and(|bytes| bytes > 0)),
+            sends,
+        }
+    }
+}
+
+/// Every TCP socket of the calling thread's namespace, listeners included, with what it sent and received last.
+pub(super) fn tcp_table() -> io::Result<Vec<InetSocket>> {
+    let mut found = Vec::new();
+    for any in [SocketId::new_v4(), SocketId::new_v6()] {
+        ask_inet(IPPROTO_TCP, inet::StateFlags::all(), any, true, ExtensionFlags::INFO, |response| {
+            found.push(InetSocket::of(&response));
+        })?;
+    }
+    Ok(found)
+}
+
+/// Every UDP socket of the calling thread's namespace.
+pub(super) fn udp_table() -> io::Result<Vec<InetSocket>> {
+    let mut found = Vec::new();
+    for any in [SocketId::new_v4(), SocketId::new_v6()] {
+        ask_inet(IPPROTO_UDP, inet::StateFlags::all(), any, true, ExtensionFlags::empty(), |response| {
+            found.push(InetSocket::of(&response));
+        })?;
+    }
+    Ok(found)
+}
+
+/// An AF_UNIX socket of a table: its inode, its name, and its peer's inode.
+pub(super) type UnixSocket = (u64, Option<BString>, Option<u64>);
+
+/// Every connected AF_UNIX socket of the calling thread's namespace.
+pub(super) fn unix_table() -> io::Result<Vec<UnixSocket>> {
+    let mut found = Vec::new();
+    dump_unix(unix::StateFlags::ESTABLISHED, ShowFlags::NAME | ShowFlags::PEER, |response| {
+        let peer = response.peer().map(u64::from).filter(|inode| *inode != 0);
+        found.push((response.header.inode.into(), name_of(&response), peer));
+    })?;
+    Ok(found)
+}
+
+/// TCP_TIME_WAIT, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING: the other end's FIN has come.
+const HAD_FIN: [u8; 4] = [6, 8, 9, 11];
 
 /// A connected TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,18 +220,19 @@ pub(super) struct Connected {
 
 impl Connected {
     fn of(response: &InetResponse) -> Self {
-        let info = response.nlas.iter().find_map(|attribute| match attribute {
-            inet::nlas::Nla::TcpInfo(info) => Some(info),
-            _ => None,
-        });
-        // struct tcp_info of linux/tcp.h: these two since 4.1.
+        let info = tcp_info(response);
+        // These two since 4.1.
         let number = |offset: usize| {
             let bytes = info?.get(offset..offset + 8)?;
             Some(u64::from_ne_bytes(bytes.try_into().ok()?))
         };
         Self {
             inode: response.header.inode.into(),
-            unread: response.header.recv_queue,
+            // A FIN that came counts as a byte there.
+            unread: response
+                .header
+                .recv_queue
+                .saturating_sub(u32::from(HAD_FIN.contains(&response.header.state))),
             sent: number(BYTES_ACKED),
             received: number(BYTES_RECEIVED),
         }
@@ -224,12 +311,24 @@ fn ask_tcp(
     states: inet::StateFlags,
     ends: SocketId,
     dump: bool,
+    each: impl FnMut(InetResponse),
+) -> io::Result<()> {
+    // Listeners have none to give, and dumps would grow by it.
+    let extensions = if dump { ExtensionFlags::empty() } else { ExtensionFlags::INFO };
+    ask_inet(IPPROTO_TCP, states, ends, dump, extensions, each)
+}
+
+/// The same of any protocol, and with these extensions.
+fn ask_inet(
+    protocol: u8,
+    states: inet::StateFlags,
+    ends: SocketId,
+    dump: bool,
+    extensions: ExtensionFlags,
     mut each: impl FnMut(InetResponse),
 ) -> io::Result<()> {
     let family = if ends.source_address.is_ipv4() { AF_INET } else { AF_INET6 };
-    // Listeners have none to give, and dumps would grow by it.
-    let extensions = if dump { ExtensionFlags::empty() } else { ExtensionFlags::INFO };
-    let request = InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id: ends };
+    let request = InetRequest { family, protocol, extensions, states, socket_id: ends };
     exchange(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), dump, |message| {
         if let SockDiagMessage::InetResponse(response) = message {
             each(*response);

@@ -11,6 +11,7 @@ mod moved;
 mod peers;
 mod protocol;
 mod waiting;
+mod waits;
 
 use std::rc::Rc;
 
@@ -25,6 +26,10 @@ use crate::event::{Nanos, ProcessRef};
 
 /// Records of different CPUs may be out of order by this much (nanoseconds): what made a failure may carry a later time.
 const DISORDER: u64 = 50_000_000;
+/// How long the end of a process is awaited that closed a connection alive: many close first and exit then.
+pub(super) const SETTLE: u64 = 150_000_000;
+/// How long a look at what processes wait for is awaited: it takes up to half a second.
+pub(super) const LOOK: u64 = 800_000_000;
 /// Pieces of evidence that most verdicts have room for at once.
 const EVIDENCE: usize = 8;
 
@@ -37,6 +42,10 @@ pub(super) struct Diagnosis {
     pub(super) process: Option<Rc<ProcessFacts>>,
     /// The way from nginx to where the cause is; empty where nginx's own socket leads there.
     pub(super) hops: Vec<Hop>,
+    /// How much longer records may tell more (nanoseconds); 0 where nothing is awaited.
+    pub(super) awaits: u64,
+    /// What nginx's own socket told, where a look at processes may tell more.
+    base: Option<Rc<Diagnosis>>,
 }
 
 impl Diagnosis {
@@ -51,7 +60,8 @@ impl Diagnosis {
     }
 
     fn of_finding(finding: Finding) -> Self {
-        Self { finding, evidence: Vec::with_capacity(EVIDENCE), process: None, hops: Vec::new() }
+        let evidence = Vec::with_capacity(EVIDENCE);
+        Self { finding, evidence, process: None, hops: Vec::new(), awaits: 0, base: None }
     }
 
     pub(super) fn certainty(&self) -> Certainty {
@@ -93,8 +103,44 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     let found = explain(world, failure);
     let mut found = found.unless_proven_by(|| failure.concluded.then_some(Doubt::ErrnoFromLookup(missed)));
     kernel_view(failure, &mut found.evidence);
-    let mut found = hops::follow(world, failure, found);
     found.evidence.push(Evidence { at: failure.at, fact: Fact::Nginx, leg: None });
+    lead_on(world, failure, found, None)
+}
+
+/// Adds what a look at the processes behind a failure has told meanwhile, and nothing else that was learned since.
+pub(super) fn complete(world: &World, failure: &FailedAttempt, known: &Diagnosis) -> Diagnosis {
+    match &known.base {
+        Some(base) => lead_on(world, failure, (**base).clone(), Some(known.clone())),
+        None => diagnose(world, failure),
+    }
+}
+
+/// From what nginx's own socket tells to where the cause is: by what processes wait for, and by what forwarders did, unless
+/// that is known.
+fn lead_on(
+    world: &World,
+    failure: &FailedAttempt,
+    found: Diagnosis,
+    followed: Option<Diagnosis>,
+) -> Diagnosis {
+    let mut asked = waits::candidates(&found);
+    let base = (!asked.is_empty()).then(|| Rc::new(found.clone()));
+    let passes_on = found.process.as_ref().is_some_and(|process| waits::is_forwarder(process));
+    // What was seen to wait for no connection of its own is not led on by one.
+    let looked = waits::explain(world, failure, &found).filter(|_| !passes_on);
+    let mut found = looked.unwrap_or_else(|| {
+        let followed = followed.unwrap_or_else(|| hops::follow(world, failure, found));
+        asked.extend(waits::candidates(&followed));
+        let deeper = if followed.hops.is_empty() { None } else { waits::explain(world, failure, &followed) };
+        deeper.unwrap_or(followed)
+    });
+    let looked = waits::are_looked_at(world, failure, &asked);
+    found.awaits = match found.finding.closer_lives() {
+        true => SETTLE,
+        false if asked.is_empty() || looked => 0,
+        false => LOOK,
+    };
+    found.base = base;
     found.evidence.sort_by_key(|evidence| evidence.at);
     if found.process.is_none() {
         found.process = sole_listener(world, failure);

@@ -176,6 +176,7 @@ fn accept_queue(world: &World, failure: &FailedAttempt, queue: Option<Queue>) ->
         limit: queue.map(|queue| queue.limit),
         workers: holders().map(|holder| holder.pid).take(WORKERS).collect(),
         all_busy: first.and_then(|one| one.all_busy),
+        stuck: None,
         // The pool of the workers, which their master does not name.
         pool: world.processes.pool(holders()),
     }

@@ -55,6 +55,14 @@ pub enum Doubt {
     OnwardUnseen,
     /// The process that only forwards was ended when the one that it last led to had ended.
     EndedWithServer,
+    /// Several threads of the process, or several processes, did different things.
+    OneOfSeveral,
+    /// An event loop watches a connection that owes an answer.
+    EventLoop,
+    /// The child that the process waits for is stuck so.
+    ItsChild,
+    /// The cgroup is over its high mark, which slows down whoever asks for memory.
+    SlowedByHighMark,
     /// A listener on this path ended, perhaps the same socket by another name.
     SimilarPath(BString),
     /// Listeners may have come and gone unobserved.
@@ -142,6 +150,12 @@ impl fmt::Display for Doubt {
             }
             Doubt::OnwardUnseen => "it only forwards, and no connection of its own was seen to fail",
             Doubt::EndedWithServer => "the forwarder was ended after that, which is matched by time",
+            Doubt::OneOfSeveral => "its threads and processes were found in different states",
+            Doubt::EventLoop => {
+                "its event loop watches a connection that owes an answer; which request that is for cannot be seen"
+            }
+            Doubt::ItsChild => "its child is, for which it waits",
+            Doubt::SlowedByHighMark => "whoever asks for memory there is slowed down",
             Doubt::SimilarPath(path) => {
                 return write!(f, "a listener on {path} ended; it may have been the same socket by another name");
             }

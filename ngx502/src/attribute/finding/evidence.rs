@@ -14,6 +14,7 @@ use super::listener::Failed;
 use super::local::PortRange;
 use super::say;
 use super::waiting::QueueFill;
+use super::waits::Wait;
 use crate::attribute::verdict::{Cause, ProcessFacts, Symptom, Verdict, named_enum};
 use crate::event::{Guards, Limits, Nanos, PathWalk, Pid, Ports, Queue};
 use crate::units::{Bytes, Errno, SignalNumber};
@@ -66,6 +67,8 @@ named_enum! {
         Queue = "queue",
         /// The server's end of the connection.
         Accept = "accept",
+        /// What a process was found in.
+        Wait = "wait",
         /// The walk of a socket's path.
         Path = "path",
         /// A look-up of a route.
@@ -123,6 +126,8 @@ pub enum Fact {
     QueueFound(Queue, usize, Option<bool>),
     /// A look-up found the server's end.
     ServerEnd(ServerEnd),
+    /// A look found a process stuck, or not.
+    Waits(Wait),
     /// A walk of the socket's path as nginx's user.
     Walked(Rc<PathWalk>),
     /// What the routing table answered for an address.
@@ -163,6 +168,7 @@ impl Evidence {
             Fact::UnitFailed(_) => Event::Unit,
             Fact::QueueMet(_) | Fact::QueueFound(..) => Event::Queue,
             Fact::ServerEnd(_) => Event::Accept,
+            Fact::Waits(_) => Event::Wait,
             Fact::Walked(_) => Event::Path,
             Fact::Route(..) => Event::Route,
             Fact::Confined(_) => Event::Policy,
@@ -214,6 +220,7 @@ impl Fact {
             Fact::QueueMet(queue) => write!(f, "the connect found {}", QueueFill(*queue)),
             Fact::QueueFound(queue, holders, busy) => queue_found(*queue, *holders, *busy, f),
             Fact::ServerEnd(end) => end.sentence(f),
+            Fact::Waits(wait) => write!(f, "a look found {wait}"),
             Fact::Walked(walk) => walked(walk, f),
             Fact::Route(to, None) => write!(f, "the routing table has a route to {to}"),
             Fact::Route(to, Some(errno)) => write!(f, "the routing table answered {errno} for {to}"),

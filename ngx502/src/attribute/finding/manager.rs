@@ -66,6 +66,40 @@ impl<'a> ServiceManager<'a> {
         }
     }
 
+    /// How to let a frozen process run again.
+    pub(super) fn thaw(&self) -> String {
+        match self {
+            Self::Container { id, names } => match command_line(id, *names) {
+                Some((program, name)) => format!("{program} unpause {name}"),
+                None => "thaw its control group: echo 0 > …/cgroup.freeze".into(),
+            },
+            Self::Service { unit, user } => format!("{} thaw {}", systemctl(*user), quoted(unit)),
+            _ => {
+                "thaw its control group: echo 0 > …/cgroup.freeze (v1: echo THAWED > …/freezer.state)".into()
+            }
+        }
+    }
+
+    /// How to give a process more CPU time.
+    pub(super) fn more_cpu(&self) -> String {
+        match self {
+            Self::Service { unit, user } => {
+                format!("{} set-property {} CPUQuota=…%", systemctl(*user), quoted(unit))
+            }
+            Self::Container { names: Some(ContainerNames { name, pod: Some(pod), .. }), .. } => {
+                let container = name.as_ref().map_or(String::new(), |name| format!("container {name} of "));
+                format!("raise resources.limits.cpu of {container}pod {}/{}", pod.namespace, pod.name)
+            }
+            Self::Container {
+                id,
+                names: Some(ContainerNames { runtime: Some(Runtime::Docker), name, .. }),
+            } => {
+                format!("docker update --cpus … {}", quoted(name.as_deref().unwrap_or(id)))
+            }
+            _ => "raise the CPU quota of its cgroup or container".into(),
+        }
+    }
+
     /// How to give a process more memory.
     pub(super) fn more_memory(&self) -> String {
         match self {

@@ -24,6 +24,7 @@ pub mod protocol;
 pub mod tls;
 mod unknown;
 pub mod waiting;
+pub mod waits;
 
 use std::fmt::{self, Display as _};
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ pub use self::protocol::Protocol;
 pub use self::tls::Tls;
 pub use self::unknown::Unknown;
 pub use self::waiting::Waiting;
+pub use self::waits::Stuck;
 use super::verdict::{Cause, Certainty, Verdict};
 use crate::event::{Endpoint, Nanos};
 use crate::units::Micros;
@@ -70,6 +72,8 @@ pub enum Facts {
     Connection(Connection),
     /// Waiting ended without an answer.
     Waiting(Waiting),
+    /// The processes that could have answered were stuck.
+    Stuck(Stuck),
     /// The kernel said EACCES or EPERM.
     Denied(Denied),
     /// This host lacks something, or cannot reach the upstream.
@@ -116,7 +120,7 @@ macro_rules! families {
         }
     };
 }
-families!(Death, Listener, Connection, Waiting, Denied, Local, Protocol, Tls, PeersDown, Unknown);
+families!(Death, Listener, Connection, Waiting, Stuck, Denied, Local, Protocol, Tls, PeersDown, Unknown);
 
 impl Finding {
     /// Facts that prove a cause, or that prove none.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::listener::{FILTERS, Icmp};
 use super::process::full_or;
-use super::{On, Page};
+use super::{On, Page, Stuck};
 use crate::attribute::servers;
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Pid, Queue};
@@ -70,6 +70,8 @@ pub struct AcceptQueue {
     pub workers: Vec<Pid>,
     /// Whether all of them were busy.
     pub all_busy: Option<bool>,
+    /// What they were stuck on; null where that is not known.
+    pub stuck: Option<Box<Stuck>>,
     /// Where php-fpm's pool is configured.
     #[serde(skip)]
     pub pool: Option<String>,
@@ -117,6 +119,10 @@ impl Page for Waiting {
                 f.write_str("the accept queue")?;
                 queue.process.as_ref().map_or(Ok(()), |who| write!(f, " of {}", who.full()))?;
                 write!(f, " on {there} was full{}", queue.fill())?;
+                if let Some(stuck) = &queue.stuck {
+                    f.write_str("; ")?;
+                    return stuck.sentence(on, f);
+                }
                 f.write_str(match queue.all_busy {
                     Some(true) => "; every process that could accept was busy",
                     Some(false) => "; at least one process that could accept was idle",
@@ -165,8 +171,10 @@ impl Page for Waiting {
         }
     }
 
-    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
         match self {
+            // More of them would be stuck as well.
+            Waiting::QueueFull(AcceptQueue { stuck: Some(stuck), .. }) => stuck.fix(on, lines),
             Waiting::QueueFull(queue) => lines.extend([
                 servers::backlog(queue.comm(), queue.limit, queue.pool.as_deref()),
                 "sysctl net.core.somaxconn caps every backlog".to_owned(),

@@ -9,6 +9,7 @@ mod php_fpm;
 mod puma;
 mod scene;
 mod uwsgi;
+mod waits;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
@@ -53,6 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let all = [
         ("php-fpm", php_fpm::PROGRAM, php_fpm::PLAYS),
         ("gunicorn", gunicorn::PROGRAM, gunicorn::PLAYS),
+        ("waits", waits::PROGRAM, waits::PLAYS),
         ("uwsgi", uwsgi::PROGRAM, uwsgi::PLAYS),
         ("node", node::PROGRAM, node::PLAYS),
         ("puma", puma::PROGRAM, puma::PLAYS),

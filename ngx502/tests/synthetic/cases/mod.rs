@@ -10,6 +10,7 @@ mod local;
 mod protocol;
 mod unlogged;
 mod waiting;
+mod waits;
 
 use super::scene::Scene;
 
@@ -31,6 +32,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         hops::CASES,
         listener::CASES,
         waiting::CASES,
+        waits::CASES,
         connection::CASES,
         local::CASES,
         denied::CASES,

@@ -27,7 +27,7 @@ fn silent(s: &mut Scene, lookup: Option<Body>) {
 }
 
 /// The request was not answered in time.
-fn unanswered(s: &mut Scene, socket: Socket) {
+pub(super) fn unanswered(s: &mut Scene, socket: Socket) {
     let waited = Socket {
         connect_at: Some(s.before(60_001_000)),
         established_at: Some(s.before(60_000_900)),
@@ -39,7 +39,7 @@ fn unanswered(s: &mut Scene, socket: Socket) {
 }
 
 /// A look-up found the server's end in these hands.
-fn other_end(s: &Scene, accepted: Option<bool>, holders: Vec<ProcessRef>, unread: u32) -> Body {
+pub(super) fn other_end(s: &Scene, accepted: Option<bool>, holders: Vec<ProcessRef>, unread: u32) -> Body {
     Body::PeerSocket(PeerSocket {
         of: s.socket().id,
         accepted,
