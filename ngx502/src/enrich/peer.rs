@@ -48,7 +48,7 @@ fn tcp(
     let Some((netns, socket)) = reversed else {
         let server = server?;
         let netns = namespaces.iter().copied().find(|netns| netns.inum == server.netns)?;
-        let holders = holders(owners, netns, server.address, server.inode?);
+        let holders = holders(owners, netns, &Endpoint::Tcp(server.address), server.inode?);
         return Some(PeerSocket {
             accepted: Some(true),
             holders,
@@ -66,18 +66,17 @@ fn tcp(
     // Without a file it waits in the accept queue, or everyone closed it.
     let holders = match socket.inode {
         0 => Vec::new(),
-        inode => holders(owners, netns, remote, inode),
+        inode => holders(owners, netns, &Endpoint::Tcp(remote), inode),
     };
     Some(PeerSocket { holders, ..found })
 }
 
 /// Who holds a connection that was accepted at an address: moments ago, most likely, by one of those who hold the
 /// listener, so that it is younger than the last walk.
-fn holders(owners: &mut SocketOwners, netns: Netns, address: SocketAddr, inode: u64) -> Vec<ProcessRef> {
+fn holders(owners: &mut SocketOwners, netns: Netns, wanted: &Endpoint, inode: u64) -> Vec<ProcessRef> {
     let mut holders = Vec::new();
     if let Some(table) = quiet(listeners::table(netns)) {
-        let wanted = Endpoint::Tcp(address);
-        let at = table.iter().filter(|entry| listeners::reaches(&wanted, entry));
+        let at = table.iter().filter(|entry| listeners::reaches(wanted, entry));
         let servers: HashSet<_> = at.flat_map(|entry| owners.holders(entry.inode)).collect();
         holders = SocketOwners::holders_among(inode, servers.iter().map(|server| server.pid));
     }
@@ -88,16 +87,19 @@ fn holders(owners: &mut SocketOwners, netns: Netns, address: SocketAddr, inode: 
 fn unix(owners: &mut SocketOwners, namespaces: &[Netns], worker: Pid, path: &BString) -> Option<PeerSocket> {
     (!path.is_empty()).then_some(())?;
     let own: HashSet<u64> = sockets_of(worker).into_iter().collect();
-    let connected = namespaces.iter().filter_map(|netns| quiet(netns.run(|| sockets::unix_connected(path))));
+    let connected = namespaces.iter().filter_map(|netns| {
+        let ends = quiet(netns.run(|| sockets::unix_connected(path)))?;
+        Some(ends.into_iter().map(|end| (*netns, end)))
+    });
     let ends: Vec<_> = connected.flatten().collect();
-    let ours = |end: &&UnixResponse| end.peer().is_some_and(|peer| own.contains(&peer.into()));
-    let alive: Vec<_> = ends.iter().filter(ours).collect();
-    let dead: Vec<_> = ends.iter().filter(|end| end.peer() == Some(0)).collect();
-    let end = match (alive.as_slice(), dead.as_slice()) {
+    let ours = |end: &UnixResponse| end.peer().is_some_and(|peer| own.contains(&peer.into()));
+    let alive: Vec<_> = ends.iter().filter(|(_, end)| ours(end)).collect();
+    let dead: Vec<_> = ends.iter().filter(|(_, end)| end.peer() == Some(0)).collect();
+    let (netns, end) = match (alive.as_slice(), dead.as_slice()) {
         ([], [only]) | ([only], []) => only,
         _ => return None,
     };
-    let holders = owners.holders(end.header.inode.into());
+    let holders = holders(owners, *netns, &Endpoint::Unix(path.clone()), end.header.inode.into());
     let unread = Some(end.receive_queue_size().unwrap_or(0));
     Some(PeerSocket { accepted: Some(true), holders, unread, ..PeerSocket::default() })
 }
