@@ -201,7 +201,8 @@ impl Enricher {
                 found.extend(peer.holders.iter().cloned());
             }
         }
-        if found.is_empty() {
+        // Who passes on what comes is looked at as well as those behind it.
+        if found.is_empty() || answers.iter().any(|answer| matches!(answer, Body::Onward(_))) {
             for answer in answers {
                 if let Body::Endpoint(info) = answer
                     && info.asked

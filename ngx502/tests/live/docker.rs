@@ -28,12 +28,14 @@ const INSIDE: &str = "tcp:0.0.0.0:80";
 type Play = fn() -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let plays: [(&str, Play); 9] = [
+    let plays: [(&str, Play); 11] = [
         ("oom-killed-upon-a-request", || served(Behaviour::Eat, &["closed-early", "reset"], "oom-killed")),
         ("crashes-upon-a-request", || served(Behaviour::Segfault, &["closed-early", "reset"], "crashed")),
         ("exits-upon-a-request", || served(Behaviour::Exit, &["closed-early", "reset"], "exited")),
         ("resets", || served(Behaviour::Reset, &["closed-early", "reset"], "closed-by-upstream")),
         ("slow", || served(Behaviour::Silent, &["read-timed-out"], "upstream-slow")),
+        ("paused", paused),
+        ("cpu-quota", cpu_quota),
         ("killed-before", killed_before),
         ("wrong-port", || nobody("tcp:0.0.0.0:81")),
         ("bound-to-its-loopback", || nobody("tcp:127.0.0.1:80")),
@@ -65,7 +67,7 @@ struct Scene {
     tracer: Tracer,
     lab: Lab,
     backend: Backend,
-    _docker: Docker,
+    docker: Docker,
 }
 
 impl Scene {
@@ -78,13 +80,21 @@ impl Scene {
             ..Default::default()
         })?;
         let tracer = Tracer::start(lab.master(), &[])?;
-        Ok(Scene { tracer, lab, backend, _docker: docker })
+        Ok(Scene { tracer, lab, backend, docker })
     }
 
     /// Behind a published port.
     fn published(listen: &str, behaviour: Behaviour) -> Result<Scene> {
         let docker = Docker::start()?;
         let backend = run(&docker, listen, behaviour)?;
+        Scene::of(docker, backend, PUBLISHED)
+    }
+
+    /// The same with further flags of `docker run`.
+    fn with(flags: &[&str], behaviour: Behaviour) -> Result<Scene> {
+        let docker = Docker::start()?;
+        let publish = format!("{PUBLISHED}:80");
+        let backend = docker.run("api", &[flags, &["--publish", &publish]].concat(), INSIDE, behaviour)?;
         Scene::of(docker, backend, PUBLISHED)
     }
 
@@ -103,6 +113,25 @@ impl Scene {
 fn run(docker: &Docker, listen: &str, behaviour: Behaviour) -> Result<Backend> {
     let publish = format!("{PUBLISHED}:80");
     docker.run("api", &["--memory", "64m", "--publish", &publish], listen, behaviour)
+}
+
+/// As an administrator pauses a container: its processes are frozen.
+fn paused() -> Result<()> {
+    let mut scene = Scene::published(INSIDE, Behaviour::Answer)?;
+    scene.docker.read(&["pause", "api"])?;
+    let line = scene.explained(&["read-timed-out"], "paused");
+    scene.docker.read(&["unpause", "api"])?;
+    let line = line?;
+    ensure!(line["details"]["how"] == "frozen", "not frozen: {line}");
+    Ok(())
+}
+
+/// A container that may use a tenth of a CPU, and computes.
+fn cpu_quota() -> Result<()> {
+    let mut scene = Scene::with(&["--cpus", "0.1"], Behaviour::Compute)?;
+    let line = scene.explained(&["read-timed-out"], "cpu-throttled")?;
+    ensure!(line["details"]["quota_us"] == 10_000, "not its quota: {line}");
+    Ok(())
 }
 
 /// The way leads through these programs to a process of the container.

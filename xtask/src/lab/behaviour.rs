@@ -126,6 +126,8 @@ behaviours! {
     FastCgiStderr = "fastcgi-stderr",
     /// FastCGI: answers without a usable header.
     FastCgiGarbage = "fastcgi-garbage",
+    /// Computes upon a request, and never answers.
+    Compute = "compute",
     /// Answers 101 and is silent.
     Upgrade = "upgrade",
     /// HTTP/2: refuses the stream (RST_STREAM, REFUSED_STREAM).
@@ -251,6 +253,9 @@ impl Behaviour {
             | Behaviour::Alarm
             | Behaviour::Profiler
             | Behaviour::KillItself => self.bring_upon_itself(),
+            Behaviour::Compute => loop {
+                black_box(());
+            },
             Behaviour::Upgrade => {
                 conn.write_all(
                     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: lab\r\n\r\n",

@@ -123,14 +123,14 @@ fn lead_on(
     found: Diagnosis,
     followed: Option<Diagnosis>,
 ) -> Diagnosis {
-    let mut asked = waits::candidates(&found);
+    let mut asked = waits::candidates(world, failure, &found);
     let base = (!asked.is_empty()).then(|| Rc::new(found.clone()));
     let passes_on = found.process.as_ref().is_some_and(|process| waits::is_forwarder(process));
     // What was seen to wait for no connection of its own is not led on by one.
     let looked = waits::explain(world, failure, &found).filter(|_| !passes_on);
     let mut found = looked.unwrap_or_else(|| {
         let followed = followed.unwrap_or_else(|| hops::follow(world, failure, found));
-        asked.extend(waits::candidates(&followed));
+        asked.extend(waits::candidates(world, failure, &followed));
         let deeper = if followed.hops.is_empty() { None } else { waits::explain(world, failure, &followed) };
         deeper.unwrap_or(followed)
     });

@@ -5,8 +5,9 @@
 
 use std::rc::Rc;
 
-use super::Diagnosis;
+use super::{Diagnosis, only_holder};
 use crate::attribute::attempt::FailedAttempt;
+use crate::attribute::destination::Destination;
 use crate::attribute::finding::evidence::Fact;
 use crate::attribute::finding::hops::{Hop, Relation};
 use crate::attribute::finding::waiting::{AcceptQueue, Waiting};
@@ -30,8 +31,14 @@ const SLACK: u64 = 1_500_000;
 const STOPS: [i32; 4] = [19, 20, 21, 22];
 
 /// The processes that a failure waits for, where a look at them can tell more.
-pub(super) fn candidates(found: &Diagnosis) -> Vec<Pid> {
+pub(super) fn candidates(world: &World, failure: &FailedAttempt, found: &Diagnosis) -> Vec<Pid> {
     match &found.finding.facts {
+        // Who had it has closed it by the time of the look-up: the only one that could have accepted it.
+        Facts::Waiting(Waiting::UpstreamSlow { process: None, .. }) if found.hops.is_empty() => {
+            let there = Destination::of(world, failure);
+            let only = there.as_ref().and_then(|there| only_holder(world, there));
+            only.map(|only| only.pid).into_iter().collect()
+        }
         Facts::Waiting(Waiting::UpstreamSlow { process: Some(process), .. }) => vec![process.pid],
         Facts::Waiting(Waiting::NotAccepted(queue) | Waiting::QueueFull(queue)) => queue.workers.clone(),
         _ => Vec::new(),
@@ -52,7 +59,7 @@ pub(super) fn explain(world: &World, failure: &FailedAttempt, found: &Diagnosis)
         Facts::Waiting(Waiting::QueueFull(queue)) => (Some(queue), true),
         _ => return None,
     };
-    let pids = candidates(found);
+    let pids = candidates(world, failure, found);
     if !are_looked_at(world, failure, &pids) {
         return None;
     }
@@ -92,6 +99,9 @@ pub(super) fn explain(world: &World, failure: &FailedAttempt, found: &Diagnosis)
     result = evidence().fold(result, |found, (at, fact)| found.with_evidence(at, fact));
     if !proven {
         result = result.with_doubt(first.doubt.clone().unwrap_or(Doubt::OneOfSeveral));
+    }
+    if found.process.is_none() && queue.is_none() {
+        result = result.with_doubt(Doubt::SoleListener).with_process(first.process.clone());
     }
     result.finding.doubts.extend(found.finding.doubts.iter().cloned());
     if let Some(last) = result.hops.last_mut() {

@@ -57,6 +57,8 @@ pub enum Doubt {
     EndedWithServer,
     /// Several threads of the process, or several processes, did different things.
     OneOfSeveral,
+    /// It is the only process that listens there; who had the connection was not observed.
+    SoleListener,
     /// An event loop watches a connection that owes an answer.
     EventLoop,
     /// The child that the process waits for is stuck so.
@@ -151,6 +153,7 @@ impl fmt::Display for Doubt {
             Doubt::OnwardUnseen => "it only forwards, and no connection of its own was seen to fail",
             Doubt::EndedWithServer => "the forwarder was ended after that, which is matched by time",
             Doubt::OneOfSeveral => "its threads and processes were found in different states",
+            Doubt::SoleListener => "it is the only process that listens there",
             Doubt::EventLoop => {
                 "its event loop watches a connection that owes an answer; which request that is for cannot be seen"
             }

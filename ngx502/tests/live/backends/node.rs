@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use xtask::lab::{Service, Site, Transport, wait};
 
 use super::scene::{Expect, Scene, find};
+use super::waits::silent;
 use super::{CUT, Play};
 
 pub(super) const PROGRAM: &str = "node";
@@ -18,6 +19,7 @@ pub(super) const PLAYS: &[(&str, Transport, Play)] = &[
     ("exit", Transport::Unix, exit),
     ("exit", Transport::Tcp, exit),
     ("killed", Transport::Tcp, killed),
+    ("api-hung", Transport::Tcp, api_hung),
     ("keepalive-race", Transport::Tcp, keepalive_race),
 ];
 
@@ -30,6 +32,11 @@ const server = http.createServer((request, response) => {
     case 'throw': throw new Error('nobody catches this');
     case 'exit': process.exit(3);
     case 'hold': return;
+    case 'ask': {
+      const api = fs.readFileSync('dependency', 'utf8').split(':');
+      http.get({ host: api[0], port: Number(api[1]), path: '/' }, () => response.end('ok\n'));
+      return;
+    }
   }
   // Some releases take a body that is left unread for activity, and leave the connection open.
   request.resume().on('end', () => response.end('ok\n'));
@@ -68,6 +75,20 @@ fn uncaught_exception(over: Transport) -> Result<()> {
 
 fn exit(over: Transport) -> Result<()> {
     ends_by(over, "exit", &["exited"])
+}
+
+/// An event loop that asked somebody else, who does not answer.
+fn api_hung(over: Transport) -> Result<()> {
+    let mut scene = Scene::start(serve(over)?, &format!("proxy_read_timeout 1s; {LOCATION}"))?;
+    let api = silent(&scene, "tcp:127.0.0.1:0")?;
+    let (uri, process) = scene.ask_and("ask", Ok)?;
+    let causes = &["dependency-slow"];
+    let line =
+        scene.explains(&uri, Expect { symptoms: &["read-timed-out"], causes, culprit: Some(process) })?;
+    let peer = &line["details"]["waits"][0]["peer"]["process"]["pid"];
+    ensure!(*peer == api.pid(), "not {}: {line}", api.pid());
+    ensure!(line["certainty"] == "inferred", "which request it is for cannot be seen: {line}");
+    scene.finish().map(drop)
 }
 
 fn killed(over: Transport) -> Result<()> {

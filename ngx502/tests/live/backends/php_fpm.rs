@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use xtask::lab::{Service, Site, Transport};
 
 use super::scene::{Expect, Scene, find, wait_replaced};
+use super::waits::silent;
 use super::{CUT, Play};
 use crate::tracer::says;
 
@@ -21,6 +22,8 @@ pub(super) const PLAYS: &[(&str, Transport, Play)] = &[
     ("pool-exhausted", Transport::Tcp, pool_exhausted),
     ("queue-full", Transport::Unix, queue_full),
     ("queue-full", Transport::Tcp, queue_full),
+    ("database-hung", Transport::Unix, database_hung),
+    ("database-hung", Transport::Tcp, database_hung),
     ("child-oom", Transport::Unix, child_oom),
     ("child-oom", Transport::Tcp, child_oom),
     ("child-crash", Transport::Unix, child_crash),
@@ -41,6 +44,11 @@ file_put_contents($note, getmypid());
 rename($note, "served");
 switch (explode("/", $_SERVER["REQUEST_URI"])[1]) {
 case "hold": for ($end = time() + 30; time() < $end;) sleep(1); break;
+case "ask":
+    $database = stream_socket_client("tcp://" . file_get_contents("dependency"));
+    fwrite($database, "SELECT 1");
+    fread($database, 16);
+    break;
 case "crash": FFI::cdef("void *memset(long to, int byte, long count);")->memset(16, 0, 1); break;
 case "signal": posix_kill(getmypid(), 11); sleep(5); break;
 case "eat": $hoard = str_repeat("x", 1 << 29); break;
@@ -126,6 +134,21 @@ fn pool_exhausted(over: Transport) -> Result<()> {
     let symptoms = &["read-timed-out"];
     scene.explains(&slow, Expect { symptoms, causes: &["upstream-slow"], culprit: Some(child) })?;
     scene.explains(&waiting, Expect { symptoms, causes: &["not-accepted"], culprit: None })?;
+    scene.finish().map(drop)
+}
+
+/// The one child waits for a database; so does, through it, a second request in the queue.
+fn database_hung(over: Transport) -> Result<()> {
+    let mut scene = impatient(serve(over, "")?)?;
+    let database = silent(&scene, "tcp:127.0.0.1:0")?;
+    let (slow, child) = scene.ask_and("ask", Ok)?;
+    let waiting = scene.ask("ok")?;
+    let symptoms = &["read-timed-out"];
+    for (uri, culprit) in [(slow, Some(child)), (waiting, None)] {
+        let line = scene.explains(&uri, Expect { symptoms, causes: &["dependency-slow"], culprit })?;
+        let peer = &line["details"]["waits"][0]["peer"]["process"]["pid"];
+        ensure!(*peer == database.pid(), "not {}: {line}", database.pid());
+    }
     scene.finish().map(drop)
 }
 

@@ -94,7 +94,7 @@ fn scene(over: Transport, workers: u32) -> Result<Scene> {
 }
 
 /// A server that reads what it is asked, and says nothing.
-fn silent(scene: &Scene, listen: &str) -> Result<Backend> {
+pub(super) fn silent(scene: &Scene, listen: &str) -> Result<Backend> {
     let backend = Backend::start(&BackendConfig {
         listen: listen.to_owned(),
         behaviour: Behaviour::Silent,
