@@ -123,6 +123,11 @@ impl Processes {
         life.alive_at.is_some_and(|at| at >= since) && !died
     }
 
+    /// The parent of a living process.
+    pub(super) fn parent_of(&self, pid: Pid) -> Option<Pid> {
+        Some(self.living.get(&pid)?.parent.as_ref()?.pid)
+    }
+
     /// Whether a process of this number is not known to have ended.
     pub(super) fn lives(&self, pid: Pid) -> bool {
         self.living.get(&pid).is_some() || self.dead.get(&pid).is_none()

@@ -381,6 +381,8 @@ named_enum! {
         StoppedListening = "stopped-listening",
         /// Nobody has listened there since tracing began.
         NotListening = "not-listening",
+        /// A living AF_UNIX listener, whose file does not lead to it.
+        SocketReplaced = "socket-replaced",
         /// The accept queue was full.
         QueueFull = "queue-full",
         /// Established by the kernel, accepted by nobody.

@@ -8,7 +8,7 @@ use super::Options;
 use super::attempt::or_nginx;
 use super::infer_symptom;
 use super::pending::{Pending, TrackedAttempt};
-use super::verdict::{AttemptFacts, Outcome, RequestFacts, Symptom, Times, UpstreamFacts, Verdict};
+use super::verdict::{AttemptFacts, Cause, Outcome, RequestFacts, Symptom, Times, UpstreamFacts, Verdict};
 use super::world::World;
 use crate::event::{Answer, Nanos, RequestKey, State};
 
@@ -51,7 +51,7 @@ impl Context<'_> {
                 self.world,
             ));
         }
-        match tries.iter().rposition(|one| one.failure.is_some()) {
+        match tries.iter().rposition(|one| one.failure.is_some()).map(|last| other_family(&tries, last)) {
             Some(last) => {
                 let verdict = Box::new(self.verdict(key, &mut pending, (tries, last), ended));
                 let rescued = ended.rescued && !ended.cut;
@@ -117,6 +117,24 @@ impl Context<'_> {
             latency,
         }
     }
+}
+
+/// The attempt that decides: the last one, unless that went to the other loopback address of a name that means both
+/// (`localhost`), where nobody ever listened, and the one before tells what became of the listener.
+fn other_family(tries: &[TrackedAttempt], last: usize) -> usize {
+    let cause = |one: &TrackedAttempt| one.diagnosis.as_ref().map(|found| found.finding.cause());
+    let place =
+        |one: &TrackedAttempt| one.failure.as_ref()?.remote().filter(|remote| remote.ip().is_loopback());
+    let Some(there) = place(&tries[last]) else { return last };
+    if cause(&tries[last]) != Some(Cause::NotListening) {
+        return last;
+    }
+    let same_name = |one: &TrackedAttempt| {
+        let told = !matches!(cause(one), None | Some(Cause::NotListening | Cause::Unknown));
+        told && place(one)
+            .is_some_and(|other| other.port() == there.port() && other.is_ipv4() != there.is_ipv4())
+    };
+    tries[..last].iter().rposition(same_name).unwrap_or(last)
 }
 
 /// Every attempt, those that nginx did not word included.

@@ -278,17 +278,54 @@ impl World {
         self.groups.insert((worker, group), known);
     }
 
-    /// A group's known members with their last failures.
+    /// A group's known members with their last failures, in this worker or another one of its master's: with a `zone` they share
+    /// what they know of peers.
     pub(super) fn group(&self, worker: Pid, group: &BString) -> Vec<(&BString, &PeerFailure)> {
-        let members = self.groups.get(&(worker, group.clone())).into_iter().flatten();
-        members.filter_map(|peer| Some((peer, self.peers.get(&(worker, peer.clone()))?))).collect()
+        let mut found: Vec<(&BString, &PeerFailure)> = Vec::new();
+        for one in self.siblings(worker) {
+            for peer in self.groups.get(&(one, group.clone())).into_iter().flatten() {
+                let failures = self.siblings(worker).filter_map(|one| self.peers.get(&(one, peer.clone())));
+                let last = failures.max_by_key(|last| last.at);
+                if let Some(last) = last.filter(|_| found.iter().all(|(known, _)| *known != peer)) {
+                    found.push((peer, last));
+                }
+            }
+        }
+        found
     }
 
-    /// Every peer that failed in this worker since `since`.
-    pub(super) fn failed_since(&self, worker: Pid, since: Nanos) -> Vec<(&BString, &PeerFailure)> {
-        let first = (worker, BString::default());
-        let own = self.peers.from(&first).take_while(|((pid, _), _)| *pid == worker);
-        own.filter(|(_, last)| last.at >= since).map(|((_, peer), last)| (peer, last)).collect()
+    /// Every peer that failed in this worker since `since`, or else in another one of its master's; not those of other groups.
+    pub(super) fn failed_since(
+        &self,
+        worker: Pid,
+        group: &BString,
+        since: Nanos,
+    ) -> Vec<(&BString, &PeerFailure)> {
+        let elsewhere = |peer: &BString| {
+            let others =
+                self.groups.from(&(Pid(0), BString::default())).filter(|((_, name), _)| name != group);
+            others.into_iter().any(|(_, peers)| peers.contains(peer))
+        };
+        let of = |one: Pid| {
+            let own =
+                self.peers.from(&(one, BString::default())).take_while(move |((pid, _), _)| *pid == one);
+            let lately = own.filter(|((_, peer), last)| last.at >= since && !elsewhere(peer));
+            lately.map(|((_, peer), last)| (peer, last)).collect::<Vec<_>>()
+        };
+        let own = of(worker);
+        match own.is_empty() {
+            false => own,
+            true => self.siblings(worker).map(of).find(|found| !found.is_empty()).unwrap_or_default(),
+        }
+    }
+
+    /// This worker, then the others of its master's.
+    fn siblings(&self, worker: Pid) -> impl Iterator<Item = Pid> {
+        let parent = |pid: Pid| self.processes.parent_of(pid);
+        let master = parent(worker);
+        let others = self.workers.from(&Pid(0)).map(|(pid, _)| *pid);
+        let same = move |pid: &Pid| *pid != worker && master.is_some() && parent(*pid) == master;
+        std::iter::once(worker).chain(others.filter(same))
     }
 
     /// Entries forgotten for lack of room, in all tables.

@@ -74,7 +74,15 @@ pub(super) fn at(
     let holders_at = owners.walked_from();
     let reached = reached.into_iter();
     let listeners: Vec<_> = reached.map(|listener| describe(owners, listener, busy::all_busy)).collect();
-    let near = if listeners.is_empty() { near(owners, endpoint, netns, former) } else { Vec::new() };
+    let mut near = if listeners.is_empty() { near(owners, endpoint, netns, former) } else { Vec::new() };
+    let names =
+        [Some(endpoint.clone()), walked.as_ref().map(|walked| Endpoint::Unix(walked.resolved.clone()))];
+    for found in near.iter_mut().filter(|found| kind.is_some() && names.contains(&Some(found.bound.clone())))
+    {
+        let same = path::sees_the_same_files(worker, found.process.pid);
+        found.why = if same { Nearness::SamePath } else { Nearness::OtherFiles };
+        found.bound.clone_from(endpoint);
+    }
     let info = EndpointInfo {
         endpoint: endpoint.clone(),
         netns: netns.inum,
@@ -146,6 +154,10 @@ fn bound_to_file(owners: &mut SocketOwners, walked: &Walked) -> Vec<Listening> {
     let same_file = |entry: &Listening| {
         let Endpoint::Unix(bound) = &entry.bound else { return false };
         if bound.first() == Some(&0) || file_name(bound) != file_name(&walked.resolved) {
+            return false;
+        }
+        // On the very file system it would have the same number, were it the same file.
+        if entry.file.is_some_and(|(device, _)| device == wanted.0) {
             return false;
         }
         let holder = owners.holders(entry.inode).into_iter().next();

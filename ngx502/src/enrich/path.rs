@@ -254,3 +254,15 @@ fn account_name(text: &[u8], id: u32) -> Option<String> {
         (number == id && !name.is_empty()).then(|| name.to_owned())
     })
 }
+/// Whether two processes have one mount namespace and one root.
+pub(super) fn sees_the_same_files(one: Pid, other: Pid) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let of = |pid: Pid| {
+        let identity = |name: &str| {
+            let metadata = std::fs::metadata(format!("/proc/{pid}/{name}")).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        Some((identity("ns/mnt")?, identity("root")?))
+    };
+    of(one).zip(of(other)).is_some_and(|(one, other)| one == other)
+}

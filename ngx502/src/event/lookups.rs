@@ -158,6 +158,10 @@ pub enum Nearness {
     SameDirectory,
     /// The same program that listened there before, elsewhere.
     SameProgram,
+    /// A socket of this very name, by a process that sees the same files: its file is gone, or another one.
+    SamePath,
+    /// A socket of this very name, by a process that sees other files.
+    OtherFiles,
 }
 
 /// What a socket's path is.

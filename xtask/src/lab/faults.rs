@@ -65,6 +65,10 @@ pub enum Injection {
     SocketMode(usize, u32),
     /// All local ports towards the peer are taken.
     TakePorts(usize),
+    /// The peer's socket file is removed.
+    RemoveSocket(usize),
+    /// The peer's socket file is replaced by one that nobody listens on.
+    ReplaceSocket(usize),
     /// A directory of nginx's own, below its prefix, is removed.
     RemoveDirectory(&'static str),
     /// The worker's descriptor limit leaves room for one more: the client.
@@ -235,6 +239,10 @@ pub const FAULTS: &[Fault] = &[
         expect: bad_gateway("socket-refused", &["killed"]).errno("ECONNREFUSED"), ..ROW },
     Fault { name: "socket-stopped-listening", peers: &[Peer::unix(B::Answer)], warm: 1, inject: Injection::StopListening(0),
         expect: bad_gateway("socket-refused", &["stopped-listening"]).errno("ECONNREFUSED"), ..ROW },
+    Fault { name: "socket-removed", peers: &[Peer::unix(B::Answer)], warm: 1, inject: Injection::RemoveSocket(0),
+        expect: bad_gateway("socket-missing", &["socket-replaced"]).errno("ENOENT"), ..ROW },
+    Fault { name: "socket-replaced", peers: &[Peer::unix(B::Answer)], warm: 1, inject: Injection::ReplaceSocket(0),
+        expect: bad_gateway("socket-refused", &["socket-replaced"]).errno("ECONNREFUSED"), ..ROW },
     Fault { name: "socket-denied", peers: &[Peer::unix(B::Answer)], unprivileged: true, inject: Injection::SocketMode(0, 0o600),
         expect: bad_gateway("socket-denied", &["file-permissions"]).errno("EACCES"), ..ROW },
     Fault { name: "socket-backlog-full", peers: &[Peer::unix(B::NeverAccept).backlog(1)], inject: Injection::FillQueue(0),

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -47,6 +47,14 @@ pub(super) fn inject(fault: &Fault, peers: &mut [RunningPeer], lab: &Lab) -> Res
             fs::set_permissions(socket_path(&peers[peer])?, fs::Permissions::from_mode(mode))?;
         }
         Injection::TakePorts(peer) => held = take_ports(&peers[peer], lab)?,
+        Injection::RemoveSocket(peer) => fs::remove_file(socket_path(&peers[peer])?)?,
+        Injection::ReplaceSocket(peer) => {
+            let path = socket_path(&peers[peer])?;
+            fs::remove_file(path)?;
+            // Its file stays as it drops.
+            drop(UnixListener::bind(path)?);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        }
         Injection::RemoveDirectory(name) => fs::remove_dir_all(lab.prefix().join(name))?,
         Injection::LimitDescriptors => limit_descriptors(lab)?,
     }

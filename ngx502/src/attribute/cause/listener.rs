@@ -13,7 +13,7 @@ use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::listeners::{ClosedListener, End};
 use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::attribute::world::World;
-use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, Nearness, PathKind};
+use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, NearListener, Nearness, PathKind};
 
 /// Failed units that a finding keeps.
 const UNITS: usize = 16;
@@ -74,6 +74,9 @@ impl Place<'_> {
             self.asked.and_then(|(_, info)| info.near.first()).filter(|near| near.bound == *self.endpoint);
         if let (Some(near), Endpoint::Unix(_)) = (aside, self.endpoint) {
             let who = world.processes.facts(&near.process);
+            if let Some(found) = self.replaced(near, &who) {
+                return Some(found);
+            }
             let found = Diagnosis::new(Unknown::ListenerNotReached(Some(who.clone()), true));
             return Some(found.with_process(who));
         }
@@ -98,6 +101,31 @@ impl Place<'_> {
             }
             _ => Diagnosis::new(Unknown::ListenerNotReached(process, false)),
         })
+    }
+
+    /// A living listener of this very name, which the path does not lead to. In other mounts the same name may be another
+    /// server's, so that it is inferred there.
+    fn replaced(&self, near: &NearListener, who: &Rc<ProcessFacts>) -> Option<Diagnosis> {
+        let other_files = match near.why {
+            Nearness::SamePath => false,
+            Nearness::OtherFiles => true,
+            _ => return None,
+        };
+        let path = self.asked.and_then(|(_, info)| info.path).and_then(|kind| match kind {
+            PathKind::Missing => Some(PathIs::Missing),
+            PathKind::Socket => Some(PathIs::SocketLeftBehind),
+            PathKind::Other => Some(PathIs::NotASocket),
+            PathKind::Unknown => None,
+        });
+        let found = Diagnosis::new(Listener::Replaced { process: who.clone(), path, other_files });
+        let found = if other_files { found.with_doubt(Doubt::OtherMounts) } else { found };
+        let (at, _) = self.asked?;
+        Some(
+            found
+                .with_evidence(at, Fact::NoListener)
+                .with_evidence(at, Fact::Alive(who.clone()))
+                .with_process(who.clone()),
+        )
     }
 
     /// Whether TCP of this host was seen to refuse this connect.

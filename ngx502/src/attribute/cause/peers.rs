@@ -19,7 +19,7 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     peers.retain(|(_, last)| last.at >= since);
     let known = !peers.is_empty();
     if !known {
-        peers = world.failed_since(failure.worker, since);
+        peers = world.failed_since(failure.worker, &group, since);
     }
     if peers.is_empty() {
         return Diagnosis::new(Unknown::NoLivePeer);

@@ -45,6 +45,8 @@ pub enum Doubt {
     Shared,
     /// It listened in another namespace than nginx's.
     OtherNamespace,
+    /// It listens in other mounts than nginx's.
+    OtherMounts,
     /// The address is that of another namespace of this host; that the connect led there was not observed.
     AddressOnly,
     /// The process that only forwards had one failed connection of its own in that time.
@@ -144,6 +146,9 @@ impl fmt::Display for Doubt {
             Doubt::Shared => "other processes shared the socket; their end was not observed",
             Doubt::OtherNamespace => {
                 "it listened in another namespace than nginx, where the same name can mean another socket"
+            }
+            Doubt::OtherMounts => {
+                "in its own mounts the same name leads to it; that it is the one which nginx means is concluded from the name"
             }
             Doubt::AddressOnly => "by its address; that the connect led there was not observed",
             Doubt::ForwardedThen => "the forwarder's own connection is matched by time",

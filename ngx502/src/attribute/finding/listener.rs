@@ -29,6 +29,15 @@ pub enum Listener {
     },
     /// Nobody listens there, nor did since tracing began.
     NotListening(NotListening),
+    /// The listener lives, and its file does not lead to it.
+    Replaced {
+        /// The listener.
+        process: Rc<ProcessFacts>,
+        /// What nginx finds at the path: `missing` or `socket-left-behind`; null where that is not known.
+        path: Option<PathIs>,
+        /// Whether the listener's process sees other files than nginx: another mount namespace or root.
+        other_files: bool,
+    },
     /// A filter on the way answered with ICMP.
     Rejected {
         /// Type and code of the ICMP message.
@@ -111,7 +120,7 @@ pub struct Near {
     /// Where it listens.
     #[serde(serialize_with = "as_place")]
     pub address: Endpoint,
-    /// In what it is near: `same-port`, `other-namespace`, `same-directory`, `same-program`.
+    /// In what it is near: `same-port`, `other-namespace`, `same-directory`, `same-program`, `same-path`, `other-files`.
     #[serde(serialize_with = "nearness")]
     pub why: Nearness,
 }
@@ -143,6 +152,8 @@ impl Near {
                 Nearness::OtherNamespace => "same port, other network namespace",
                 Nearness::SameDirectory => "same directory",
                 Nearness::SameProgram => "same program",
+                Nearness::SamePath => "same path",
+                Nearness::OtherFiles => "same path, other mount namespace",
             };
             format!(
                 "{}[{}] listens on {} ({why}); is that the upstream?",
@@ -236,6 +247,7 @@ impl Page for Listener {
         match self {
             Listener::Stopped { .. } => Cause::StoppedListening,
             Listener::NotListening(_) => Cause::NotListening,
+            Listener::Replaced { .. } => Cause::SocketReplaced,
             Listener::Rejected { .. } | Listener::Filtered { .. } => Cause::Firewall,
             Listener::OnAnotherHost { .. } => Cause::ClosedByRemote,
         }
@@ -258,6 +270,17 @@ impl Page for Listener {
                 write!(f, "{who} closed its listening socket on {there} and is still running")
             }
             Listener::NotListening(place) => place.sentence(on, f),
+            Listener::Replaced { process, path, other_files } => {
+                write!(f, "{} listens on {there}, but ", process.full())?;
+                f.write_str(match (other_files, path) {
+                    (true, Some(PathIs::Missing)) => {
+                        "in other mounts than nginx's, which has no such file (another container, PrivateTmp=)"
+                    }
+                    (true, _) => "in other mounts than nginx's, where that is another file (another container, PrivateTmp=)",
+                    (false, Some(PathIs::Missing)) => "its socket file was removed",
+                    (false, _) => "its socket file was replaced by another one, which nobody listens on",
+                })
+            }
             Listener::Rejected { icmp } => {
                 write!(f, "a filter rejected the connect to {there} with {icmp}; the listener did not")
             }
@@ -280,6 +303,12 @@ impl Page for Listener {
                 Near::ask(near, lines);
             }
             Listener::NotListening(place) => place.fix(lines),
+            Listener::Replaced { other_files: true, .. } => lines.push(
+                "put the socket where both see it: a volume of both containers, or a directory below /run instead of /tmp \
+                 (PrivateTmp=)"
+                    .into(),
+            ),
+            Listener::Replaced { process, .. } => lines.extend(ServiceManager::of(process).restart()),
             Listener::Rejected { .. } | Listener::Filtered { .. } => lines.push(FILTERS.into()),
             Listener::OnAnotherHost { .. } => {}
         }
@@ -303,5 +332,7 @@ fn nearness<S: Serializer>(why: &Nearness, serializer: S) -> Result<S::Ok, S::Er
         Nearness::OtherNamespace => "other-namespace",
         Nearness::SameDirectory => "same-directory",
         Nearness::SameProgram => "same-program",
+        Nearness::SamePath => "same-path",
+        Nearness::OtherFiles => "other-files",
     })
 }

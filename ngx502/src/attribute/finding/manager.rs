@@ -15,6 +15,8 @@ pub(super) enum ServiceManager<'a> {
     Scope { unit: &'a str, who: &'a ProcessFacts },
     /// A container of this id; a unit that is known as well is one inside.
     Container { id: &'a str, names: Option<&'a ContainerNames> },
+    /// systemd itself, which listens for the services of its `.socket` units.
+    Sockets,
     /// Nothing that is known.
     Unknown,
 }
@@ -23,6 +25,8 @@ impl<'a> ServiceManager<'a> {
     /// The manager of a process, by what is known of it.
     pub(super) fn of(who: &'a ProcessFacts) -> Self {
         match (&who.container, &who.unit) {
+            // It holds the sockets of other units.
+            (None, _) if who.pid.0 == 1 && who.comm == "systemd" => Self::Sockets,
             (Some(id), _) => Self::Container { id, names: who.container_names.as_ref() },
             (None, Some(unit)) if unit.ends_with(".service") => {
                 Self::Service { unit, user: who.unit_of_user }
@@ -45,6 +49,9 @@ impl<'a> ServiceManager<'a> {
             Self::Container { id, names } => {
                 command_line(id, *names).map(|(program, name)| format!("{program} restart {name}"))
             }
+            Self::Sockets => {
+                Some("systemctl list-sockets --all  # the .socket unit that owns it; systemctl restart THAT.socket".into())
+            }
             Self::Unknown => None,
         };
         self.log().into_iter().chain(again)
@@ -62,7 +69,7 @@ impl<'a> ServiceManager<'a> {
                 Some(pod) => Some(pod_logs(pod, names.and_then(|names| names.name.as_deref()))),
                 None => logs(id, *names),
             },
-            Self::Unknown => None,
+            Self::Sockets | Self::Unknown => None,
         }
     }
 

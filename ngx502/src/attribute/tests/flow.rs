@@ -20,6 +20,71 @@ fn attempts_are_in_order_and_the_last_one_decides() {
     assert_eq!((facts.method, facts.uri), (Some("GET".into()), Some("/index.php?token=secret".into())));
 }
 
+/// `localhost` means both families; the one that had a listener decides, whichever nginx tried last.
+#[test]
+fn the_loopback_address_that_had_a_listener_decides() {
+    let app = || process(12, "app");
+    let start = || {
+        Trace::new()
+            .feed(listening(tcp("127.0.0.1:9000"), vec![app()], false))
+            .feed(sent(9, 0, app(), process(60, "sh")))
+            .feed(shut(app(), true))
+            .feed(exit(app(), 9))
+            .feed(listening(tcp("127.0.0.1:9000"), vec![], true))
+            .attempt(refused())
+    };
+    let second = |peer: &str| Attempt { index: 2, ..said(peer, "connect() failed", 111, CONNECTING) };
+    let both = start()
+        .feed(listening(tcp("[::1]:9000"), vec![], true))
+        .attempt(second("[::1]:9000"))
+        .page(502)
+        .verdict();
+    is(&both, Symptom::ConnectRefused, Cause::Killed, Certainty::Proven);
+    assert_eq!(both.attempts.len(), 2);
+    let other = start()
+        .feed(listening(tcp("[::1]:9001"), vec![], true))
+        .attempt(second("[::1]:9001"))
+        .page(502)
+        .verdict();
+    is(&other, Symptom::ConnectRefused, Cause::NotListening, Certainty::Proven);
+}
+
+/// With a `zone` all workers of a master share which peers are down: another one may have seen them fail.
+#[test]
+fn peers_that_failed_in_another_worker_of_the_master_are_told() {
+    let known = |pid, parent| {
+        let info =
+            ProcessInfo { process: process(pid, "nginx"), parent: Pid(parent), ..ProcessInfo::default() };
+        Body::Process(Box::new(info))
+    };
+    let worker = |pid| {
+        Body::Worker(WorkerInfo {
+            process: process(pid, "nginx"),
+            exe: "/usr/sbin/nginx".into(),
+            version: None,
+            container: None,
+        })
+    };
+    let own = KEY.worker.0;
+    let found = |other_master: u32| {
+        let key = RequestKey { worker: Pid(own + 1), ..KEY };
+        Trace::new()
+            .feed(known(400, 1))
+            .feed(known(401, 1))
+            .feed(known(own, 400))
+            .feed(known(own + 1, other_master))
+            .feed(worker(own))
+            .feed(worker(own + 1))
+            .feed(listening(tcp("127.0.0.1:9000"), vec![], true))
+            .attempt(Attempt { key, ..refused() })
+            .attempt(said("app", "no live upstreams", 0, CONNECTING))
+            .page(502)
+            .verdict()
+    };
+    is(&found(400), Symptom::NoLiveUpstreams, Cause::AllPeersDown, Certainty::Inferred);
+    is(&found(401), Symptom::NoLiveUpstreams, Cause::Unknown, Certainty::Unknown);
+}
+
 #[test]
 fn a_verdict_waits_for_the_answer_and_error_page_may_turn_it() {
     let failed = || Trace::new().attempt(refused()).feed(held(502));

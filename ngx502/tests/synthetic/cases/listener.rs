@@ -229,6 +229,27 @@ pub(super) const CASES: &[Case] = &[
     ("the same port in another network namespace", |s| {
         never_tcp(s, vec![near(s.tcp(), s.app(), Nearness::OtherNamespace)]);
     }),
+    ("a listener whose file was removed", |s| {
+        s.php_fpm();
+        never(s, vec![near(s.unix(), s.app(), Nearness::SamePath)], Some(PathKind::Missing), 2);
+    }),
+    ("a listener whose file was replaced", |s| {
+        s.php_fpm();
+        never(s, vec![near(s.unix(), s.app(), Nearness::SamePath)], Some(PathKind::Socket), 111);
+    }),
+    ("systemd's listener, whose file was removed", |s| {
+        let systemd = s.systemd();
+        s.feed(s.known(systemd.clone(), |info| info.unit = Some("init.scope".into())));
+        never(s, vec![near(s.unix(), systemd, Nearness::SamePath)], Some(PathKind::Missing), 2);
+    }),
+    ("a listener in other mounts", |s| {
+        s.php_fpm();
+        never(s, vec![near(s.unix(), s.app(), Nearness::OtherFiles)], Some(PathKind::Missing), 2);
+    }),
+    ("a listener in other mounts, and another file here", |s| {
+        s.php_fpm();
+        never(s, vec![near(s.unix(), s.app(), Nearness::OtherFiles)], Some(PathKind::Socket), 111);
+    }),
     ("a socket in the same directory", |s| {
         let bound = Endpoint::Unix("/run/php/www.sock".into());
         never(s, vec![near(bound, s.app(), Nearness::SameDirectory)], Some(PathKind::Missing), 2);
