@@ -145,6 +145,8 @@ pub enum Body {
     FailedUnits(Vec<FailedUnit>),
     /// Enrichment: what processes wait for that did not answer in time, a moment after nginx gave up.
     Waits(Box<Waits>),
+    /// Enrichment: containers that publish a port and do not run, looked up as the failed units are.
+    DownContainers(Vec<DownContainer>),
     /// A tracer's view of nginx processes changed: one was found or attached.
     Worker(WorkerInfo),
     /// Latency histograms of successful requests, per upstream, for one interval (reserved for `trace`'s

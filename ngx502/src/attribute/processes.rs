@@ -150,6 +150,11 @@ impl Processes {
         }
     }
 
+    /// The same of the process that has this number now.
+    pub(super) fn facts_of(&self, pid: Pid) -> Option<Rc<ProcessFacts>> {
+        Some(self.facts(&self.living.get(&pid)?.process))
+    }
+
     /// The php-fpm pool that some processes serve, and the configuration that it is from, as far as their titles tell
     /// and agree: for a sentence.
     pub(super) fn pool<'a>(&self, processes: impl IntoIterator<Item = &'a ProcessRef>) -> Option<String> {

@@ -13,8 +13,8 @@ use super::listeners::Listeners;
 use super::processes::{Processes, same};
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
-    Body, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, Onward, OnwardAttempt,
-    PathWalk, PeerSocket, Pid, Ports, ProcessRef, ProcessWaits, RouteLookup, WorkerInfo,
+    Body, DownContainer, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, Onward,
+    OnwardAttempt, PathWalk, PeerSocket, Pid, Ports, ProcessRef, ProcessWaits, RouteLookup, WorkerInfo,
 };
 use crate::session::{Session, observation};
 
@@ -70,6 +70,8 @@ pub(super) struct World {
     guards: Bounded<Pid, (Nanos, Rc<Guards>)>,
     /// As systemd told them last.
     failed_units: Vec<FailedUnit>,
+    /// As their runtime's files told them last.
+    down_containers: Vec<DownContainer>,
     peer_sockets: Bounded<u64, (Nanos, PeerSocket)>,
     waits: Bounded<Pid, (Nanos, ProcessWaits)>,
     workers: Bounded<Pid, WorkerInfo>,
@@ -100,6 +102,7 @@ impl World {
             routes: Bounded::new(LOOKUPS),
             guards: Bounded::new(LOOKUPS),
             failed_units: Vec::new(),
+            down_containers: Vec::new(),
             peer_sockets: Bounded::new(LOOKUPS),
             waits: Bounded::new(LOOKUPS),
             workers: Bounded::new(LOOKUPS),
@@ -145,6 +148,7 @@ impl World {
                 drop(self.guards.insert(guards.worker, (at, Rc::new((**guards).clone()))))
             }
             Body::FailedUnits(units) => self.failed_units = units.iter().take(UNITS).cloned().collect(),
+            Body::DownContainers(all) => self.down_containers = all.iter().take(UNITS).cloned().collect(),
             Body::PeerSocket(peer) => drop(self.peer_sockets.insert(peer.of, (at, peer.clone()))),
             Body::Waits(found) => {
                 found.processes.iter().for_each(|one| drop(self.waits.insert(one.pid(), (at, one.clone()))));
@@ -242,6 +246,11 @@ impl World {
     /// The same, whenever that was.
     pub(super) fn waits_of(&self, pid: Pid) -> Option<&ProcessWaits> {
         self.waits.get(&pid).map(|(_, waits)| waits)
+    }
+
+    /// Containers that did not run when they were looked for.
+    pub(super) fn down_containers(&self) -> &[DownContainer] {
+        &self.down_containers
     }
 
     pub(super) fn peer_socket(&self, id: u64) -> Option<&(Nanos, PeerSocket)> {

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use std::time::{Duration, Instant};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde_json::Value;
 
-use crate::event::{ContainerNames, PodName, Runtime, is_container_id};
+use crate::event::{ContainerNames, DownContainer, Pid, PodName, Runtime, is_container_id};
+use crate::proc;
 
 /// Docker's state, unless its configuration names another place.
 const DOCKER_ROOT: &str = "/var/lib/docker";
@@ -40,6 +42,12 @@ const FILE_BYTES: u64 = 4 << 20;
 const NAME_BYTES: usize = 255;
 /// A container may be renamed, or be found before its state is written.
 const STANDS: Duration = Duration::from_secs(10);
+/// Containers that do not run and are told.
+const DOWN: usize = 32;
+/// Daemons whose state is read.
+const DAEMONS: usize = 4;
+/// Published ports of one that are told.
+const PORTS: usize = 16;
 /// Containers remembered; beyond, all are looked up anew.
 const REMEMBERED: usize = 1024;
 
@@ -51,11 +59,13 @@ pub(super) struct Containers {
     /// Whose files are believed: root's.
     owner: u32,
     known: HashMap<String, (Instant, ContainerNames)>,
+    /// Where Docker keeps its state, and when that was found out: there may be several daemons.
+    docker: Option<(Instant, Vec<PathBuf>)>,
 }
 
 impl Containers {
     pub(super) fn of_this_machine() -> Self {
-        Self { root: "/".into(), owner: 0, known: HashMap::new() }
+        Self { root: "/".into(), owner: 0, known: HashMap::new(), docker: None }
     }
 
     /// What a container is called; `runtime` is what its control group says of who made it. What has a name instead of an
@@ -78,7 +88,84 @@ impl Containers {
         names
     }
 
-    fn look_up(&self, id: &str, runtime: Option<Runtime>) -> Option<ContainerNames> {
+    /// Docker's containers that publish a port and do not run, as far as its files say; the latest first.
+    pub(super) fn down(&mut self) -> Vec<DownContainer> {
+        let mut found = Vec::new();
+        for root in self.docker_roots() {
+            let all = root.join("containers");
+            let entries = std::fs::read_dir(self.root.join(all.strip_prefix("/").unwrap_or(&all)));
+            let entries = entries.into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            let ids = names.filter(|id| is_container_id(id)).take(REMEMBERED);
+            found.extend(ids.filter_map(|id| self.is_down(&all.join(&id), &id)));
+        }
+        found.sort_by_key(|one| std::cmp::Reverse(one.finished_us));
+        found.truncate(DOWN);
+        found
+    }
+
+    fn is_down(&self, folder: &Path, id: &str) -> Option<DownContainer> {
+        let config = self.json(&folder.join("config.v2.json"))?;
+        let state = &config["State"];
+        let restarting = state["Restarting"] == true;
+        if state["Running"] == true && !restarting {
+            return None;
+        }
+        let bindings = self.json(&folder.join("hostconfig.json"))?;
+        let bindings = bindings["PortBindings"].as_object()?.values();
+        let publishes = bindings.filter_map(Value::as_array).flatten().filter_map(|binding| {
+            let ip = binding["HostIp"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
+            Some((ip.filter(|ip| !ip.is_unspecified()), binding["HostPort"].as_str()?.parse().ok()?))
+        });
+        let publishes: Vec<_> = publishes.take(PORTS).collect();
+        let name = config["Name"].as_str()?;
+        let text = |value: &Value| value.as_str().filter(|text| is_name(text)).map(str::to_owned);
+        let finished: Option<jiff::Timestamp> =
+            state["FinishedAt"].as_str().and_then(|time| time.parse().ok());
+        (!publishes.is_empty()).then(|| DownContainer {
+            id: id.to_owned(),
+            names: named(Some(Runtime::Docker), name.strip_prefix('/').unwrap_or(name)).unwrap_or_default(),
+            exit_code: state["ExitCode"].as_i64().and_then(|code| i32::try_from(code).ok()),
+            oom_killed: state["OOMKilled"] == true,
+            restarting,
+            // Docker writes the year 1 for one that never ran.
+            finished_us: finished.map(jiff::Timestamp::as_microsecond).filter(|at| *at > 0),
+            error: text(&state["Error"]),
+            publishes,
+        })
+    }
+
+    /// Docker's data roots: the one that its configuration names, else those of the running daemons, else the usual one.
+    fn docker_roots(&mut self) -> Vec<PathBuf> {
+        if let Some((at, roots)) = &self.docker
+            && at.elapsed() < STANDS
+        {
+            return roots.clone();
+        }
+        let configured = self.json(Path::new(DOCKER_CONFIG)).unwrap_or_default();
+        let mut roots: Vec<PathBuf> =
+            configured["data-root"].as_str().map(PathBuf::from).into_iter().collect();
+        if self.root == Path::new("/") {
+            roots.extend(self.roots_of_daemons());
+        }
+        roots.push(DOCKER_ROOT.into());
+        self.docker = Some((Instant::now(), roots.clone()));
+        roots
+    }
+
+    /// `dockerd --data-root DIR`, where root runs it.
+    fn roots_of_daemons(&self) -> Vec<PathBuf> {
+        let is_daemon = |pid: &Pid| {
+            let owned =
+                std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|about| about.uid() == self.owner);
+            owned && proc::stat(*pid).is_ok_and(|stat| stat.comm == "dockerd")
+        };
+        let daemons = proc::pids().into_iter().flatten().filter(is_daemon).take(DAEMONS);
+        let lines = daemons.filter_map(|pid| proc::read(&format!("/proc/{pid}/cmdline")).ok());
+        lines.filter_map(|line| data_root(&line)).collect()
+    }
+
+    fn look_up(&mut self, id: &str, runtime: Option<Runtime>) -> Option<ContainerNames> {
         match runtime {
             Some(Runtime::Docker) => self.in_docker(id),
             Some(Runtime::Podman | Runtime::Crio) => self.in_storage(id, runtime),
@@ -87,10 +174,12 @@ impl Containers {
         }
     }
 
-    fn in_docker(&self, id: &str) -> Option<ContainerNames> {
-        let configured = self.json(Path::new(DOCKER_CONFIG)).unwrap_or_default();
-        let root = Path::new(configured["data-root"].as_str().unwrap_or(DOCKER_ROOT));
-        let state = self.json(&root.join("containers").join(id).join("config.v2.json"))?;
+    fn in_docker(&mut self, id: &str) -> Option<ContainerNames> {
+        let places = self
+            .docker_roots()
+            .into_iter()
+            .map(|root| root.join("containers").join(id).join("config.v2.json"));
+        let state = places.into_iter().find_map(|place| self.json(&place))?;
         let name = state["Name"].as_str()?;
         named(Some(Runtime::Docker), name.strip_prefix('/').unwrap_or(name))
     }
@@ -145,6 +234,20 @@ impl Containers {
         file.take(FILE_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// The directory that a daemon's command line names.
+fn data_root(line: &[u8]) -> Option<PathBuf> {
+    let mut words = line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
+    while let Some(word) = words.next() {
+        let root = match word.strip_prefix("--data-root=") {
+            Some(root) => root,
+            None if matches!(word, "--data-root" | "-g" | "--graph") => words.next()?,
+            None => continue,
+        };
+        return Some(PathBuf::from(root)).filter(|root| root.is_absolute());
+    }
+    None
 }
 
 /// The names behind one name: the kubelet gives Docker and CRI-O `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, whose parts

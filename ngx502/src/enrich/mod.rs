@@ -246,7 +246,16 @@ impl Enricher {
                 let mut found = listeners::at(&mut self.owners, *worker, endpoint, *delivered, program)?;
                 let empty = |body: &Body| matches!(body, Body::Endpoint(info) if info.listeners.is_empty());
                 if former.is_empty() && found.iter().any(empty) {
-                    found.splice(..0, self.failed_units());
+                    let units = self.failed_units();
+                    // At most as often.
+                    let down = units.is_some_and(|units| {
+                        found.splice(..0, units);
+                        true
+                    });
+                    if down {
+                        let down = self.containers.down();
+                        found.splice(..0, (!down.is_empty()).then_some(Body::DownContainers(down)));
+                    }
                 }
                 Ok(found)
             }
@@ -265,13 +274,13 @@ impl Enricher {
         }
     }
 
-    /// Asks systemd, at most every few seconds.
-    fn failed_units(&mut self) -> Option<Body> {
+    /// Asks systemd, at most every few seconds; `None` where that was done just before.
+    fn failed_units(&mut self) -> Option<Option<Body>> {
         if !due(&mut self.units_asked, UNITS_EVERY) {
             return None;
         }
         let units = units::failed().inspect_err(|error| log::debug!("systemd names no failed unit: {error}"));
-        Some(Body::FailedUnits(units.ok().filter(|units| !units.is_empty())?))
+        Some(units.ok().filter(|units| !units.is_empty()).map(Body::FailedUnits))
     }
 
     /// Adds an answer, preceded by the processes that it names.

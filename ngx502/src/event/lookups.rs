@@ -257,6 +257,27 @@ pub struct Confinement {
     pub enforced: Option<bool>,
 }
 
+/// A container that does not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownContainer {
+    /// Its id.
+    pub id: String,
+    /// What it is called.
+    pub names: ContainerNames,
+    /// The exit code of its first process.
+    pub exit_code: Option<i32>,
+    /// Its memory limit was hit.
+    pub oom_killed: bool,
+    /// It is being started again and again.
+    pub restarting: bool,
+    /// When it ended, in microseconds since the Unix epoch.
+    pub finished_us: Option<i64>,
+    /// What its runtime says of why it did not start; hostile.
+    pub error: Option<String>,
+    /// Where its ports are published; no address means all.
+    pub publishes: Vec<(Option<IpAddr>, u16)>,
+}
+
 /// A service that failed and was not started again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedUnit {

@@ -28,13 +28,14 @@ const INSIDE: &str = "tcp:0.0.0.0:80";
 type Play = fn() -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let plays: [(&str, Play); 11] = [
+    let plays: [(&str, Play); 12] = [
         ("oom-killed-upon-a-request", || served(Behaviour::Eat, &["closed-early", "reset"], "oom-killed")),
         ("crashes-upon-a-request", || served(Behaviour::Segfault, &["closed-early", "reset"], "crashed")),
         ("exits-upon-a-request", || served(Behaviour::Exit, &["closed-early", "reset"], "exited")),
         ("resets", || served(Behaviour::Reset, &["closed-early", "reset"], "closed-by-upstream")),
         ("slow", || served(Behaviour::Silent, &["read-timed-out"], "upstream-slow")),
         ("paused", paused),
+        ("down-before-tracing", down_before_tracing),
         ("cpu-quota", cpu_quota),
         ("killed-before", killed_before),
         ("wrong-port", || nobody("tcp:0.0.0.0:81")),
@@ -46,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             if let Some(reason) = impossible() {
                 skip!(reason);
             }
+            let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
             outcome_of(play)
         })
     };
@@ -115,6 +117,25 @@ fn run(docker: &Docker, listen: &str, behaviour: Behaviour) -> Result<Backend> {
     docker.run("api", &["--memory", "64m", "--publish", &publish], listen, behaviour)
 }
 
+/// A container that had ended before anybody watched: Docker's own files tell.
+fn down_before_tracing() -> Result<()> {
+    let docker = Docker::start()?;
+    docker.run_down("api", &["--publish", &format!("{PUBLISHED}:80")])?;
+    let lab = Lab::start(LabConfig {
+        server: format!("location / {{ proxy_pass http://{PUBLISHED}; }}"),
+        netns: Some(Arc::clone(docker.netns())),
+        ..Default::default()
+    })?;
+    let mut tracer = Tracer::start(lab.master(), &[])?;
+    lab.get("/down")?;
+    let line = tracer.wait_for_uri("verdict", "/down")?;
+    ensure!(line["cause"] == "not-listening", "cause {}: {line}", line["cause"]);
+    let down = &line["details"]["containers_down"][0];
+    ensure!(down["name"] == "api" && down["exit_code"] == 0, "not api: {line}");
+    ensure!(line["summary"].as_str().is_some_and(|text| text.contains("container api")), "not said: {line}");
+    Ok(())
+}
+
 /// As an administrator pauses a container: its processes are frozen.
 fn paused() -> Result<()> {
     let mut scene = Scene::published(INSIDE, Behaviour::Answer)?;
@@ -123,6 +144,8 @@ fn paused() -> Result<()> {
     scene.docker.read(&["unpause", "api"])?;
     let line = line?;
     ensure!(line["details"]["how"] == "frozen", "not frozen: {line}");
+    let fix = line["fix"].as_array().context("there are fixes")?;
+    ensure!(fix.contains(&"docker unpause api".into()), "no way out: {line}");
     Ok(())
 }
 
@@ -151,7 +174,6 @@ fn leads(line: &Value, programs: &[&str], pid: Option<u32>) -> Result<()> {
 }
 
 fn served(behaviour: Behaviour, symptoms: &[&str], cause: &str) -> Result<()> {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut scene = Scene::published(INSIDE, behaviour)?;
     let pid = scene.backend.pid();
     let line = scene.explained(symptoms, cause)?;
@@ -161,7 +183,6 @@ fn served(behaviour: Behaviour, symptoms: &[&str], cause: &str) -> Result<()> {
 
 /// The container is killed between two requests: dockerd ends docker-proxy, and nginx is refused.
 fn killed_before() -> Result<()> {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut scene = Scene::published(INSIDE, Behaviour::Answer)?;
     let pid = scene.backend.pid();
     scene.lab.get("/docker/warm")?;
@@ -177,7 +198,6 @@ fn killed_before() -> Result<()> {
 
 /// docker-proxy accepts, and nobody in the container does.
 fn nobody(listen: &str) -> Result<()> {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut scene = Scene::published(listen, Behaviour::Answer)?;
     let line = scene.explained(&["closed-early", "reset"], "not-listening")?;
     leads(&line, &["docker-proxy"], None)?;
@@ -186,7 +206,6 @@ fn nobody(listen: &str) -> Result<()> {
 
 /// nginx, haproxy, docker-proxy, and a container whose process is killed while it serves.
 fn killed_behind_haproxy() -> Result<()> {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let docker = Docker::start()?;
     let backend = run(&docker, INSIDE, Behaviour::Silent)?;
     let folder = tempfile::tempdir()?;

@@ -88,6 +88,18 @@ impl Docker {
         Ok(backend)
     }
 
+    /// Runs an upstream in a container that ends at once, and stays.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn run_down(&self, name: &str, flags: &[&str]) -> Result<()> {
+        // Without an input it ends.
+        let command = ["run", "--detach", "--name", name];
+        let listen = [IMAGE, PROGRAM, VERB, "faulty", "--listen", "tcp:0.0.0.0:80", "--behave", "answer"];
+        self.read(&[&command[..], flags, &listen[..]].concat())?;
+        self.read(&["wait", name]).map(drop)
+    }
+
     /// The output of a `docker` command.
     ///
     /// # Errors

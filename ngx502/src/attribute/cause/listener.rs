@@ -1,5 +1,6 @@
 //! Nobody answered at the place: who listened there last, and what became of it.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::death::{self, Dead};
@@ -8,12 +9,14 @@ use crate::attribute::attempt::FailedAttempt;
 use crate::attribute::destination::Destination;
 use crate::attribute::finding::death::Role;
 use crate::attribute::finding::evidence::Fact;
-use crate::attribute::finding::listener::{Failed, Listener, Near, NotListening, PathIs};
+use crate::attribute::finding::listener::{Down, Failed, Listener, Near, NotListening, PathIs};
 use crate::attribute::finding::{Doubt, Unknown};
 use crate::attribute::listeners::{ClosedListener, End};
 use crate::attribute::verdict::{ProcessFacts, Symptom};
 use crate::attribute::world::World;
-use crate::event::{Endpoint, EndpointInfo, NEAR_MAX, Nanos, NearListener, Nearness, PathKind};
+use crate::event::{
+    DownContainer, Endpoint, EndpointInfo, NEAR_MAX, Nanos, NearListener, Nearness, PathKind,
+};
 
 /// Failed units that a finding keeps.
 const UNITS: usize = 16;
@@ -252,6 +255,18 @@ impl Place<'_> {
         })
     }
 
+    /// Containers that publish this very place.
+    fn containers_down(&self) -> Vec<Down> {
+        let Endpoint::Tcp(wanted) = self.endpoint else { return Vec::new() };
+        let publishes = |down: &&DownContainer| {
+            let here = |(ip, port): &(Option<IpAddr>, u16)| {
+                *port == wanted.port() && ip.is_none_or(|ip| ip == wanted.ip().to_canonical())
+            };
+            down.publishes.iter().any(here)
+        };
+        self.world.down_containers().iter().filter(publishes).map(Down::from).collect()
+    }
+
     fn not_listening(&self, info: Option<&EndpointInfo>, watched: bool) -> Listener {
         let path = match (self.failure.underlying, info.and_then(|info| info.path)) {
             (_, Some(PathKind::Other)) => Some(PathIs::NotASocket),
@@ -270,6 +285,7 @@ impl Place<'_> {
             near_cut: near.len() >= NEAR_MAX,
             near,
             moved: moved::of(self.world, self.failure, self.there),
+            containers_down: self.containers_down(),
             failed_units: named.into_iter().chain(others).take(UNITS).map(Failed::from).collect(),
         })
     }

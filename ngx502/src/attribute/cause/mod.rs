@@ -125,9 +125,13 @@ fn lead_on(
 ) -> Diagnosis {
     let mut asked = waits::candidates(world, failure, &found);
     let base = (!asked.is_empty()).then(|| Rc::new(found.clone()));
-    let passes_on = found.process.as_ref().is_some_and(|process| waits::is_forwarder(process));
-    // What was seen to wait for no connection of its own is not led on by one.
-    let looked = waits::explain(world, failure, &found).filter(|_| !passes_on);
+    let candidate = || world.processes.facts_of(*asked.first()?);
+    let process = found.process.clone().or_else(candidate);
+    let passes_on = process.is_some_and(|process| waits::is_forwarder(&process));
+    // Who was seen to have the connection and to wait for none of its own is not led on by one.
+    let tells =
+        |looked: &Diagnosis| matches!(looked.finding.facts, Facts::Stuck(_)) || found.process.is_some();
+    let looked = waits::explain(world, failure, &found).filter(|looked| !passes_on && tells(looked));
     let mut found = looked.unwrap_or_else(|| {
         let followed = followed.unwrap_or_else(|| hops::follow(world, failure, found));
         asked.extend(waits::candidates(world, failure, &followed));

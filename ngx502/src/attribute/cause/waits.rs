@@ -66,8 +66,10 @@ pub(super) fn explain(world: &World, failure: &FailedAttempt, found: &Diagnosis)
     let looked: Vec<_> = pids.iter().filter_map(|pid| world.waits(*pid, failure.at)).collect();
     let servers = without_masters(world, &looked);
     let waited = failure.times().total_us;
-    let each: Vec<_> =
-        servers.iter().map(|(at, one)| (*at, *one, Found::of(world, one, waited, queue.is_some()))).collect();
+    let each: Vec<_> = servers
+        .iter()
+        .map(|(at, one)| (*at, *one, Found::of(world, one, waited, Some(failure.at), queue.is_some())))
+        .collect();
     let evidence = || {
         let told = each.iter().take(TOLD);
         told.map(|(at, one, found)| {
@@ -175,7 +177,10 @@ fn go_on(
             Facts::Stuck(stuck) => stuck.waits.first().and_then(|wait| wait.since_us).map(|since| since.0),
             _ => None,
         };
-        let Some(next) = Found::of(world, waits, since, false).filter(Found::leads_on) else { break };
+        let Some(next) = Found::of(world, waits, since, Some(failure.at), false).filter(Found::leads_on)
+        else {
+            break;
+        };
         let finding = result.finding.clone();
         if result.hops.is_empty() {
             let process = result.process.clone();
@@ -215,8 +220,15 @@ fn address_of(found: &Diagnosis) -> Option<String> {
 
 impl Found {
     /// By what a look found; `waited` is how long nginx did.
-    fn of(world: &World, waits: &ProcessWaits, waited: Option<u64>, unaccepted: bool) -> Option<Self> {
-        let case = Case { world, waits, process: world.processes.facts(&waits.process), waited };
+    fn of(
+        world: &World,
+        waits: &ProcessWaits,
+        waited: Option<u64>,
+        failed_at: Option<Nanos>,
+        unaccepted: bool,
+    ) -> Option<Self> {
+        let process = world.processes.facts(&waits.process);
+        let case = Case { world, waits, process, waited, failed_at };
         case.halted()
             .or_else(|| case.out_of_descriptors().filter(|_| unaccepted))
             .or_else(|| case.memory())
@@ -247,6 +259,8 @@ struct Case<'a> {
     waits: &'a ProcessWaits,
     process: Rc<ProcessFacts>,
     waited: Option<u64>,
+    /// When nginx gave up, where this is about its own upstream.
+    failed_at: Option<Nanos>,
 }
 
 impl Case<'_> {
@@ -267,6 +281,10 @@ impl Case<'_> {
             let life = self.world.processes.find(&self.waits.process);
             let signals = life.map_or(&[][..], |life| &life.signals);
             let stop = signals.iter().rfind(|(_, sent)| STOPS.contains(&sent.signal) && sent.from_user);
+            // It came when nginx had given up already.
+            if stop.is_some_and(|(when, _)| self.failed_at.is_some_and(|failed| *when > failed)) {
+                return None;
+            }
             (Pause::Stopped, stop.map(|(_, sent)| facts(&sent.sender)), "stopped by a signal")
         } else {
             return None;
@@ -306,7 +324,12 @@ impl Case<'_> {
             quota_us: Micros(quota.quota_us),
             period_us: Micros(quota.period_us),
         };
-        Some(self.found(reason, WaitKind::CpuQuota, Some(format!("cgroup {}", quota.cgroup))))
+        let mut found = self.found(reason, WaitKind::CpuQuota, Some(format!("cgroup {}", quota.cgroup)));
+        // The quota is the whole group's, and another process may have used it.
+        let runs = |thread: &ThreadWait| matches!(thread.doing, Doing::Runs(_) | Doing::Starves);
+        let always = quota.throttled >= quota.periods && self.waits.threads.iter().any(runs);
+        found.doubt = (!always).then_some(Doubt::HeldNowAndThen);
+        Some(found)
     }
 
     /// By what its threads do.
@@ -323,30 +346,39 @@ impl Case<'_> {
                 None => !matches!(thread.doing, Doing::Mutex(_)),
             });
             let mut first = (*first).clone();
-            first.doubt = first.doubt.or(others.then_some(Doubt::OneOfSeveral));
+            let unsure = || self.is_one_of_many(first.wait.thread).then_some(Doubt::WhichThread);
+            first.doubt = first.doubt.or(others.then_some(Doubt::OneOfSeveral)).or_else(unsure);
             return Some(first);
         }
-        let computing = busy.iter().filter_map(|thread| match thread.doing {
-            Doing::Runs(permille) => Some(permille),
-            _ => None,
-        });
-        let cpu_permille: u32 = computing.sum();
+        let permille = |thread: &ThreadWait| match thread.doing {
+            Doing::Runs(permille) => permille,
+            _ => 0,
+        };
+        let cpu_permille: u32 = busy.iter().map(|thread| permille(thread)).sum();
+        let most = busy.iter().max_by_key(|thread| permille(thread)).map(|thread| thread.tid);
         if cpu_permille >= COMPUTING {
             let on = Some(format!("{}%", cpu_permille / 10));
             let mut found = self.found(Reason::Computes { cpu_permille }, WaitKind::Cpu, on);
-            found.doubt = (busy.len() > 1).then_some(Doubt::OneOfSeveral);
+            let several = (busy.len() > 1).then_some(Doubt::OneOfSeveral);
+            found.doubt = several.or_else(|| self.is_one_of_many(most).then_some(Doubt::WhichThread));
             return Some(found);
         }
         busy.iter().find_map(|thread| match &thread.doing {
             Doing::Events(sockets) => self.watched(sockets),
             Doing::Child(children) => {
                 let looked = children.iter().find_map(|child| self.world.waits_of(child.pid));
-                let mut found = Found::of(self.world, looked?, self.waited, false)?;
+                let mut found = Found::of(self.world, looked?, self.waited, self.failed_at, false)?;
                 found.doubt = found.doubt.or(Some(Doubt::ItsChild));
                 Some(found)
             }
             _ => None,
         })
+    }
+
+    /// Whether a thread may serve other requests than the one that failed: a process with several, and not its first one, which
+    /// runs the event loop of those that have one.
+    fn is_one_of_many(&self, tid: Option<u32>) -> bool {
+        self.waits.thread_count > 1 && tid != Some(self.waits.pid().0)
     }
 
     /// What a thread is blocked on.

@@ -61,6 +61,10 @@ pub enum Doubt {
     OneOfSeveral,
     /// It is the only process that listens there; who had the connection was not observed.
     SoleListener,
+    /// The process has several threads, and which of them served the request is not known.
+    WhichThread,
+    /// Not all periods of the quota were used up, or nothing was seen to want to run.
+    HeldNowAndThen,
     /// An event loop watches a connection that owes an answer.
     EventLoop,
     /// The child that the process waits for is stuck so.
@@ -158,6 +162,8 @@ impl fmt::Display for Doubt {
             Doubt::OnwardUnseen => "it only forwards, and no connection of its own was seen to fail",
             Doubt::EndedWithServer => "the forwarder was ended after that, which is matched by time",
             Doubt::OneOfSeveral => "its threads and processes were found in different states",
+            Doubt::WhichThread => "which of its threads served the request is not known",
+            Doubt::HeldNowAndThen => "not all the time, and the quota is its whole cgroup's",
             Doubt::SoleListener => "it is the only process that listens there",
             Doubt::EventLoop => {
                 "its event loop watches a connection that owes an answer; which request that is for cannot be seen"

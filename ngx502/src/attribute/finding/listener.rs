@@ -9,7 +9,10 @@ use serde::{Serialize, Serializer};
 use super::manager::ServiceManager;
 use super::{Moved, On, Page, lossy, place, quoted};
 use crate::attribute::verdict::{Cause, ProcessFacts};
-use crate::event::{Endpoint, FailedUnit, Nanos, NearListener, Nearness, Pid};
+use crate::event::{
+    ContainerNames, DownContainer, Endpoint, FailedUnit, Nanos, NearListener, Nearness, Pid, short_container,
+};
+use crate::time::Moment;
 
 /// Why a connect met no listener.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,6 +74,8 @@ pub struct NotListening {
     pub near_cut: bool,
     /// Whose the address was before, where it was another namespace's; null otherwise.
     pub moved: Option<Moved>,
+    /// Containers that publish this port and do not run, the latest first.
+    pub containers_down: Vec<Down>,
     /// Services that systemd holds failed; those whose name is in the path come first.
     pub failed_units: Vec<Failed>,
 }
@@ -123,6 +128,57 @@ pub struct Near {
     /// In what it is near: `same-port`, `other-namespace`, `same-directory`, `same-program`, `same-path`, `other-files`.
     #[serde(serialize_with = "nearness")]
     pub why: Nearness,
+}
+
+/// A container that publishes a place and does not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Down {
+    /// Its id.
+    pub id: String,
+    /// Its name; null where it has none.
+    pub name: Option<String>,
+    /// The exit code of its first process; null where that is not known.
+    pub exit_code: Option<i32>,
+    /// Whether its memory limit was hit.
+    pub oom_killed: bool,
+    /// Whether it is being started again and again.
+    pub restarting: bool,
+    /// When it ended; null where it never ran.
+    pub finished: Option<Moment>,
+    #[serde(skip)]
+    names: ContainerNames,
+}
+
+impl From<&DownContainer> for Down {
+    fn from(down: &DownContainer) -> Self {
+        Self {
+            id: down.id.clone(),
+            name: down.names.label(),
+            exit_code: down.exit_code,
+            oom_killed: down.oom_killed,
+            restarting: down.restarting,
+            finished: down.finished_us.map(Moment::from_micros),
+            names: down.names.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or_else(|| short_container(&self.id));
+        write!(f, "container {name}, which publishes it, ")?;
+        f.write_str(match (self.restarting, self.finished) {
+            (true, _) => "keeps restarting",
+            (false, Some(_)) => "is down",
+            (false, None) => "never ran",
+        })?;
+        if let Some(at) = self.finished {
+            write!(f, " since {at}")?;
+        }
+        f.write_str(if self.oom_killed { ": its memory limit was hit" } else { "" })?;
+        let code = self.exit_code.filter(|_| self.finished.is_some());
+        code.map_or(Ok(()), |code| write!(f, ", exit code {code}"))
+    }
 }
 
 /// A service that systemd holds failed.
@@ -228,11 +284,20 @@ impl NotListening {
             None => write!(f, "nothing listens on {there}")?,
         }
         f.write_str(if self.watched { ", and nothing has listened there since tracing began" } else { "" })?;
+        self.containers_down.first().map_or(Ok(()), |down| write!(f, "; {down}"))?;
         self.moved.as_ref().map_or(Ok(()), |moved| moved.sentence(on, f))
     }
 
     fn fix(&self, lines: &mut Vec<String>) {
         self.moved.iter().for_each(|moved| moved.fix(lines));
+        for down in self.containers_down.iter().take(Failed::SHOWN) {
+            let who = ProcessFacts {
+                container: Some(down.id.clone()),
+                container_names: Some(down.names.clone()),
+                ..ProcessFacts::default()
+            };
+            lines.extend(ServiceManager::of(&who).restart());
+        }
         Near::ask_of(&self.near, self.near_cut, lines);
         lines.extend(self.failed_units.iter().take(Failed::SHOWN).map(|unit| {
             let name = quoted(&unit.unit);

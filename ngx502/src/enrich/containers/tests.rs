@@ -27,7 +27,7 @@ impl Machine {
 
     fn names(&self, runtime: Option<Runtime>) -> ContainerNames {
         let (root, owner) = (self.0.path().to_owned(), nix::unistd::geteuid().as_raw());
-        Containers { root, owner, known: HashMap::new() }.names(ID, runtime)
+        Containers { root, owner, known: HashMap::new(), docker: None }.names(ID, runtime)
     }
 }
 
@@ -108,6 +108,33 @@ fn files_that_others_may_write_are_not_believed() {
     assert_eq!(linked.names(Some(Runtime::Docker)).name, None);
     let foreign = Machine::with(&[(&path, DOCKER)]);
     let owner = nix::unistd::geteuid().as_raw() + 1;
-    let mut others = Containers { root: foreign.0.path().to_owned(), owner, known: HashMap::new() };
+    let mut others =
+        Containers { root: foreign.0.path().to_owned(), owner, known: HashMap::new(), docker: None };
     assert_eq!(others.names(ID, Some(Runtime::Docker)).name, None);
+}
+
+#[test]
+fn a_container_that_is_down_is_told_with_its_ports_and_its_end() {
+    let at = |id: &str, file: &str| format!("/var/lib/docker/containers/{id}/{file}");
+    let ended = r#"{"State":{"Running":false,"OOMKilled":true,"ExitCode":137,"Error":"","FinishedAt":"2026-11-21T02:16:40.5Z"},"Name":"/api"}"#;
+    let bindings = r#"{"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"},{"HostIp":"127.0.0.1","HostPort":"8081"}]}}"#;
+    let machine = Machine::with(&[
+        (&at(ID, "config.v2.json"), ended),
+        (&at(ID, "hostconfig.json"), bindings),
+        (&at(OTHER, "config.v2.json"), DOCKER),
+        (&at(OTHER, "hostconfig.json"), bindings),
+    ]);
+    let (root, owner) = (machine.0.path().to_owned(), nix::unistd::geteuid().as_raw());
+    let found = Containers { root, owner, known: HashMap::new(), docker: None }.down();
+    let wanted = DownContainer {
+        id: ID.to_owned(),
+        names: called(Some(Runtime::Docker), "api"),
+        exit_code: Some(137),
+        oom_killed: true,
+        restarting: false,
+        finished_us: Some(1_795_227_400_500_000),
+        error: None,
+        publishes: vec![(None, 8_080), (Some([127, 0, 0, 1].into()), 8_081)],
+    };
+    assert_eq!(found, [wanted], "the other one runs");
 }

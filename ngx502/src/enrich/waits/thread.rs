@@ -37,10 +37,12 @@ pub(super) fn doing(
     if before.state == b'R' && after.state == b'R' {
         return if ticks == 0 { Doing::Starves } else { Doing::Runs(permille) };
     }
-    // The same call with the same arguments, and no CPU used: it was blocked there all the time.
-    let blocked = before.call == after.call && ticks == 0;
-    let Some(call) = Call::parse(&after.call).filter(|_| blocked) else { return Doing::Call(-1) };
+    let Some(call) = Call::parse(&after.call) else { return Doing::Call(-1) };
     let thread = Thread { pid, tid };
+    // The same call with the same arguments, and no CPU used: it was blocked there all the time.
+    if before.call != after.call || ticks > 0 {
+        return thread.in_its_loop(call, tables);
+    }
     if before.state == b'D' && after.state == b'D' {
         return thread.uninterruptible(call);
     }
@@ -129,6 +131,17 @@ struct Thread {
 }
 
 impl Thread {
+    /// What a thread waits for that was somewhere else a moment ago: an event loop comes back with another time-out each time.
+    fn in_its_loop(&self, call: Call, tables: &mut Tables<'_>) -> Doing {
+        if !(call.is(EPOLLS) || call.is(POLLS) || call.is(SELECTS)) {
+            return Doing::Call(-1);
+        }
+        match self.asleep(call, tables) {
+            Doing::Socket(socket) => Doing::Events(vec![*socket]),
+            other => other,
+        }
+    }
+
     fn asleep(&self, call: Call, tables: &mut Tables<'_>) -> Doing {
         let descriptor = call.arguments[0] as u32;
         if call.is(ACCEPTS) {

@@ -92,6 +92,20 @@ fn killed_in_container(s: &mut Scene) {
     }
 }
 
+/// A container that publishes the upstream's port and does not run.
+fn down(s: &Scene, code: i32, oom_killed: bool, finished_us: Option<i64>) -> Body {
+    let names = ContainerNames { runtime: Some(Runtime::Docker), name: Some("api".into()), pod: None };
+    Body::DownContainers(vec![DownContainer {
+        id: "3f4a1b2c3d4e5f60".repeat(4),
+        names,
+        exit_code: Some(code),
+        oom_killed,
+        finished_us,
+        publishes: vec![(None, s.address().port())],
+        ..DownContainer::default()
+    }])
+}
+
 pub(super) const CASES: &[Case] = &[
     ("closed by a process that lives", |s| fallen(s, vec![s.shut(s.tcp(), s.app(), false)])),
     ("closed unseen by a process that lives", |s| {
@@ -256,6 +270,14 @@ pub(super) const CASES: &[Case] = &[
     }),
     ("five listeners of the same program", |s| many_near(s, 5)),
     ("more than a look-up counts", |s| many_near(s, 8)),
+    ("a container that published the port and ran out of memory", |s| {
+        s.feed(down(s, 137, true, Some(1_795_227_400_500_000)));
+        never_tcp(s, vec![]);
+    }),
+    ("a container that never ran", |s| {
+        s.feed(down(s, 127, false, None));
+        never_tcp(s, vec![]);
+    }),
     ("services that failed, one of them by a like name", |s| {
         let units = vec![
             failed("cron.service", "exit-code", Some(1)),

@@ -93,6 +93,21 @@ pub(super) const CASES: &[Case] = &[
         let one = found(s.app(), vec![on(database(59)), Doing::Runs(500), Doing::Idle]);
         accepted(s, vec![one]);
     }),
+    ("a thread of a pool of threads", |s| {
+        let one = found(s.app(), vec![Doing::Idle, on(database(59)), Doing::Idle]);
+        accepted(s, vec![one]);
+    }),
+    ("a thread that computes beside an idle one", |s| {
+        let one = found(s.app(), vec![Doing::Idle, Doing::Runs(990)]);
+        accepted(s, vec![one]);
+    }),
+    ("a CPU quota that holds now and then", |s| {
+        worker_is(s, |one| {
+            let cgroup = "system.slice/php8.2-fpm.service".to_owned();
+            let (quota_us, period_us, periods, throttled) = (50_000, 100_000, 2, 1);
+            one.throttled = Some(Throttled { cgroup, quota_us, period_us, periods, throttled });
+        });
+    }),
     ("a connection pool's lock, whose holder waits", |s| {
         let one = found(s.app(), vec![on(database(59)), Doing::Mutex(s.app().pid.0)]);
         accepted(s, vec![one]);
