@@ -107,6 +107,11 @@ impl Visit<'_> {
         Self { guest, choice: Choice::OfTheKernel, options: "" }
     }
 
+    /// What depends on it most, with nginx's log hidden (`crit`) or with the release's own backends.
+    pub(crate) fn brief(guest: Release, crit: bool) -> Self {
+        Self { guest, choice: Choice::Brief { crit }, options: "" }
+    }
+
     /// The same, and the release's own backends.
     pub(crate) fn whole(guest: Release) -> Self {
         Self { guest, choice: Choice::Whole, options: "" }
