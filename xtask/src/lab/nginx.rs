@@ -246,6 +246,10 @@ impl Lab {
         let workers = self.workers();
         let _resume = Resume(&workers);
         for worker in &workers {
+            // In the midst of its work it would go on with that first, and then not in the order of arrival.
+            wait::until("a worker to have nothing to do", Duration::from_secs(5), || {
+                (state_of(*worker)? == 'S').then_some(())
+            })?;
             kill(pid(*worker), Signal::SIGSTOP)?;
             wait::until("a worker to stop", Duration::from_secs(5), || {
                 (state_of(*worker)? == 'T').then_some(())
