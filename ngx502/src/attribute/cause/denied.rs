@@ -102,15 +102,13 @@ fn policy(world: &World, failure: &FailedAttempt, allowed: Allowed) -> Diagnosis
 fn suspects(failure: &FailedAttempt, guards: &Guards) -> Vec<Suspect> {
     let module = guards.confinement.as_ref().filter(|one| one.enforced != Some(false));
     let programs = guards.cgroup_programs.filter(|count| *count > 0 && !failure.unix());
+    let filter = (guards.seccomp == Some(true)).then_some(Suspect::Seccomp);
     match failure.errno {
         Some(EACCES) => module.map(Suspect::module).into_iter().collect(),
         Some(EPERM) => {
-            let filter = (guards.seccomp == Some(true)).then_some(Suspect::Seccomp);
             programs.map(|attached| Suspect::CgroupPrograms { attached }).into_iter().chain(filter).collect()
         }
-        Some(EAFNOSUPPORT) => {
-            (guards.seccomp == Some(true)).then_some(Suspect::Seccomp).into_iter().collect()
-        }
+        Some(EAFNOSUPPORT) => filter.into_iter().collect(),
         _ => Vec::new(),
     }
 }

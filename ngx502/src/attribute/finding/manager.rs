@@ -94,8 +94,7 @@ impl<'a> ServiceManager<'a> {
                 format!("{} set-property {} CPUQuota=…%", systemctl(*user), quoted(unit))
             }
             Self::Container { names: Some(ContainerNames { name, pod: Some(pod), .. }), .. } => {
-                let container = name.as_ref().map_or(String::new(), |name| format!("container {name} of "));
-                format!("raise resources.limits.cpu of {container}pod {}/{}", pod.namespace, pod.name)
+                format!("raise resources.limits.cpu of {}", in_pod(name.as_deref(), pod))
             }
             Self::Container {
                 id,
@@ -115,8 +114,7 @@ impl<'a> ServiceManager<'a> {
                 format!("{systemctl} set-property {} MemoryMax=… (or use less memory)", quoted(unit))
             }
             Self::Container { names: Some(ContainerNames { name, pod: Some(pod), .. }), .. } => {
-                let container = name.as_ref().map_or(String::new(), |name| format!("container {name} of "));
-                format!("raise resources.limits.memory of {container}pod {}/{}", pod.namespace, pod.name)
+                format!("raise resources.limits.memory of {}", in_pod(name.as_deref(), pod))
             }
             Self::Container {
                 id,
@@ -128,6 +126,12 @@ impl<'a> ServiceManager<'a> {
             _ => "raise the memory limit of its cgroup or container, or run fewer workers".into(),
         }
     }
+}
+
+/// A pod, and which of its containers where that is known.
+fn in_pod(container: Option<&str>, pod: &PodName) -> String {
+    let container = container.map_or(String::new(), |name| format!("container {name} of "));
+    format!("{container}pod {}/{}", pod.namespace, pod.name)
 }
 
 /// `systemctl` as it reaches the manager of a unit. A user's listens in that user's directory of run-time files only.
