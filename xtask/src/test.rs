@@ -153,9 +153,14 @@ struct Count {
     skipped_passes: u64,
     /// Measurements and makers of fixtures, which the runners count as ignored: no tests that should have run.
     on_demand: u64,
-    /// The runners' lines about failed tests, and what a kernel said as it fell over.
+    /// The runners' lines about failed tests with the first one of their reasons, and what a kernel said as it fell over.
     failures: Vec<String>,
+    /// The line before opened the reason of a failed test.
+    reason_follows: bool,
 }
+
+/// As much of a reason is repeated: one may hold a whole verdict.
+const REASON_CHARS: usize = 2_000;
 
 /// How a kernel's last words begin.
 const LAST_WORDS: [&str; 4] = ["Kernel panic", "BUG: ", "Oops: ", "Out of memory"];
@@ -172,8 +177,14 @@ impl Count {
         self.on_demand += u64::from(line.starts_with("test ") && line.contains(" ... ignored, on demand: "));
         self.skipped_passes += u64::from(line.starts_with("skipped: "));
         let failed = line.starts_with("test ") && line.ends_with(" ... FAILED");
-        if failed || line.starts_with(vm::FELL_OVER) || LAST_WORDS.iter().any(|words| line.contains(words)) {
-            self.failures.push(line.to_owned());
+        let reason = std::mem::replace(
+            &mut self.reason_follows,
+            line.starts_with("---- ") && line.trim_end().ends_with(" ----"),
+        );
+        let fell_over =
+            line.starts_with(vm::FELL_OVER) || LAST_WORDS.iter().any(|words| line.contains(words));
+        if failed || reason || fell_over {
+            self.failures.push(line.chars().take(REASON_CHARS).collect());
         }
         let Some((_, result)) = line.split_once("test result: ") else { return };
         for part in result.split(['.', ';']) {
@@ -240,8 +251,20 @@ mod tests {
     #[test]
     fn what_failed_is_kept_for_the_end() {
         let mut count = Count::default();
-        let kept = ["test verdict::slow ... FAILED", "[   53.4] Kernel panic - not syncing: Fatal exception"];
-        for line in ["test verdict::refused ... ok", kept[0], "FAILED", kept[1]] {
+        let kept = [
+            "test verdict::slow ... FAILED",
+            "cause unknown, not of [\"slow\"]",
+            "[   53.4] Kernel panic - not syncing: Fatal exception",
+        ];
+        for line in [
+            "test verdict::refused ... ok",
+            kept[0],
+            "failures:",
+            "---- verdict::slow ----",
+            kept[1],
+            "and more",
+            kept[2],
+        ] {
             count.add(line);
         }
         assert_eq!(count.failures, kept);

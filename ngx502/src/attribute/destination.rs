@@ -67,13 +67,13 @@ impl Destination {
         }
     }
 
-    /// The same place in each namespace that had the address.
-    pub(super) fn formers(&self, world: &World) -> impl Iterator<Item = Self> {
+    /// The same place in each namespace that had the address and was connected to this one.
+    pub(super) fn formers(&self, world: &World, from: u32) -> impl Iterator<Item = Self> {
         let ip = match &self.endpoint {
             Endpoint::Tcp(address) => Some(address.ip().to_canonical()),
             Endpoint::Unix(_) => None,
         };
-        let tenants = ip.into_iter().flat_map(|ip| world.homes.having(ip));
+        let tenants = ip.into_iter().flat_map(move |ip| world.homes.having(ip, from));
         tenants.map(|tenant| Self { home: Home::Former(tenant.netns), ..self.clone() })
     }
 

@@ -69,15 +69,6 @@ impl Listeners {
         all.filter(move |listener| home.reaches(endpoint, listener.netns, &listener.bound))
     }
 
-    /// The last listener there that ended no later than `before`.
-    pub(super) fn last_gone<'a>(
-        &'a self,
-        there: &'a Destination,
-        before: Nanos,
-    ) -> Option<&'a ClosedListener> {
-        self.gone(there).filter(|gone| gone.at <= before).max_by_key(|gone| gone.at)
-    }
-
     /// Dead listeners of a place.
     pub(super) fn gone<'a>(&'a self, there: &'a Destination) -> impl Iterator<Item = &'a ClosedListener> {
         let (home, endpoint) = (there.home, self.resolved(&there.endpoint));

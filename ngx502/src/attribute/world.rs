@@ -9,7 +9,7 @@ use super::attempt::FailedAttempt;
 use super::bounded::Bounded;
 use super::destination::Destination;
 use super::homes::{Home, Homes, near};
-use super::listeners::Listeners;
+use super::listeners::{ClosedListener, Listeners};
 use super::processes::{Processes, same};
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
@@ -202,6 +202,20 @@ impl World {
         let socket = failure.socket.as_ref();
         let reset = socket.is_some_and(|socket| socket.reset_at.is_some() && socket.unacked.is_some());
         self.watch.refusals && !self.watch.lost && reset
+    }
+
+    /// The dead listener that was at a place last, before a time.
+    pub(super) fn last_gone<'a>(
+        &'a self,
+        there: &'a Destination,
+        before: Nanos,
+    ) -> Option<&'a ClosedListener> {
+        let was_there = |gone: &&ClosedListener| match &there.endpoint {
+            Endpoint::Tcp(address) => self.homes.had(gone.netns, address.ip(), gone.at),
+            Endpoint::Unix(_) => true,
+        };
+        let all = self.listeners.gone(there).filter(|gone| gone.at <= before);
+        all.filter(was_there).max_by_key(|gone| gone.at)
     }
 
     /// The look-up of a place, made because an attempt failed.

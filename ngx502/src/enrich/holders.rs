@@ -12,6 +12,8 @@ use crate::proc::{self, clock, sockets_of};
 
 /// How long a walk's result serves when a socket is missing in it.
 const RETRY: Duration = Duration::from_secs(2);
+/// Looking for new namespaces takes at most one part in so many of the time.
+const NAMESPACES_SHARE: u32 = 20;
 /// How long it serves at all.
 const FRESH: Duration = Duration::from_secs(10);
 /// More holders of one socket are not named.
@@ -25,6 +27,8 @@ pub(super) struct SocketOwners {
     sockets: HashMap<u64, Vec<Pid>>,
     namespaces: Vec<Netns>,
     taken: Option<Instant>,
+    /// From when on namespaces may be looked for again.
+    namespaces_due: Option<Instant>,
     /// Boot time before the last walk: it may have missed a process that was born later.
     walked_from: Nanos,
     /// Boot time after the last walk: a process that started later has the number of one that it saw, no more.
@@ -68,10 +72,22 @@ impl SocketOwners {
             let mut found = owners.namespaces.iter().filter(|netns| netns.inum == inum);
             found.find(|netns| Netns::of(netns.via).is_ok_and(|now| now.inum == inum)).copied()
         };
-        known(self).or_else(|| {
-            self.older_than(RETRY).then(|| self.refresh());
-            known(self)
-        })
+        known(self).or_else(|| self.look_for_namespaces().then(|| known(self))?)
+    }
+
+    /// Looks for namespaces that came since the last walk, unless it did so a moment ago; true if it did.
+    pub(super) fn look_for_namespaces(&mut self) -> bool {
+        let from = Instant::now();
+        if self.namespaces_due.is_some_and(|due| from < due) {
+            return false;
+        }
+        self.namespaces.clear();
+        match proc::pids() {
+            Ok(pids) => pids.for_each(|pid| self.add_namespace(pid)),
+            Err(error) => log::debug!("/proc cannot be listed, so no namespace is found: {error}"),
+        }
+        self.namespaces_due = Some(Instant::now() + from.elapsed() * NAMESPACES_SHARE);
+        true
     }
 
     /// The holders among some processes, read from their descriptors now. For sockets too young for the last walk.
@@ -100,13 +116,17 @@ impl SocketOwners {
         self.taken.is_none_or(|taken| taken.elapsed() > age)
     }
 
-    fn add(&mut self, pid: Pid) {
+    fn add_namespace(&mut self, pid: Pid) {
         if let Ok(netns) = Netns::of(pid)
             && self.namespaces.len() < MAX_NAMESPACES
             && !self.namespaces.iter().any(|known| known.inum == netns.inum)
         {
             self.namespaces.push(netns);
         }
+    }
+
+    fn add(&mut self, pid: Pid) {
+        self.add_namespace(pid);
         for inode in sockets_of(pid) {
             let holders = self.sockets.entry(inode).or_default();
             if holders.len() < MAX_HOLDERS && holders.last() != Some(&pid) {

@@ -1,6 +1,7 @@
 //! Who listens at one place, as a given worker would reach it; and everyone who listens, for the start.
 
 use std::io;
+use std::net::IpAddr;
 
 use bstr::{BString, ByteSlice as _};
 
@@ -9,8 +10,8 @@ use super::path::{self, Walked};
 use super::sockets::{self, Listening, Netns};
 use super::{busy, local, procnet};
 use crate::event::{
-    AddressOwner, Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, PathKind,
-    Pid, ProcessRef, Queue,
+    AddressOwner, Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, Owner,
+    PathKind, Pid, ProcessRef, Queue,
 };
 
 /// The listeners of a namespace, from sock_diag, else from /proc.
@@ -53,7 +54,7 @@ pub(super) fn at(
     };
     let (netns, kind, walked) = match endpoint {
         Endpoint::Tcp(_) if delivered.is_some() => (own, None, None),
-        Endpoint::Tcp(address) => match local::namespace_of(address.ip(), own, owners.namespaces()) {
+        Endpoint::Tcp(address) => match home(owners, address.ip(), own) {
             Ok(netns) => (netns, None, None),
             Err(owner) => {
                 let found = AddressOwner { ip: address.ip(), from: own.inum, owner };
@@ -94,6 +95,15 @@ pub(super) fn at(
     };
     let alias = walked.and_then(|walked| alias(endpoint, walked));
     Ok(alias.into_iter().chain([Body::Endpoint(Box::new(info))]).collect())
+}
+
+/// Where a connect from a namespace to `ip` ends; for an address of nobody's, namespaces that came just now are asked too.
+fn home(owners: &mut SocketOwners, ip: IpAddr, from: Netns) -> Result<Netns, Owner> {
+    let found = local::namespace_of(ip, from, owners.namespaces());
+    if found == Err(Owner::Nobody) && owners.look_for_namespaces() {
+        return local::namespace_of(ip, from, owners.namespaces());
+    }
+    found
 }
 
 /// A listener with its holders; `busy` says whether all of them are occupied.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bstr::ByteSlice as _;
 
+use super::links;
 use super::sockets::Netns;
 use crate::event::{ADDRESSES_MAX, Owner};
 use crate::proc;
@@ -11,19 +12,26 @@ use crate::proc;
 /// Routing tables beyond this are not searched: the host is a router, and the answer would take too long.
 const TABLE_BYTES: u64 = 1024 * 1024;
 
-/// Where a connect from `from` to `ip` ends: its own namespace, or the only other one that has the address; else who
-/// owns it.
+/// Where a connect from `from` to `ip` ends: its own namespace, or the only other one that has the address and is
+/// connected to it; else who owns it.
 pub(super) fn namespace_of(ip: IpAddr, from: Netns, others: &[Netns]) -> Result<Netns, Owner> {
     let ip = ip.to_canonical();
     if ip.is_loopback() || ip.is_unspecified() || has(from, ip) {
         return Ok(from);
     }
-    let mut having = others.iter().filter(|netns| netns.inum != from.inum && has(**netns, ip));
-    match (having.next(), having.next()) {
-        (None, _) => Err(Owner::Nobody),
-        (Some(only), None) => Ok(*only),
-        (Some(_), Some(_)) => Err(Owner::Several),
+    let mut only = None;
+    for netns in others.iter().filter(|netns| netns.inum != from.inum && has(**netns, ip)) {
+        match links::connected(from, *netns, others) {
+            Ok(false) => {}
+            Ok(true) if only.is_none() => only = Some(*netns),
+            Ok(true) => return Err(Owner::Several),
+            Err(error) => {
+                log::debug!("whether {ip} is reached in namespace {} is not known: {error}", netns.inum);
+                return Err(Owner::Several);
+            }
+        }
     }
+    only.ok_or(Owner::Nobody)
 }
 
 /// A namespace's addresses, loopback left out.

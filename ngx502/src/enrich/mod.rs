@@ -12,6 +12,7 @@ mod guards;
 mod holders;
 mod hops;
 mod limits;
+mod links;
 mod listeners;
 mod local;
 mod lookup;
@@ -38,7 +39,8 @@ use self::rate_limit::RateLimit;
 use self::sockets::Netns;
 use self::waits::Looker;
 use crate::event::{
-    Body, Endpoint, EndpointInfo, NamespaceAddresses, Nanos, Pid, ProcessInfo, ProcessRef, Record, Socket,
+    Body, Endpoint, EndpointInfo, Links, NamespaceAddresses, Nanos, Pid, ProcessInfo, ProcessRef, Record,
+    Socket,
 };
 use crate::kernel::onward::OnwardReader;
 use crate::proc::{self, clock::same_start};
@@ -68,6 +70,15 @@ const PROGRAMS_EVERY: Duration = Duration::from_secs(2);
 /// /proc.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
 
+/// What was last reported of a network namespace.
+#[derive(Debug)]
+struct ReportedNamespace {
+    /// A process that lived in it.
+    via: ProcessRef,
+    addresses: Vec<IpAddr>,
+    links: Option<Links>,
+}
+
 /// Asks the machine on behalf of attribution.
 #[derive(Debug)]
 pub struct Enricher {
@@ -83,8 +94,8 @@ pub struct Enricher {
     told: hops::Told,
     /// Who was last found to hold the listeners bound to a place.
     holders: HashMap<Endpoint, Vec<ProcessRef>>,
-    /// The addresses of each network namespace as they were last reported.
-    addresses: HashMap<u32, Vec<IpAddr>>,
+    /// Each network namespace as it was last reported.
+    addresses: HashMap<u32, ReportedNamespace>,
     /// When those of all were read.
     addresses_read: Option<Instant>,
     /// Who asks what processes wait for, off the tracer's thread.
@@ -342,7 +353,10 @@ impl Enricher {
     /// Adds those of a process's namespace if it was not seen before.
     fn report_new_namespace(&mut self, pid: Pid, bodies: &mut Vec<Body>) {
         match Netns::of(pid) {
-            Ok(netns) if !self.addresses.contains_key(&netns.inum) => self.report_namespace(netns, bodies),
+            // The number of one that is gone is soon another's.
+            Ok(netns) if !self.addresses.get(&netns.inum).is_some_and(|known| proc::runs(&known.via)) => {
+                self.report_namespace(netns, bodies);
+            }
             Ok(_) => {}
             Err(error) => log::debug!("process {pid} listens in a namespace that is not known: {error}"),
         }
@@ -350,17 +364,31 @@ impl Enricher {
 
     fn report_namespace(&mut self, netns: Netns, bodies: &mut Vec<Body>) {
         let addresses = local::addresses(netns);
+        let links = links::of(netns, self.owners.namespaces())
+            .inspect_err(|error| log::debug!("where namespace {} leads is not known: {error}", netns.inum))
+            .ok();
         let still_there = || Netns::of(netns.via).is_ok_and(|now| now.inum == netns.inum);
-        if self.addresses.get(&netns.inum) == Some(&addresses) || !still_there() {
+        let Ok(process) = proc::process_ref(netns.via) else { return };
+        let same = |known: &mut ReportedNamespace| {
+            known.via.clone_from(&process);
+            known.addresses == addresses && known.links == links
+        };
+        if !still_there() || self.addresses.get_mut(&netns.inum).is_some_and(same) {
             return;
         }
-        let Ok(process) = proc::process_ref(netns.via) else { return };
         self.report(&process, bodies);
         if self.addresses.len() >= MAX_NAMESPACES {
             self.addresses.clear();
         }
-        self.addresses.insert(netns.inum, addresses.clone());
-        bodies.push(Body::NamespaceAddresses(NamespaceAddresses { netns: netns.inum, process, addresses }));
+        let reported =
+            ReportedNamespace { via: process.clone(), addresses: addresses.clone(), links: links.clone() };
+        self.addresses.insert(netns.inum, reported);
+        bodies.push(Body::NamespaceAddresses(NamespaceAddresses {
+            netns: netns.inum,
+            process,
+            addresses,
+            links,
+        }));
     }
 
     fn report_other_end(&mut self, socket: Option<&Socket>, bodies: &mut Vec<Body>) {

@@ -384,6 +384,18 @@ pub struct NamespaceAddresses {
     pub process: ProcessRef,
     /// At most [`ADDRESSES_MAX`].
     pub addresses: Vec<IpAddr>,
+    /// What leads out of it; `None` where that is not known.
+    #[serde(default)]
+    pub links: Option<Links>,
+}
+
+/// What leads out of a network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Links {
+    /// The namespaces of this host at the other ends of its interfaces, by inode number.
+    pub to: Vec<u32>,
+    /// Whether one of its interfaces is not made by software, so that it may lead to other hosts.
+    pub outside: bool,
 }
 
 /// Addresses of one namespace that are reported at most.

@@ -19,6 +19,9 @@ use crate::{outcome_of, skip};
 /// The port of the virtual address, and of the upstream where that matters.
 const PORT: u16 = 80;
 
+/// The address of a third namespace behind the bridge.
+const THIRD: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 3);
+
 /// How nginx names the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -51,6 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial("innocent-wildcard", innocent_wildcard));
     trials.push(trial("request-dropped", request_dropped));
     trials.push(trial("container-gone", container_gone));
+    trials.push(trial("same-address-in-a-network-apart", same_address_apart));
     trials.push(trial("address-reused", address_reused));
     trials
 }
@@ -113,6 +117,25 @@ impl Scene {
         })?;
         let tracer = Tracer::start(lab.master(), &[])?;
         Ok(Scene { tracer, lab, backend, network })
+    }
+
+    /// An upstream at [`THIRD`] that was killed, and whose namespace went with it; its pid. Before the trace `beside` is
+    /// called with its address and port.
+    fn without_its_third(beside: impl FnOnce(Ipv4Addr, u16) -> Result<()>) -> Result<(Scene, u32)> {
+        let network = Network::create()?;
+        let third = Netns::create()?;
+        network.connect(&third, THIRD)?;
+        let mut upstream = backend(&third, "tcp:0.0.0.0:0", Behaviour::Answer)?;
+        let port = upstream.address().parse::<SocketAddr>()?.port();
+        beside(THIRD, port)?;
+        let scene = Scene::of(network, Way::Direct, SocketAddr::from((THIRD, port)), None)?;
+        upstream.kill(Signal::SIGKILL)?;
+        drop(third);
+        // The kernel takes the namespace and its end of the cable down when it finds the time.
+        wait::until("the namespace to go", Duration::from_secs(30), || {
+            scene.network.front.command("ip link show veth3").is_err().then_some(())
+        })?;
+        Ok((scene, upstream.pid()))
     }
 
     /// Asks once; returns the verdict, which has this symptom and one of these causes.
@@ -213,23 +236,13 @@ fn request_dropped() -> Result<()> {
 
 /// The upstream's namespace is gone, and another one has its address, where nobody listens.
 fn address_reused() -> Result<()> {
-    let network = Network::create()?;
-    let (third, fourth) = (Netns::create()?, Netns::create()?);
-    let address = Ipv4Addr::new(10, 89, 0, 3);
-    network.connect(&third, address)?;
-    let mut upstream = backend(&third, "tcp:0.0.0.0:0", Behaviour::Answer)?;
-    let port = upstream.address().parse::<SocketAddr>()?.port();
-    let mut scene = Scene::of(network, Way::Direct, SocketAddr::from((address, port)), None)?;
-    upstream.kill(Signal::SIGKILL)?;
-    drop(third);
-    wait::until("the namespace to go", Duration::from_secs(10), || {
-        scene.network.front.command("ip link show veth3").is_err().then_some(())
-    })?;
-    scene.network.connect(&fourth, address)?;
+    let (mut scene, _) = Scene::without_its_third(|_, _| Ok(()))?;
+    let fourth = Netns::create()?;
+    scene.network.connect(&fourth, THIRD)?;
     scene.network.front.command("ip neighbour flush dev docker0")?;
     let line = scene.explained("connect-refused", &["not-listening"])?;
     let moved = &line["details"]["moved"];
-    ensure!(moved["address"] == address.to_string(), "not told of {address}: {line}");
+    ensure!(moved["address"] == THIRD.to_string(), "not told of {THIRD}: {line}");
     ensure!(moved["before"]["pid"].is_u64() && moved["now"]["pid"].is_u64(), "not whose: {line}");
     ensure!(moved["before"]["pid"] != moved["now"]["pid"], "the same one's: {line}");
     scene.tracer.stop().map(drop)
@@ -237,19 +250,22 @@ fn address_reused() -> Result<()> {
 
 /// The upstream is killed and its namespace goes with it: nobody answers for its address.
 fn container_gone() -> Result<()> {
-    let network = Network::create()?;
-    let third = Netns::create()?;
-    let address = Ipv4Addr::new(10, 89, 0, 3);
-    network.connect(&third, address)?;
-    let mut upstream = backend(&third, "tcp:0.0.0.0:0", Behaviour::Answer)?;
-    let port = upstream.address().parse::<SocketAddr>()?.port();
-    let mut scene = Scene::of(network, Way::Direct, SocketAddr::from((address, port)), None)?;
-    let pid = upstream.pid();
-    upstream.kill(Signal::SIGKILL)?;
-    drop(third);
-    // The kernel takes the namespace and its end of the cable down when it finds the time.
-    wait::until("the namespace to go", Duration::from_secs(10), || {
-        scene.network.front.command("ip link show veth3").is_err().then_some(())
+    let (mut scene, pid) = Scene::without_its_third(|_, _| Ok(()))?;
+    let line = scene.explained("connect-unreachable", &["killed"])?;
+    ensure!(line["certainty"] == "inferred", "by its address alone, it cannot be certain: {line}");
+    names(&line, pid)?;
+    scene.tracer.stop().map(drop)
+}
+
+/// The same beside another network to which no cable leads, as each user's of rootless containers: the same address is
+/// somebody's there, who listens on that very port.
+fn same_address_apart() -> Result<()> {
+    let (apart, stranger) = (Network::create()?, Netns::create()?);
+    let mut namesake = None;
+    let (mut scene, pid) = Scene::without_its_third(|address, port| {
+        apart.connect(&stranger, address)?;
+        namesake = Some(backend(&stranger, &format!("tcp:0.0.0.0:{port}"), Behaviour::Answer)?);
+        Ok(())
     })?;
     let line = scene.explained("connect-unreachable", &["killed"])?;
     ensure!(line["certainty"] == "inferred", "by its address alone, it cannot be certain: {line}");

@@ -38,7 +38,7 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     }
     let asked = world.asked(&there).filter(|(at, _)| at.0 + DISORDER >= failure.at.0);
     let place = Place { world, failure, there: &there, endpoint: &there.endpoint, asked };
-    let gone = world.listeners.last_gone(&there, Nanos(failure.at.0 + DISORDER));
+    let gone = world.last_gone(&there, Nanos(failure.at.0 + DISORDER));
     place
         .still_listening()
         .or_else(|| gone.map(|gone| place.ended(gone)))
@@ -51,7 +51,7 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
 pub(super) fn left_with_namespace(world: &World, failure: &FailedAttempt) -> Option<Diagnosis> {
     let there = Destination::of(world, failure).filter(Destination::is_former)?;
     // Several namespaces may have had it; the port tells them apart, or nothing does.
-    let mut ends = there.formers(world).filter_map(|there| last_end(world, failure, &there));
+    let mut ends = there.formers(world, failure.netns()).filter_map(|there| last_end(world, failure, &there));
     match (ends.next(), ends.next()) {
         (Some((_, found)), None) => Some(found),
         _ => None,
@@ -64,7 +64,7 @@ pub(super) fn last_end(
     failure: &FailedAttempt,
     there: &Destination,
 ) -> Option<(Nanos, Diagnosis)> {
-    let gone = world.listeners.last_gone(there, Nanos(failure.at.0 + DISORDER))?;
+    let gone = world.last_gone(there, Nanos(failure.at.0 + DISORDER))?;
     Some((gone.at, Place { world, failure, there, endpoint: &there.endpoint, asked: None }.ended(gone)))
 }
 

@@ -17,16 +17,23 @@ pub(super) fn of(world: &World, failure: &FailedAttempt, there: &Destination) ->
         false => Some(there.namespace().filter(|netns| *netns != failure.netns())?),
     };
     let facts = |tenant: &Tenant| world.processes.facts(&tenant.process);
-    let before = world.homes.having(address).filter(|tenant| Some(tenant.netns) != now).last()?;
-    let (before_facts, now_facts) =
-        (facts(before), now.and_then(|netns| world.homes.tenant(netns)).map(facts));
+    let before =
+        world.homes.having(address, failure.netns()).filter(|tenant| Some(tenant.netns) != now).last()?;
+    let now_facts = match now {
+        Some(netns) => Some(facts(world.homes.tenant(netns)?)),
+        None => None,
+    };
+    let before_facts = facts(before);
     let name = name(&before_facts);
     if name.is_some() && now_facts.as_deref().and_then(self::name) == name {
         return None;
     }
     let again = world.homes.tenants().filter(|other| {
         let alive = !world.processes.died_by(&other.process, failure.at);
-        other.netns != before.netns && alive && name.is_some() && self::name(&facts(other)) == name
+        (other.netns, &other.process) != (before.netns, &before.process)
+            && alive
+            && name.is_some()
+            && self::name(&facts(other)) == name
     });
     let is_at = again
         .last()

@@ -161,6 +161,7 @@ pub(super) fn additions() -> Vec<Record> {
         Body::NamespaceAddresses(NamespaceAddresses {
             netns: u32::MAX,
             addresses: vec![[0xfd00, 0, 0, 0, 0, 0, 0, 9].into(), [10, 0, 0, 9].into()],
+            links: Some(Links { to: vec![0, u32::MAX], outside: true }),
             ..NamespaceAddresses::default()
         }),
     ];

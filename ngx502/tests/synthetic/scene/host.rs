@@ -61,7 +61,7 @@ impl Scene {
 
     /// The addresses of a network namespace in which a process lives.
     pub(crate) fn inside(&self, netns: u32, process: ProcessRef, addresses: Vec<IpAddr>) -> Body {
-        Body::NamespaceAddresses(NamespaceAddresses { netns, process, addresses })
+        Body::NamespaceAddresses(NamespaceAddresses { netns, process, addresses, links: None })
     }
 
     /// A listener of a process in another network namespace.
