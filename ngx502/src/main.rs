@@ -2,12 +2,13 @@
 
 mod cli;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use cli::{Cli, Command};
 use ngx502::commands::{self, chart, doctor, explain, export, replay, report, trace};
+use ngx502::escape;
 
 fn main() -> ExitCode {
     let Cli { verbose, command } = Cli::parse();
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ngx502: {error:#}");
+            eprintln!("ngx502: {}", escape::terminal(format!("{error:#}").as_bytes()));
             ExitCode::FAILURE
         }
     }
@@ -37,7 +38,14 @@ fn main() -> ExitCode {
 /// Diagnostics on standard error: warnings by default, `-v` and `-vv` for more; `RUST_LOG` overrides.
 fn start_log(verbose: u8) {
     let level = ["warn", "info,ngx502=debug", "debug"][usize::from(verbose.min(2))];
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    // Messages name what strangers named: it must neither reach the terminal as a command nor forge a line.
+    log.format(|out, record| {
+        let message = record.args().to_string();
+        let (time, level) = (out.timestamp_millis(), record.level());
+        writeln!(out, "[{time} {level} {}] {}", record.target(), escape::terminal(message.as_bytes()))
+    });
+    log.init();
 }
 
 /// A reader that went away (`ngx502 trace | head`) is no failure.

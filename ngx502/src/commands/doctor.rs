@@ -21,7 +21,7 @@ use crate::{
         providers::{self, Uprobe},
     },
     nginx::{
-        LOG_LIMIT, binary::Binary, discover, discover::NginxProcess, is_debug, layout, load_bias, log_level,
+        LOG_LIMIT, Memory, binary::Binary, discover, discover::NginxProcess, is_debug, layout, load_bias,
     },
     sink::options::Format,
     values,
@@ -183,7 +183,7 @@ fn executable(first: &NginxProcess, all: &[NginxProcess]) -> Finding {
 
 /// What a log at `debug` means for the trace of a process.
 fn debug_log(pid: Pid, binary: &Binary) -> Option<String> {
-    log_level(pid, binary, load_bias(pid, binary)?).filter(|level| is_debug(*level)).map(|_| {
+    Memory::of(pid, binary.id)?.log_level(binary, load_bias(pid, binary, binary.id)?).filter(|level| is_debug(*level)).map(|_| {
         format!(
             "the error_log of process {pid} is at debug level: above {LOG_LIMIT} messages/s `trace` stops reading it and \
              infers symptoms from nginx's state"

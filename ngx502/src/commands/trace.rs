@@ -257,6 +257,7 @@ impl Tracer {
     fn tick(&mut self) -> Result<()> {
         let now = clock::now();
         let found = self.targets.rescan(&mut self.kernel);
+        self.targets.release(&mut self.kernel);
         let unread = self.targets.watch_logs(&mut self.kernel, now);
         found.into_iter().chain(unread).try_for_each(|record| self.push(record))?;
         for (reason, total) in self.kernel.lost().into_iter().enumerate() {

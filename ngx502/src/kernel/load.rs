@@ -327,8 +327,8 @@ fn attach_provider(ebpf: &mut Ebpf, provider: &Provider, tracepoints: &Btf) -> R
 fn explain(error: ProgramError) -> anyhow::Error {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
-            log::debug!("{verifier_log}");
             let log = verifier_log.to_string();
+            log.lines().for_each(|line| log::debug!("{line}"));
             let last = log.lines().rfind(|line| !line.starts_with("processed")).unwrap_or_default();
             anyhow!("the verifier refused it: {io_error} ({last})")
         }

@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io::Read as _;
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bstr::{BString, ByteSlice as _};
 use ngx502_common::config::FileKey;
 use nix::sys::stat::{major, minor};
-use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
+use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
 
+use super::foreign;
 use super::version::{Signature, Version};
 use crate::kernel::providers::{SPECIAL_RESPONSE, SSL_ERROR, UPROBES, When};
-
-/// No executable or debug file larger than this is read: the largest known, with debug information, have some 100 MB.
-const MAX_FILE: u64 = 1 << 30;
 
 /// The longest literal that [`Binary::text_at`] returns; nginx's own format strings stay well below.
 const MAX_TEXT: usize = 256;
@@ -41,6 +41,22 @@ impl BinaryId {
 impl From<&Metadata> for BinaryId {
     fn from(metadata: &Metadata) -> Self {
         Self { dev: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// What changes when a file is written to, or its number is given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FileState {
+    id: BinaryId,
+    /// Status change, which its owner cannot set: seconds and nanoseconds.
+    changed: (i64, i64),
+    size: u64,
+}
+
+impl From<&Metadata> for FileState {
+    fn from(metadata: &Metadata) -> Self {
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self { id: metadata.into(), changed, size: metadata.len() }
     }
 }
 
@@ -75,8 +91,12 @@ impl Segment {
 /// An executable, read once: its probe points, read-only data and self-description.
 #[derive(Clone, Debug)]
 pub struct Binary {
-    /// The path that it was opened by.
+    /// The path that it was opened by, which may lead to another file by now.
     pub path: PathBuf,
+    /// The file that was read: what is attached is attached to this one.
+    file: Arc<File>,
+    /// How it was when it was read.
+    state: FileState,
     /// Which file it is.
     pub id: BinaryId,
     /// Where to put the probes: for each BPF program in [`UPROBES`] whose function has a symbol, its offset in the *file*.
@@ -105,11 +125,13 @@ impl Binary {
     /// [`BinaryError`] when `path` is not a readable 64-bit ELF executable. Missing symbols are not an error: see
     /// [`Binary::problem`].
     pub fn open(path: &Path) -> Result<Self, BinaryError> {
-        let (data, metadata) = read_file(path)?;
-        Self::parse(path, BinaryId::from(&metadata), &data)
+        let file = foreign::open(path)?;
+        let state = FileState::from(&file.metadata()?);
+        let data = foreign::read(&file)?;
+        Self::parse(path, file, state, &data)
     }
 
-    pub(super) fn parse(path: &Path, id: BinaryId, data: &[u8]) -> Result<Self, BinaryError> {
+    pub(super) fn parse(path: &Path, file: File, state: FileState, data: &[u8]) -> Result<Self, BinaryError> {
         let elf = object::File::parse(data)?;
         if !elf.is_64() {
             return Err(BinaryError::WordSize);
@@ -122,17 +144,60 @@ impl Binary {
         let texts = || segments.iter().map(|segment| segment.bytes.as_slice());
         Ok(Self {
             path: path.to_owned(),
-            id,
+            file: Arc::new(file),
+            state,
+            id: state.id,
             functions: functions(&elf, &segments),
             version: texts().filter_map(Version::find).max_by_key(|version| version.product),
             signature: texts().find_map(Signature::find),
             build_id: elf.build_id().ok().flatten().map(<[u8]>::to_vec),
             debug_link: elf.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.into(), crc)),
             has_debug_info: elf.section_by_name(".debug_info").is_some(),
-            cycle: symbols(&elf).find(|(name, _)| *name == b"ngx_cycle").map(|(_, address)| address),
+            cycle: symbols(&elf).find(|(name, ..)| *name == b"ngx_cycle").map(|(_, address, _)| address),
             has_dynamic_symbols: elf.dynamic_symbols().next().is_some(),
             segments,
         })
+    }
+
+    /// A path that leads to the very file that was read for as long as this lives, whatever became of its own path.
+    ///
+    /// # Errors
+    /// When the file was written to since: what was read of it does not hold any more.
+    pub fn pinned_path(&self) -> Result<PathBuf, BinaryError> {
+        // An upgrade that removes the file changes its state, too, but not what it holds.
+        if FileState::from(&self.file.metadata()?) != self.state && !self.holds_what_was_read()? {
+            return Err(BinaryError::Changed);
+        }
+        Ok(PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd())))
+    }
+
+    fn holds_what_was_read(&self) -> Result<bool, BinaryError> {
+        let data = self.bytes()?;
+        let unchanged = |segment: &Segment| {
+            let from = usize::try_from(segment.file_offset).unwrap_or(usize::MAX);
+            data.get(from..).is_some_and(|rest| rest.starts_with(&segment.bytes))
+        };
+        Ok(self.segments.iter().filter(|segment| !segment.bytes.is_empty()).all(unchanged))
+    }
+
+    /// Whether two are one file on a disk, seen through different overlay mounts, as containers of one image have it: the
+    /// kernel keeps its probes by the file below. An overlay shows that one's number, size and time of change.
+    pub(super) fn is_same_below(&self, other: &Self) -> bool {
+        let below = |binary: &Self| (binary.id.inode, binary.state.changed, binary.state.size);
+        below(self) == below(other) && (self.is_overlaid() || other.is_overlaid())
+    }
+
+    /// Whether it was opened through an overlay mount, as containers have it.
+    pub(super) fn is_overlaid(&self) -> bool {
+        fstatfs(&self.file).is_ok_and(|found| found.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
+    }
+
+    /// The bytes of the file as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be read any more.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, BinaryError> {
+        foreign::read(&self.file)
     }
 
     /// Whether this is nginx or a fork: it has nginx's error page function, or both nginx's version line and module
@@ -199,6 +264,9 @@ pub enum BinaryError {
     /// It is not a regular file, or too large to be a server's executable.
     #[error("not a regular file of at most 1 GiB, so it is not read")]
     NotReadable,
+    /// It was written to between two looks.
+    #[error("it was written to while it was read, so it is not probed")]
+    Changed,
     /// It is not a whole ELF executable, for this reason.
     #[error("not a valid ELF executable ({0}), so it cannot be probed")]
     Malformed(String),
@@ -236,20 +304,6 @@ pub enum BinaryProblem {
     Missing(Vec<&'static str>),
 }
 
-/// Reads a whole regular file with its metadata; a device, a FIFO or a giant is refused without blocking.
-pub(super) fn read_file(path: &Path) -> Result<(Vec<u8>, Metadata), BinaryError> {
-    // Opening a FIFO or a device may block or act, so the type is looked at first.
-    let metadata = path.metadata()?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(BinaryError::NotReadable);
-    }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let mut data = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut data)?;
-    Ok((data, metadata))
-}
-
 fn segments(elf: &object::File<'_>) -> object::Result<Vec<Segment>> {
     elf.segments()
         .map(|segment| {
@@ -269,14 +323,15 @@ fn segments(elf: &object::File<'_>) -> object::Result<Vec<Segment>> {
 
 /// The symbols of `.dynsym`, which survives `strip`, then of `.symtab`: only what is defined here, since an imported
 /// function (a dynamic module's) has the name but no code.
-fn symbols<'elf>(elf: &'elf object::File<'elf>) -> impl Iterator<Item = (&'elf [u8], u64)> {
+fn symbols<'elf>(elf: &'elf object::File<'elf>) -> impl Iterator<Item = (&'elf [u8], u64, SymbolKind)> {
     let defined = elf.dynamic_symbols().chain(elf.symbols()).filter(|symbol| symbol.is_definition());
-    defined.filter_map(|symbol| Some((symbol.name_bytes().ok()?, symbol.address())))
+    defined.filter_map(|symbol| Some((symbol.name_bytes().ok()?, symbol.address(), symbol.kind())))
 }
 
 fn functions(elf: &object::File<'_>, segments: &[Segment]) -> HashMap<&'static str, u64> {
     let mut functions = HashMap::new();
-    for (name, address) in symbols(elf) {
+    // Data of that name would get a breakpoint written into it.
+    for (name, address, _) in symbols(elf).filter(|(.., kind)| *kind == SymbolKind::Text) {
         let Some(uprobe) = UPROBES.iter().find(|uprobe| uprobe.symbol.as_bytes() == name) else { continue };
         let mut code = segments.iter().filter(|segment| segment.executable);
         if let Some(offset) = code.find_map(|segment| segment.file_offset_of(address)) {

@@ -15,7 +15,8 @@ use gimli::{
 use ngx502_common::layout::{ABSENT, NginxLayout};
 use object::{CompressionFormat, Object as _, ObjectSection as _};
 
-use super::binary::{Binary, read_file};
+use super::binary::Binary;
+use super::foreign;
 
 /// Where debug files are installed.
 const DEBUG_DIRECTORY: &str = "usr/lib/debug";
@@ -36,27 +37,33 @@ type Entry<'data> = DebuggingInformationEntry<Reader<'data>>;
 ///
 /// `None` when there is none, or it does not describe nginx's request.
 pub fn layout(binary: &Binary, base: NginxLayout) -> Option<(NginxLayout, PathBuf)> {
-    let own = binary.has_debug_info.then(|| binary.path.clone());
-    own.into_iter().chain(separate_files(binary)).find_map(|path| {
-        let (data, _) = read_file(&path).ok()?;
+    if binary.has_debug_info
+        && let Ok(data) = binary.bytes()
+        && let Ok(elf) = object::File::parse(data.as_slice())
+        && let Some(layout) = read_layout(&elf, base)
+    {
+        return Some((layout, binary.path.clone()));
+    }
+    separate_files(binary).into_iter().find_map(|(root, path)| {
+        let data = foreign::read(&foreign::open_in_root(&root, &path).ok()?).ok()?;
         let elf = object::File::parse(data.as_slice()).ok()?;
-        let believed = path == binary.path || belongs_to(binary, &elf, &data);
-        let layout = believed.then(|| read_layout(&elf, base))??;
-        Some((layout, path))
+        let layout = belongs_to(binary, &elf, &data).then(|| read_layout(&elf, base))??;
+        Some((layout, root.join(path)))
     })
 }
 
-/// Where a separate debug file may lie.
-fn separate_files(binary: &Binary) -> Vec<PathBuf> {
+/// Where a separate debug file may lie: below which root, and where there.
+fn separate_files(binary: &Binary) -> Vec<(PathBuf, PathBuf)> {
     let mut files = Vec::new();
     let exe = fs::read_link(&binary.path).unwrap_or_else(|_| binary.path.clone());
+    let debug = Path::new(DEBUG_DIRECTORY);
     for root in roots(&binary.path) {
-        let debug = root.join(DEBUG_DIRECTORY);
+        let mut add = |path: PathBuf| files.push((root.clone(), path));
         if let Some([first, rest @ ..]) = binary.build_id.as_deref()
             && !rest.is_empty()
         {
             let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
-            files.push(debug.join(format!(".build-id/{first:02x}/{rest}.debug")));
+            add(debug.join(format!(".build-id/{first:02x}/{rest}.debug")));
         }
         if let Some((name, _)) = &binary.debug_link
             && let Some(directory) = exe.parent()
@@ -65,9 +72,9 @@ fn separate_files(binary: &Binary) -> Vec<PathBuf> {
         {
             let name = Path::new(OsStr::from_bytes(name));
             let directory = directory.strip_prefix("/").unwrap_or(directory);
-            files.push(root.join(directory).join(name));
-            files.push(root.join(directory).join(".debug").join(name));
-            files.push(debug.join(directory).join(name));
+            add(directory.join(name));
+            add(directory.join(".debug").join(name));
+            add(debug.join(directory).join(name));
         }
     }
     files

@@ -7,13 +7,12 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use bstr::{BString, ByteSlice as _};
 
-use super::binary::{Binary, BinaryId};
+use super::binary::{Binary, BinaryId, FileState};
 use super::role::{self, Role};
 use crate::event::{Pid, ProcessRef};
 use crate::proc;
@@ -45,6 +44,11 @@ pub struct NginxProcess {
     pub id: BinaryId,
     /// Its container: whole id or name.
     pub container: Option<String>,
+}
+
+/// The link to what a process runs, which it may change at any moment.
+pub(super) fn exe(pid: Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/exe"))
 }
 
 /// Every nginx process that can be seen, by ascending pid. Empty without `/proc`.
@@ -108,9 +112,6 @@ fn openable(directory: &Path, exe: &[u8]) -> Option<PathBuf> {
         .find(|path| path.metadata().is_ok_and(|metadata| metadata.is_file()) && File::open(path).is_ok())
 }
 
-/// A file's state, so that a reused inode number is not taken for the old file.
-type FileState = (BinaryId, i64, i64, u64);
-
 /// Whether a file is nginx, remembered: hundreds of workers share one binary.
 static VERDICTS: LazyLock<Mutex<HashMap<FileState, bool>>> = LazyLock::new(Mutex::default);
 
@@ -118,7 +119,8 @@ static VERDICTS: LazyLock<Mutex<HashMap<FileState, bool>>> = LazyLock::new(Mutex
 fn nginx_id(path: &Path) -> Option<BinaryId> {
     let metadata = path.metadata().ok()?;
     let id = BinaryId::from(&metadata);
-    let state = (id, metadata.mtime(), metadata.mtime_nsec(), metadata.len());
+    // So that a reused inode number is not taken for the old file.
+    let state = FileState::from(&metadata);
     let known = VERDICTS.lock().unwrap_or_else(PoisonError::into_inner).get(&state).copied();
     let is_nginx = known.unwrap_or_else(|| {
         // Read outside the lock: a large file must not hold up other callers.

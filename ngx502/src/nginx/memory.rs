@@ -5,12 +5,11 @@ use std::fs::File;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use bstr::BString;
 use nix::sys::stat::{major, minor};
 
-use super::{Binary, BinaryId};
+use super::{Binary, BinaryId, discover};
 use crate::event::Pid;
 use crate::proc::maps::{self, Mapping};
 
@@ -28,9 +27,9 @@ const DEBUG_MASKS: RangeInclusive<u64> = 0x10..=0xffff_ffff;
 /// How far a process's copy of `binary` lies from the addresses in the file: 0 for a fixed-address executable.
 ///
 /// The mapping is found by device and inode. On overlayfs and btrfs `/proc/PID/maps` shows another device than `stat`,
-/// so the path of the process's own executable is accepted too if that is this very file.
+/// so the path of the process's own executable is accepted too if that is `own`, the number that this very file has there.
 /// `None` when the process is gone, may not be read, or does not run it.
-pub fn load_bias(pid: Pid, binary: &Binary) -> Option<u64> {
+pub fn load_bias(pid: Pid, binary: &Binary, own: BinaryId) -> Option<u64> {
     // Only code is mapped by one segment for certain.
     let bias = |map: &Mapping| {
         let code = binary.code_address(map.offset, map.address.end.checked_sub(map.address.start)?)?;
@@ -42,8 +41,8 @@ pub fn load_bias(pid: Pid, binary: &Binary) -> Option<u64> {
     if let Some(bias) = code().filter(of_file).find_map(|map| bias(&map)) {
         return Some(bias);
     }
-    let exe = Path::new("/proc").join(pid.to_string()).join("exe");
-    if BinaryId::from(&exe.metadata().ok()?) != binary.id {
+    let exe = discover::exe(pid);
+    if BinaryId::from(&exe.metadata().ok()?) != own {
         return None;
     }
     let link = exe.read_link().ok()?;
@@ -60,31 +59,40 @@ pub fn is_debug(level: u64) -> bool {
     level >= DEBUG
 }
 
-/// The level of the main `error_log`, 1 (emerg) to 8 (debug) or a debug mask beyond; locations may have others. `None`
-/// when it cannot be read, or is not a level.
-pub fn log_level(pid: Pid, binary: &Binary, bias: u64) -> Option<u64> {
-    let memory = open(pid)?;
-    let cycle = word(&memory, binary.cycle?.wrapping_add(bias))?;
-    let log = word(&memory, cycle.checked_add(CYCLE_LOG)?)?;
-    word(&memory, log).filter(|level| (1..=DEBUG).contains(level) || DEBUG_MASKS.contains(level))
-}
+/// The memory of one process, for as long as it runs the program that it ran when this was opened: after an exec, and when
+/// its number is another process's, there is nothing to read any more.
+pub struct Memory(File);
 
-/// What the `ngx_str_t` at an address says, cut to the length of a peer's name; `None` when it cannot be read or is empty.
-pub(super) fn string_at(pid: Pid, address: u64) -> Option<BString> {
-    let memory = open(pid)?;
-    let len = word(&memory, address)?.min(MAX_STRING);
-    let data = word(&memory, address.checked_add(8)?)?;
-    let mut text = vec![0; usize::try_from(len).ok()?];
-    memory.read_exact_at(&mut text, data).ok()?;
-    (!text.is_empty()).then(|| text.into())
-}
+impl Memory {
+    /// Opens it, if the process runs this very file.
+    pub fn of(pid: Pid, exe: BinaryId) -> Option<Self> {
+        let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+        // Asked afterwards: what was opened before it is of this program, or of an earlier one and empty.
+        let runs = std::fs::metadata(discover::exe(pid)).ok()?;
+        (BinaryId::from(&runs) == exe).then_some(Self(memory))
+    }
 
-fn open(pid: Pid) -> Option<File> {
-    File::open(format!("/proc/{pid}/mem")).ok()
-}
+    /// The level of the main `error_log`, 1 (emerg) to 8 (debug) or a debug mask beyond; locations may have others. `None`
+    /// when it cannot be read, or is not a level.
+    pub fn log_level(&self, binary: &Binary, bias: u64) -> Option<u64> {
+        let cycle = self.word(binary.cycle?.wrapping_add(bias))?;
+        let log = self.word(cycle.checked_add(CYCLE_LOG)?)?;
+        self.word(log).filter(|level| (1..=DEBUG).contains(level) || DEBUG_MASKS.contains(level))
+    }
 
-fn word(memory: &File, address: u64) -> Option<u64> {
-    let mut bytes = [0; 8];
-    memory.read_exact_at(&mut bytes, address).ok()?;
-    Some(u64::from_ne_bytes(bytes))
+    /// What the `ngx_str_t` at an address says, cut to the length of a peer's name; `None` when it cannot be read or is
+    /// empty.
+    pub(super) fn string_at(&self, address: u64) -> Option<BString> {
+        let len = self.word(address)?.min(MAX_STRING);
+        let data = self.word(address.checked_add(8)?)?;
+        let mut text = vec![0; usize::try_from(len).ok()?];
+        self.0.read_exact_at(&mut text, data).ok()?;
+        (!text.is_empty()).then(|| text.into())
+    }
+
+    fn word(&self, address: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, address).ok()?;
+        Some(u64::from_ne_bytes(bytes))
+    }
 }

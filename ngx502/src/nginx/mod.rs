@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod debuginfo;
 pub mod discover;
+mod foreign;
 pub mod layout;
 mod memory;
 mod role;
@@ -16,7 +17,7 @@ pub mod version;
 pub use binary::{Binary, BinaryError, BinaryId, BinaryProblem};
 pub use discover::{NginxProcess, inspect, processes, select};
 pub use layout::LayoutSource;
-pub use memory::{hides_failures, is_debug, load_bias, log_level};
+pub use memory::{Memory, hides_failures, is_debug, load_bias};
 pub use role::Role;
 pub use tracked::{LOG_LIMIT, Tracked};
 pub use version::{Product, Signature, Version};

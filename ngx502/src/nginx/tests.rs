@@ -19,6 +19,9 @@ use nix::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::kernel::providers::LOG;
+
+use super::binary::FileState;
 use super::*;
 use crate::event::Pid;
 use crate::kernel::providers::UPROBES;
@@ -106,7 +109,7 @@ fn memory(pid: Pid, address: u64, length: usize) -> Vec<u8> {
 fn assert_same_text_in_memory(pid: Pid, binary: &Binary) {
     let text = b"upstream timed out";
     let vaddr = binary.find(text).unwrap();
-    let bias = load_bias(pid, binary).unwrap();
+    let bias = load_bias(pid, binary, binary.id).unwrap();
     assert_eq!(memory(pid, bias.wrapping_add(vaddr), text.len()), text);
     assert!(binary.text_at(vaddr).unwrap().starts_with(text));
 }
@@ -166,6 +169,32 @@ fn other_programs_are_not_nginx() {
 }
 
 #[test]
+fn probes_go_to_the_file_that_was_read_and_to_none_that_was_written_to_since() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nginx");
+    fs::copy(NGINX, &path).unwrap();
+    let binary = Binary::open(&path).unwrap();
+    // Another file by that name, as an exec between two looks makes it of `/proc/PID/exe`.
+    let other = directory.path().join("other");
+    fs::copy("/bin/true", &other).unwrap();
+    fs::rename(&other, &path).unwrap();
+    let pinned = fs::metadata(binary.pinned_path().unwrap()).unwrap();
+    assert_eq!(BinaryId::from(&pinned), binary.id);
+    assert_ne!(BinaryId::from(&fs::metadata(&path).unwrap()), binary.id);
+}
+
+#[test]
+fn a_file_that_was_written_to_is_not_probed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nginx");
+    fs::copy(NGINX, &path).unwrap();
+    let binary = Binary::open(&path).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"\xcc", binary.functions[LOG]).unwrap();
+    assert!(matches!(binary.pinned_path(), Err(BinaryError::Changed)));
+}
+
+#[test]
 fn what_is_no_executable_is_refused_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();
     let open = |path: &Path| Binary::open(path).unwrap_err();
@@ -198,7 +227,9 @@ proptest! {
         for (place, byte) in flips {
             data[(range as f64 * place) as usize] = byte;
         }
-        if let Ok(binary) = Binary::parse(Path::new(NGINX), BinaryId { dev: 0, inode: 0 }, &data) {
+        let file = File::open(NGINX).unwrap();
+        let state = FileState::from(&file.metadata().unwrap());
+        if let Ok(binary) = Binary::parse(Path::new(NGINX), file, state, &data) {
             for offset in binary.functions.values() {
                 prop_assert!(*offset < data.len() as u64 * 2 || in_header);
             }
@@ -234,15 +265,19 @@ fn master_and_worker_are_discovered_and_their_texts_resolve() {
         let binary = Binary::open(&process.binary_path).unwrap();
         assert_eq!(binary.id, process.id);
         assert_same_text_in_memory(process.process.pid, &binary);
-        let bias = load_bias(process.process.pid, &binary).unwrap();
+        let bias = load_bias(process.process.pid, &binary, binary.id).unwrap();
         assert_eq!(
-            log_level(process.process.pid, &binary, bias),
+            Memory::of(process.process.pid, binary.id).unwrap().log_level(&binary, bias),
             Some(4),
             "`error_log FILE` alone means error"
         );
     }
     assert!(hides_failures(3) && !hides_failures(4));
-    assert_eq!(load_bias(master.process.pid, &real_nginx()), None, "the copy is another file");
+    assert_eq!(
+        load_bias(master.process.pid, &real_nginx(), real_nginx().id),
+        None,
+        "the copy is another file"
+    );
 }
 
 #[test]
@@ -303,6 +338,6 @@ fn a_vanished_process_is_none() {
     let pid = Pid(child.id());
     child.wait().unwrap();
     assert_eq!(inspect(pid), None);
-    assert_eq!(load_bias(pid, &real_nginx()), None);
+    assert_eq!(load_bias(pid, &real_nginx(), real_nginx().id), None);
     assert_eq!(inspect(Pid(u32::MAX)), None);
 }

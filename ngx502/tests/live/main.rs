@@ -32,6 +32,7 @@ mod policy;
 mod program;
 mod race;
 mod rows;
+mod strangers;
 mod systemd;
 mod tls;
 mod tracer;
@@ -92,6 +93,7 @@ fn main() {
     let mut trials: Vec<Trial> = rows::trials();
     trials.extend(race::trials());
     trials.extend(lifecycle::trials());
+    trials.extend(strangers::trials());
     trials.extend(life::trials());
     trials.extend(unix_listen::trials());
     trials.extend(containers::trials());

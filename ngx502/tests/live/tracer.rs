@@ -104,6 +104,11 @@ impl Tracer {
         Ok(tracer)
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the first line, already read or to come, that `wanted` accepts.
     pub(crate) fn wait_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         self.wait_within(PATIENCE, what, wanted)

@@ -175,8 +175,8 @@ const TESTS: &str = "live-";
 const BACKENDS: &str = "backend::";
 
 /// Families of tests that another kernel does not change: the faults without a tracer, levels of nginx's log, captures,
-/// OpenSSL's words; and those that need more than a guest has: hours of CPU, Docker.
-const SKIPPED: [&str; 6] = ["lab::", "level::", "capture::", "chaos::", "tls::", "docker::"];
+/// OpenSSL's words; and those that need more than a guest has: hours of CPU, Docker, a disk that overlays can be made on.
+const SKIPPED: [&str; 7] = ["lab::", "level::", "capture::", "chaos::", "tls::", "docker::", "strangers::"];
 
 /// Tests that only a whole run repeats in a guest: nginx's log hidden, and rows that nginx's own words decide, or that show
 /// nothing.

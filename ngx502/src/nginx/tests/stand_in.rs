@@ -56,7 +56,7 @@ fn a_fixed_address_binary_has_file_offsets_and_no_bias() {
     assert!(offset < length, "{offset:#x} is an offset in the file, not an address");
     let process = Running::start(&path);
     let pid = Pid(process.0.id());
-    assert_eq!(load_bias(pid, &binary), Some(0));
+    assert_eq!(load_bias(pid, &binary, binary.id), Some(0));
     assert_same_text_in_memory(pid, &binary);
 }
 

@@ -1,7 +1,6 @@
 //! Error logs that say too little, or too much to be read: other probes take their place. Each message that is read costs a
 //! trap, also one that reports no failure; at `debug` nginx writes some 180 of them a request.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::{Tracked, TrackedBinary, TrackedProcess};
@@ -51,7 +50,7 @@ impl Tracked {
     /// only as long as they are read.
     pub fn watch_logs(&mut self, kernel: &mut Kernel, now: Nanos) -> Vec<Record> {
         let excess = |(id, target): (&BinaryId, &mut TrackedBinary)| {
-            let (_, rate) = target.log.as_mut()?;
+            let rate = target.log.as_mut()?;
             Some((*id, rate.excess(kernel.log_calls(target.index), now)?))
         };
         let excessive: Vec<_> = self.binaries.iter_mut().filter_map(excess).collect();
@@ -67,8 +66,8 @@ impl Tracked {
         // First what replaces it, so that no failure falls between.
         self.do_without_text(id, kernel);
         let target = self.binaries.get_mut(&id)?;
-        let (link, _) = target.log.take()?;
-        if let Err(error) = kernel.detach_uprobe(LOG, link) {
+        target.log.take()?;
+        if let Err(error) = target.detach_one(LOG, kernel) {
             log::warn!("{}: ngx502 cannot stop reading its error_log: {error:#}", target.exe);
             return None;
         }
@@ -84,19 +83,16 @@ impl Tracked {
     /// Attaches the probes that see failures without their text, and has more saved of each connection.
     fn do_without_text(&mut self, id: BinaryId, kernel: &mut Kernel) {
         let Some(target) = self.binaries.get_mut(&id).filter(|target| !target.log_hides) else { return };
-        let processes = || self.processes.iter().filter(|(_, process)| process.id == id);
-        let Some((first, _)) = processes().next() else { return };
         target.log_hides = true;
-        for (pid, process) in processes() {
+        for (pid, process) in self.processes.iter().filter(|(_, process)| process.id == id) {
             if let Err(error) = kernel.trace(pid.0, target.traced(process.bias)) {
                 log::debug!("nginx {pid}: {error:#}");
             }
         }
         // Where a process that is yet to come will have the executable is not known.
         kernel.know_binary(id.key(), target.traced(None), self.selected.is_empty());
-        let path = format!("/proc/{first}/exe");
-        for (program, offset) in target.deferred.drain(..) {
-            if let Err(error) = kernel.attach_uprobe(program, Path::new(&path), offset) {
+        for (program, offset) in std::mem::take(&mut target.deferred) {
+            if let Err(error) = target.attach_one(program, offset, kernel) {
                 target.probes.retain(|probe| *probe != program);
                 log::warn!(
                     "{}: failures that its error_log level hides cannot be explained: {error:#}",
