@@ -65,6 +65,14 @@ impl<K: Ord + Clone, V> Bounded<K, V> {
         self.entries.range(first..).map(|(key, (_, value))| (key, value))
     }
 
+    /// The same, to be changed; no entry becomes younger by that.
+    pub(super) fn range_mut<'a>(
+        &'a mut self,
+        first: &K,
+    ) -> impl Iterator<Item = (&'a K, &'a mut V)> + use<'a, K, V> {
+        self.entries.range_mut(first..).map(|(key, (_, value))| (key, value))
+    }
+
     /// How many entries were forgotten for lack of room.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted

@@ -6,6 +6,9 @@ use super::homes::Home;
 use super::world::World;
 use crate::event::{Endpoint, Nanos, Socket};
 
+/// How old a look-up may be (nanoseconds) to be this failure's: one of a place is made each second.
+const LOOK_UP_AGE: u64 = 1_000_000_000;
+
 /// A place to listen at, as whoever listens there would name it.
 #[derive(Clone, Debug)]
 pub(super) struct Destination {
@@ -24,7 +27,13 @@ impl Destination {
         {
             return Some(delivered);
         }
-        let (netns, own) = (failure.netns(), failure.own_address());
+        let own = failure.own_address();
+        // Without a socket, the look-up that this failure made tells where nginx is.
+        let netns = Some(failure.netns()).filter(|netns| *netns != 0).or_else(|| {
+            let (at, info) = world.endpoints.get(&endpoint)?;
+            (own && at.0 + LOOK_UP_AGE >= failure.at.0).then_some(info.netns)
+        });
+        let netns = netns.unwrap_or(0);
         let home = match &endpoint {
             Endpoint::Tcp(address) if !own => world.homes.of(address.ip(), netns, failure.at),
             Endpoint::Tcp(_) | Endpoint::Unix(_) => Home::Namespace(netns),

@@ -9,7 +9,7 @@ mod place;
 use bstr::BString;
 
 pub(super) use listener::{ClosedListener, End, Listener};
-use place::{Place, place};
+use place::{Filed, Spot, place};
 
 use super::bounded::Bounded;
 use super::closed_paths::ClosedPaths;
@@ -18,10 +18,11 @@ use super::homes::{Home, near};
 use super::processes::same;
 use crate::event::{Endpoint, EndpointInfo, Listen, Nanos, Pid, ProcessRef};
 
-/// Places remembered; each with at most [`PER_PLACE`] listeners, living and dead.
-const PLACES: usize = 8_192;
-const PER_PLACE: usize = 64;
-/// Beyond so many places of one process, those that nobody listens at any more are forgotten.
+/// Socket paths remembered that lead through symbolic links.
+const ALIASES: usize = 8_192;
+/// Dead holders remembered of a listener that lives.
+const LOST_HOLDERS: usize = 64;
+/// Beyond so many spots of one process, those that nobody listens at any more are forgotten.
 const PER_PROCESS: usize = 256;
 /// A dying process closes its files within this time (nanoseconds) of its last record.
 const ENDING: u64 = 1_000_000_000;
@@ -33,27 +34,27 @@ const HOLDERS: usize = 32_768;
 /// The table.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    live: Bounded<Place, Vec<Listener>>,
-    gone: Bounded<Place, Vec<ClosedListener>>,
+    live: Filed<Listener>,
+    gone: Filed<ClosedListener>,
     /// Socket paths that lead through symbolic links, to where they lead.
     aliases: Bounded<BString, Endpoint>,
     closed_paths: ClosedPaths,
-    /// Where each process holds a listener. May name too many places, never too few.
-    held: Bounded<Pid, Vec<Place>>,
+    /// Where each process holds a listener. May name too many spots, never too few.
+    held: Bounded<Pid, Vec<Spot>>,
 }
 
 impl Listeners {
     pub(super) fn new() -> Self {
         Self {
-            live: Bounded::new(PLACES),
-            gone: Bounded::new(PLACES),
-            aliases: Bounded::new(PLACES),
+            live: Filed::new(),
+            gone: Filed::new(),
+            aliases: Bounded::new(ALIASES),
             closed_paths: ClosedPaths::new(),
             held: Bounded::new(HOLDERS),
         }
     }
 
-    /// How many places were forgotten.
+    /// How many spots, listeners, and names were forgotten.
     pub(super) fn evicted(&self) -> u64 {
         self.live.evicted()
             + self.gone.evicted()
@@ -62,17 +63,24 @@ impl Listeners {
             + self.held.evicted()
     }
 
+    /// Whether a listener was forgotten that may have been at an endpoint.
+    pub(super) fn forgot(&self, endpoint: &Endpoint) -> bool {
+        let names = self.aliases.evicted() + self.closed_paths.evicted() + self.held.evicted();
+        let place = place(self.resolved(endpoint));
+        names > 0 || self.live.forgot(&place) || self.gone.forgot(&place)
+    }
+
     /// Living listeners that a connect there reaches.
     pub(super) fn living<'a>(&'a self, there: &'a Destination) -> impl Iterator<Item = &'a Listener> {
         let (home, endpoint) = (there.home, self.resolved(&there.endpoint));
-        let all = self.live.get(&place(endpoint)).into_iter().flatten();
+        let all = self.live.at(&place(endpoint));
         all.filter(move |listener| home.reaches(endpoint, listener.netns, &listener.bound))
     }
 
     /// Dead listeners of a place.
     pub(super) fn gone<'a>(&'a self, there: &'a Destination) -> impl Iterator<Item = &'a ClosedListener> {
         let (home, endpoint) = (there.home, self.resolved(&there.endpoint));
-        let all = self.gone.get(&place(endpoint)).into_iter().flatten();
+        let all = self.gone.at(&place(endpoint));
         all.filter(move |gone| home.reaches(endpoint, gone.netns, &gone.bound))
     }
 
@@ -109,27 +117,18 @@ impl Listeners {
             opened_at: Some(at),
             confirmed_at: at,
         };
-        self.hold(&event.process, &place(&event.endpoint));
-        let there = self.live_at(&event.endpoint);
-        there.retain(|other| other.id != Some(event.id));
-        push(there, listener);
+        let spot = Spot::of(&event.endpoint, event.netns);
+        self.hold(&event.process, &spot);
+        if let Some(there) = self.live.list(&spot) {
+            there.retain(|other| other.id != Some(event.id));
+        }
+        self.live.push(spot, listener);
     }
 
     fn close(&mut self, at: Nanos, event: &Listen) {
         let end = if event.exiting { End::Died } else { End::Closed };
-        let there = self.live_at(&event.endpoint);
-        let fits =
-            |listener: &Listener| listener.bound == event.endpoint && near(listener.netns, event.netns);
-        let found = there
-            .iter()
-            .position(|listener| listener.id == Some(event.id))
-            .or_else(|| {
-                there.iter().position(|one| one.id.is_none() && fits(one) && one.is_held_by(&event.process))
-            })
-            .or_else(|| there.iter().position(|one| one.id.is_none() && fits(one)));
         let mut holders = vec![event.process.clone()];
-        if let Some(found) = found {
-            let listener = there.remove(found);
+        if let Some(listener) = self.take(event) {
             holders.extend(listener.holders);
             holders.extend(listener.lost.into_iter().map(|(holder, _)| holder));
         } else if let Some(known) = self.buried(event) {
@@ -149,31 +148,46 @@ impl Listeners {
             rest: Vec::new(),
             lost_one: false,
         });
-        self.tidy(&place(&event.endpoint));
+        self.live.tidy(&place(&event.endpoint));
+    }
+
+    /// Takes the listener that a close is about out of those that live.
+    fn take(&mut self, event: &Listen) -> Option<Listener> {
+        let fits =
+            |one: &Listener| one.id.is_none() && one.bound == event.endpoint && near(one.netns, event.netns);
+        let wanted: [&dyn Fn(&Listener) -> bool; 3] =
+            [&|one| one.id == Some(event.id), &|one| fits(one) && one.is_held_by(&event.process), &|one| {
+                fits(one)
+            }];
+        let place = place(&event.endpoint);
+        wanted.into_iter().find_map(|wanted| {
+            self.live.lists_at(&place).find_map(|there| Some(there.remove(there.iter().position(wanted)?)))
+        })
     }
 
     fn buried(&mut self, event: &Listen) -> Option<&mut ClosedListener> {
-        let gone = self.gone.get_mut(&place(&event.endpoint))?;
-        gone.iter_mut().rev().find(|gone| {
+        let gone = self.gone.lists_at(&place(&event.endpoint)).flatten();
+        let known = gone.filter(|gone| {
             let identity = gone.id == Some(event.id) || gone.id.is_none() && gone.bound == event.endpoint;
             identity
                 && near(gone.netns, event.netns)
                 && gone.holders.iter().any(|one| same(one, &event.process))
-        })
+        });
+        known.max_by_key(|gone| gone.at)
     }
 
     /// A child shares its parent's sockets.
     pub(super) fn fork(&mut self, parent: &ProcessRef, child: &ProcessRef) {
-        let places = self.held.get(&parent.pid).cloned().unwrap_or_default();
-        for place in &places {
-            let there = self.live.get_mut(place).into_iter().flatten();
+        let spots = self.held.get(&parent.pid).cloned().unwrap_or_default();
+        for spot in &spots {
+            let there = self.live.list(spot).into_iter().flatten();
             let mut shared = false;
             for listener in there.filter(|listener| listener.is_held_by(parent)) {
                 listener.holders.push(child.clone());
                 shared = true;
             }
             if shared {
-                self.hold(child, place);
+                self.hold(child, spot);
             }
         }
     }
@@ -181,15 +195,15 @@ impl Listeners {
     /// A process is gone: so are the listeners that only it held.
     pub(super) fn exit(&mut self, at: Nanos, process: &ProcessRef) {
         let mut dead = Vec::new();
-        let places = self.held.remove(&process.pid).unwrap_or_default();
-        for place in &places {
-            let Some(listeners) = self.live.get_mut(place) else { continue };
+        let spots = self.held.remove(&process.pid).unwrap_or_default();
+        for spot in &spots {
+            let Some(listeners) = self.live.list(spot) else { continue };
             listeners.retain_mut(|listener| {
                 if !listener.is_held_by(process) {
                     return true;
                 }
                 listener.holders.retain(|holder| !same(holder, process));
-                if listener.lost.len() == PER_PLACE {
+                if listener.lost.len() == LOST_HOLDERS {
                     listener.lost.remove(0);
                 }
                 listener.lost.push((process.clone(), at));
@@ -198,7 +212,7 @@ impl Listeners {
                 }
                 !listener.holders.is_empty()
             });
-            self.tidy(place);
+            self.live.tidy(&place(spot.bound()));
         }
         dead.into_iter().for_each(|gone| self.bury(gone));
     }
@@ -213,34 +227,34 @@ impl Listeners {
             known => known,
         };
         for found in &info.listeners {
-            let place = place(&found.bound);
+            let (place, spot) = (place(&found.bound), Spot::of(&found.bound, info.netns));
             let holders: Vec<_> = found.holders.iter().filter(|holder| !died(holder)).cloned().collect();
             if holders.is_empty() && self.ending(at, &found.bound) {
                 continue;
             }
-            holders.iter().for_each(|holder| self.hold(holder, &place));
-            let there = self.live_at(&found.bound);
-            let known = there.iter_mut().find(|known| {
+            let known = self.live.lists_at(&place).flatten().find(|known| {
                 let shared = holders.iter().any(|holder| known.is_held_by(holder));
                 known.bound == found.bound
                     && near(known.netns, info.netns)
                     && (shared || known.holders.is_empty())
             });
+            let spot = known.as_ref().map_or(spot, |known| Spot::of(&known.bound, known.netns));
             match known {
-                Some(known) => known.confirm(at, holders, listed_at),
-                None => push(
-                    there,
-                    Listener {
+                Some(known) => known.confirm(at, holders.clone(), listed_at),
+                None => {
+                    let listener = Listener {
                         id: None,
                         netns: info.netns,
                         bound: found.bound.clone(),
-                        holders,
+                        holders: holders.clone(),
                         lost: Vec::new(),
                         opened_at: info.asked.then_some(at),
                         confirmed_at: at,
-                    },
-                ),
+                    };
+                    self.live.push(spot.clone(), listener);
+                }
             }
+            holders.iter().for_each(|holder| self.hold(holder, &spot));
         }
     }
 
@@ -248,9 +262,9 @@ impl Listeners {
     /// kernel shows it until the last holder's files are closed.
     fn ending(&self, at: Nanos, bound: &Endpoint) -> bool {
         let place = place(bound);
-        let known = self.live.get(&place).into_iter().flatten().any(|one| one.bound == *bound);
+        let known = self.live.at(&place).any(|one| one.bound == *bound);
         let ended = |gone: &ClosedListener| gone.bound == *bound && gone.at.0 + ENDING >= at.0;
-        known || self.gone.get(&place).into_iter().flatten().any(ended)
+        known || self.gone.at(&place).any(ended)
     }
 
     fn found_empty(&mut self, at: Nanos, info: &EndpointInfo) {
@@ -260,11 +274,12 @@ impl Listeners {
         // file system's.
         let aside = info.near.iter().any(|near| near.bound == wanted);
         let home = Home::Namespace(info.netns);
-        let Some(there) = self.live.get_mut(&key).filter(|_| !aside) else { return };
-        let (stale, kept) = std::mem::take(there)
-            .into_iter()
-            .partition::<Vec<_>, _>(|one| home.reaches(&wanted, one.netns, &one.bound));
-        *there = kept;
+        if aside {
+            return;
+        }
+        let reached = |one: &mut Listener| home.reaches(&wanted, one.netns, &one.bound);
+        let lists = self.live.lists_at(&key);
+        let stale: Vec<_> = lists.flat_map(|there| there.extract_if(.., reached)).collect();
         for listener in stale {
             let lost = listener.lost.last().filter(|(_, died)| *died >= listener.confirmed_at);
             let (last, when) = match (lost, listener.holders.first()) {
@@ -279,47 +294,22 @@ impl Listeners {
                 ..listener.ended(last, when, End::Unseen)
             });
         }
-        self.tidy(&key);
+        self.live.tidy(&key);
     }
 
-    fn hold(&mut self, process: &ProcessRef, place: &Place) {
-        let mut places = self.held.remove(&process.pid).unwrap_or_default();
-        if !places.contains(place) {
-            if places.len() >= PER_PROCESS {
-                places.retain(|place| self.live.get(place).is_some());
+    fn hold(&mut self, process: &ProcessRef, spot: &Spot) {
+        let mut spots = self.held.remove(&process.pid).unwrap_or_default();
+        if !spots.contains(spot) {
+            if spots.len() >= PER_PROCESS {
+                spots.retain(|spot| self.live.holds(spot));
             }
-            places.push(place.clone());
+            spots.push(spot.clone());
         }
-        self.held.insert(process.pid, places);
-    }
-
-    /// Forgets a place where nothing listens any more.
-    fn tidy(&mut self, place: &Place) {
-        if self.live.get(place).is_some_and(Vec::is_empty) {
-            self.live.remove(place);
-        }
+        self.held.insert(process.pid, spots);
     }
 
     fn bury(&mut self, gone: ClosedListener) {
         self.closed_paths.add(&gone.bound);
-        let key = place(&gone.bound);
-        let mut there = self.gone.remove(&key).unwrap_or_default();
-        push(&mut there, gone);
-        self.gone.insert(key, there);
+        self.gone.push(Spot::of(&gone.bound, gone.netns), gone);
     }
-
-    fn live_at(&mut self, endpoint: &Endpoint) -> &mut Vec<Listener> {
-        let key = place(endpoint);
-        if self.live.get(&key).is_none() {
-            self.live.insert(key.clone(), Vec::new());
-        }
-        self.live.get_mut(&key).expect("inserted above")
-    }
-}
-
-fn push<T>(list: &mut Vec<T>, item: T) {
-    if list.len() == PER_PLACE {
-        list.remove(0);
-    }
-    list.push(item);
 }

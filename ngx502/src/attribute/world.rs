@@ -62,7 +62,7 @@ pub(super) struct World {
     /// By process: what it connected to itself, the latest last.
     onward: Bounded<Pid, (ProcessRef, Vec<OnwardAttempt>)>,
     /// By place: a look-up is valid for the failure that asked for it.
-    endpoints: Bounded<Endpoint, (Nanos, EndpointInfo)>,
+    pub(super) endpoints: Bounded<Endpoint, (Nanos, EndpointInfo)>,
     walks: Bounded<(Pid, BString), (Nanos, Rc<PathWalk>)>,
     limits: Bounded<Pid, (Nanos, Limits)>,
     ports: Bounded<SocketAddr, (Nanos, Ports)>,
@@ -172,7 +172,7 @@ impl World {
             Endpoint::Tcp(_) => self.watch.tcp,
             Endpoint::Unix(_) => self.watch.unix,
         };
-        watched && !self.watch.lost && self.watch.since <= until && self.listeners.evicted() == 0
+        watched && !self.watch.lost && self.watch.since <= until && !self.listeners.forgot(endpoint)
     }
 
     /// Whether every connection between two sockets of this host would have been joined.

@@ -90,3 +90,40 @@ fn requests_that_never_end_are_given_up() {
     };
     assert!(forgotten(attempt) > 0);
 }
+
+/// A listener that some process opens and closes.
+fn flap(number: u32, endpoint: &str, netns: u32) -> [Body; 2] {
+    let process = process(1_000 + number, "stranger");
+    let Body::Listen(close) = Scene::new(number).shut(tcp(endpoint), process, false) else { unreachable!() };
+    let close = Listen { netns, ..close };
+    [Body::Listen(Listen { open: true, ..close.clone() }), Body::Listen(close)]
+}
+
+/// A stranger opens and closes listeners on the port of an upstream that was killed, at an address or in a namespace of its
+/// own: nothing of that may erase the death.
+#[test]
+fn listeners_of_strangers_do_not_push_out_a_death() {
+    let app = process(12, "php-fpm");
+    let start = Trace::new().feed(listening(tcp(PEER), vec![app.clone()], false)).feed(exit(app, 9));
+    let flaps = (0..200).flat_map(|number| {
+        [("127.0.0.2:9000", 1), (PEER, 77)].map(|(place, netns)| flap(number, place, netns))
+    });
+    let trace = flaps.flatten().fold(start, Trace::feed);
+    let found = trace.feed(listening(tcp(PEER), vec![], true)).attempt(refused()).page(502).verdict();
+    assert_eq!(found.cause, Cause::Killed, "{}", summary(&found));
+    says(&found, "php-fpm[12]");
+}
+
+/// Where one was forgotten on that port, nobody can be proven not to have listened; elsewhere that is still known.
+#[test]
+fn a_forgotten_listener_ends_the_certainty_of_its_place_only() {
+    let certainty = |place: &str| {
+        let start = flap(1, PEER, 77).into_iter().fold(Trace::new(), Trace::feed);
+        let trace = (0..200).flat_map(|number| flap(number, place, 1)).fold(start, Trace::feed);
+        let found = trace.feed(listening(tcp(PEER), vec![], true)).attempt(refused()).page(502).verdict();
+        assert_eq!(found.cause, Cause::NotListening, "{}", summary(&found));
+        found.certainty
+    };
+    assert_eq!(certainty("127.0.0.2:9000"), Certainty::Inferred);
+    assert_eq!(certainty("127.0.0.2:9001"), Certainty::Proven);
+}
