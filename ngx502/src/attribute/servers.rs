@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use bstr::{BStr, ByteSlice};
 
+use super::finding::Fix;
+
 const SIGQUIT: i32 = 3;
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
@@ -222,10 +224,10 @@ pub(super) fn systemd_occasion(signal: i32) -> &'static str {
 }
 
 /// How to serve more at once and to let more wait; `limit` is today's, `pool` where php-fpm's pool is configured.
-pub(super) fn backlog(comm: &[u8], limit: Option<u32>, pool: Option<&str>) -> String {
+pub(super) fn backlog(comm: &[u8], limit: Option<u32>, pool: Option<&str>) -> Fix {
     let now = limit.map_or(String::new(), |limit| format!(" (now {limit})"));
     let text = server(comm).map_or(OTHER_BACKLOG, |server| server.backlog);
-    text.replacen("{}", &now, 1).replace("{pool}", pool.unwrap_or(POOL))
+    Fix::advice(text.replacen("{}", &now, 1).replace("{pool}", pool.unwrap_or(POOL)))
 }
 
 /// How to make the server's socket writable for nginx's `user`.
@@ -249,7 +251,7 @@ mod tests {
         for row in SERVERS {
             for name in row.comms {
                 assert!(std::ptr::eq(server(name.as_bytes()).expect("a row"), row), "{name} is shadowed");
-                let text = backlog(name.as_bytes(), Some(128), Some("pool www"));
+                let text = backlog(name.as_bytes(), Some(128), Some("pool www")).to_string();
                 assert!(
                     text.contains("(now 128)") && !text.contains("{}") && !text.contains("{pool}"),
                     "{text}"

@@ -208,6 +208,7 @@ mod evidence;
 mod flow;
 mod gallery;
 mod hidden;
+mod paste;
 mod supervisors;
 mod symptoms;
 mod unix_listen;

@@ -11,6 +11,7 @@ use super::chart::Kind;
 use super::model::Case;
 use super::narrate;
 use super::view;
+use crate::attribute::finding::FixKind;
 use crate::escape;
 use crate::units::Count;
 
@@ -215,7 +216,11 @@ fn article(case: &Case) -> Markup {
             @if !case.fix.is_empty() {
                 ul.fix aria-label="How to fix it" {
                     @for line in &case.fix {
-                        li { code { (line) } }
+                        @if line.kind() == FixKind::Advice {
+                            li { (line.text()) }
+                        } @else {
+                            li { code { (line) } }
+                        }
                     }
                 }
             }

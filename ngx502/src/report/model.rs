@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attribute::finding::Fix;
 use crate::attribute::verdict::{Cause, Certainty, Symptom};
 use crate::latency::{Figures, Quantiles};
 use crate::time::Moment;
@@ -283,7 +284,7 @@ pub struct Case {
     /// Observed facts in time order, the first 32.
     pub evidence: Vec<Fact>,
     /// Commands or configuration lines.
-    pub fix: Vec<String>,
+    pub fix: Vec<Fix>,
 }
 
 /// One observed fact.

@@ -192,7 +192,7 @@ pub(super) fn case(session: &Session, verdict: &Verdict) -> Case {
         attempts: verdict.attempts.len() as u64,
         total_us: verdict.latency.total_us,
         evidence: evidence.collect(),
-        fix: verdict.fix().iter().take(MOST_FIXES).map(|line| clip(line.as_bytes())).collect(),
+        fix: verdict.fix().into_iter().take(MOST_FIXES).collect(),
     }
 }
 

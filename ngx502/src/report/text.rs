@@ -53,6 +53,9 @@ struct Page {
     width: usize,
 }
 
+/// Columns before the words of a fix.
+const FIX_MARGIN: usize = 11;
+
 impl Page {
     /// A table under its title, see [`grid::print`]; nothing without rows.
     fn table<const N: usize>(
@@ -109,7 +112,12 @@ impl Page {
                 self.fold("      ", &label, &fact.text);
             }
             for (number, line) in case.fix.iter().enumerate() {
-                self.fold("      ", if number == 0 { "fix  " } else { "     " }, line);
+                let label = if number == 0 { "fix" } else { "" };
+                for (row, text) in line.rows(self.width.saturating_sub(FIX_MARGIN).max(20)).iter().enumerate()
+                {
+                    let label = if row == 0 { label } else { "" };
+                    let _ = writeln!(self.text, "{label:>9}  {text}");
+                }
             }
         }
     }

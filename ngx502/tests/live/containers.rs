@@ -162,7 +162,7 @@ fn killed(pod: Pod) -> Result<()> {
     let killer = format!("[{}]", std::process::id());
     ensure!(line.to_string().contains(&killer), "the killer {killer} is not named: {line}");
     let [namespace, pod, name] = POD;
-    let logs = format!("kubectl -n {namespace} logs {pod} -c {name} --tail 50");
+    let logs = format!("kubectl -n {namespace} logs -c {name} --tail 50 {pod}");
     ensure!(
         line["fix"].as_array().is_some_and(|fix| fix.contains(&logs.clone().into())),
         "no {logs}: {line}"

@@ -68,5 +68,5 @@ pub(crate) fn facts(verdict: &Verdict) -> Vec<(String, String)> {
 
 /// What it says to do.
 pub(crate) fn fixes(verdict: &Verdict) -> Vec<String> {
-    verdict.fix()
+    verdict.fix().iter().map(ToString::to_string).collect()
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::manager::ServiceManager;
 use super::process::full_or;
-use super::{On, Page};
+use super::{Fix, On, Page};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::CloseKind;
 use crate::units::Micros;
@@ -160,32 +160,36 @@ impl Page for Connection {
         }
     }
 
-    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<Fix>) {
         match self {
             Connection::ClosedByUpstream { how: Close::Destroyed, .. } => {}
             Connection::ClosedByUpstream { process, progress, .. } => {
                 match progress {
-                    Some(Progress::Unread) => lines.push(format!(
-                        "is it out of descriptors, or does it not allow this client? ls /proc/{pid}/fd | wc -l; grep 'open files' \
-                         /proc/{pid}/limits",
-                        pid = process.pid
-                    )),
+                    Some(Progress::Unread) => lines.push(
+                        Fix::command(format!(
+                            "ls /proc/{pid}/fd | wc -l; grep 'open files' /proc/{pid}/limits",
+                            pid = process.pid
+                        ))
+                        .remark("is it out of descriptors, or does it not allow this client?"),
+                    ),
                     Some(Progress::Answered) => {
-                        lines.push("does it limit the size of a request? its answer may say so (413)".to_owned());
+                        lines.push(Fix::advice("does it limit the size of a request? its answer may say so (413)"));
                     }
                     _ => {}
                 }
                 lines.extend(ServiceManager::of(process).log());
             }
             Connection::KeepaliveRace { .. } => lines.extend([
-                "make the upstream's keep-alive timeout longer than nginx's keepalive_timeout in the upstream block"
-                    .to_owned(),
-                "proxy_next_upstream error timeout non_idempotent; (if repeating the request is safe)".to_owned(),
+                Fix::advice(
+                    "make the upstream's keep-alive timeout longer than nginx's keepalive_timeout in the upstream block",
+                ),
+                Fix::directive("proxy_next_upstream error timeout non_idempotent;")
+                    .remark("if repeating the request is safe"),
             ]),
             Connection::Goaway { .. } => lines.extend([
-                "grpc_next_upstream error timeout invalid_header non_idempotent;  # it was not processed: repeating is safe"
-                    .to_owned(),
-                "let the upstream keep connections longer (maximum age, maximum number of requests)".to_owned(),
+                Fix::directive("grpc_next_upstream error timeout invalid_header non_idempotent;")
+                    .remark("it was not processed: repeating is safe"),
+                Fix::advice("let the upstream keep connections longer (maximum age, maximum number of requests)"),
             ]),
             Connection::ClosedByRemote { .. } => {}
         }

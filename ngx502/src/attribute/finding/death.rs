@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::listener::Near;
 use super::manager::ServiceManager;
-use super::{On, Page, say};
+use super::{Fix, On, Page, say};
 use crate::attribute::servers::{self, SignalRule};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Nanos, Oom};
@@ -312,10 +312,10 @@ impl Sender {
     }
 
     /// How to change the time limit that a supervising parent enforces with such a signal.
-    fn time_limit(&self, signal: SignalNumber) -> Option<String> {
+    fn time_limit(&self, signal: SignalNumber) -> Option<Fix> {
         let setting = self.rule(signal)?.setting.filter(|_| self.upon.is_none())?;
         let pool = self.pool.as_deref().unwrap_or("the pool's configuration");
-        Some(setting.replace(servers::POOL, pool))
+        Some(Fix::advice(setting.replace(servers::POOL, pool)))
     }
 }
 
@@ -398,11 +398,14 @@ impl Page for Death {
         }
     }
 
-    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<Fix>) {
         let manager = ServiceManager::of(&self.victim);
         match &self.how {
             How::OomKilled(OomKill { system_wide: Some(true), .. }) => {
-                lines.push("add memory, or limit what uses most of it: ps aux --sort=-rss | head".into());
+                lines.push(
+                    Fix::command("ps aux --sort=-rss | head")
+                        .remark("add memory, or limit what uses most of it"),
+                );
             }
             How::OomKilled(OomKill { system_wide: Some(false), .. }) => lines.push(manager.more_memory()),
             How::Killed { sender: Some(Sender { relation: Some(Relation::MemoryDaemon), .. }), .. } => {
@@ -410,12 +413,10 @@ impl Page for Death {
             }
             How::Killed { signal, sender: Some(sender), .. } => lines.extend(sender.time_limit(*signal)),
             How::Crashed { core: true, .. } => {
-                lines.push(format!(
-                    "coredumpctl info {}",
-                    self.ended_with.as_ref().map_or(self.victim.pid, |with| with.process.pid)
-                ));
+                let crashed = self.ended_with.as_ref().map_or(self.victim.pid, |with| with.process.pid);
+                lines.push(Fix::command(format!("coredumpctl info {crashed}")));
             }
-            How::Crashed { own, .. } => lines.extend(own.fix().map(str::to_owned)),
+            How::Crashed { own, .. } => lines.extend(own.fix().map(Fix::advice)),
             How::OomKilled(_) | How::Killed { .. } | How::Exited { .. } => {}
         }
         let lives = matches!(self.how, How::Killed { after_us: Some(_), .. });

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use bstr::ByteSlice;
 use serde::{Serialize, Serializer};
 
-use super::{On, Page, quoted};
+use super::fix::quoted;
+use super::{Fix, On, Page, route};
 use crate::attribute::servers;
 use crate::attribute::verdict::Cause;
 use crate::event::{Confinement, PathWalk, RefusedAt};
@@ -81,19 +82,22 @@ impl Suspect {
         Suspect::Module { module: confinement.module.clone(), label: confinement.label.clone() }
     }
 
-    fn fix(&self, unix: bool) -> String {
+    fn fix(&self, unix: bool) -> Fix {
         match self {
             Suspect::Module { module, label } if module == "apparmor" => {
                 let profile = label.split(" (").next().unwrap_or_default();
-                let named = quoted(&format!("profile=\"{profile}\""));
-                format!("journalctl -k | grep -e DENIED | grep -F {named}; allow it in that AppArmor profile")
+                let named = quoted(format!("profile=\"{profile}\""));
+                Fix::command(format!("journalctl -k | grep -e DENIED | grep -F -e {named}"))
+                    .remark("allow it in that AppArmor profile")
             }
             Suspect::Module { module, .. } if module == "selinux" && !unix => {
-                "setsebool -P httpd_can_network_connect on; ausearch -m avc -ts recent".into()
+                Fix::command("setsebool -P httpd_can_network_connect on; ausearch -m avc -ts recent")
             }
-            Suspect::Module { .. } => "ausearch -m avc -ts recent".into(),
-            Suspect::CgroupPrograms { .. } => "bpftool cgroup tree".into(),
-            Suspect::Seccomp => "systemctl show -p SystemCallFilter -p RestrictAddressFamilies nginx".into(),
+            Suspect::Module { .. } => Fix::command("ausearch -m avc -ts recent"),
+            Suspect::CgroupPrograms { .. } => Fix::command("bpftool cgroup tree"),
+            Suspect::Seccomp => {
+                Fix::command("systemctl show -p SystemCallFilter -p RestrictAddressFamilies nginx")
+            }
         }
     }
 }
@@ -165,17 +169,17 @@ impl fmt::Display for WithMode<'_> {
     }
 }
 
-fn permission_fix(walk: &PathWalk, server: &[u8], pool: Option<&str>, lines: &mut Vec<String>) {
+fn permission_fix(walk: &PathWalk, server: &[u8], pool: Option<&str>, lines: &mut Vec<Fix>) {
     let Some(at) = &walk.refused else { return };
-    let (path, user) = (quoted(&at.path.to_str_lossy()), user(walk));
+    let (path, user) = (quoted(&at.path), user(walk));
     if at.search {
-        let id = or_number(walk.user.as_ref(), walk.uid);
-        lines.push(format!("setfacl -m u:{}:x {path}", quoted(&id)));
-        lines.push(format!("namei -l {}", quoted(&walk.path.to_str_lossy())));
+        // By number: the name is from the account table of nginx's root, where another user may have it.
+        lines.push(Fix::command(format!("setfacl -m u:{}:x -- {path}", walk.uid)));
+        lines.push(Fix::command(format!("namei -l -- {}", quoted(&walk.path))));
         return;
     }
-    lines.push(format!("{}: {path}", servers::socket_mode(server, &user, pool)));
-    lines.push(format!("ls -l {path}; id {}", quoted(&user)));
+    lines.push(Fix::advice(format!("{}: {}", servers::socket_mode(server, &user, pool), at.path)));
+    lines.push(Fix::command(format!("ls -l -- {path}; id -- {}", quoted(&user))));
 }
 
 impl Page for Denied {
@@ -209,12 +213,12 @@ impl Page for Denied {
         }
     }
 
-    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<Fix>) {
         match self {
             Denied::FilePermissions { walk, server, pool } => {
                 permission_fix(walk, server.as_bytes(), pool.as_deref(), lines);
             }
-            Denied::ProhibitRoute { to } => lines.push(format!("ip route get {to}")),
+            Denied::ProhibitRoute { to } => lines.push(route(*to)),
             Denied::Policy { suspects, .. } => {
                 let unix = on.upstream.as_ref().is_some_and(|upstream| upstream.unix);
                 lines.extend(suspects.iter().map(|suspect| suspect.fix(unix)));

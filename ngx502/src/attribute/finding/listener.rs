@@ -6,8 +6,9 @@ use std::rc::Rc;
 use bstr::{BString, ByteSlice};
 use serde::{Serialize, Serializer};
 
+use super::fix::{operand, quoted};
 use super::manager::ServiceManager;
-use super::{Moved, On, Page, lossy, place, quoted};
+use super::{Fix, Moved, On, Page, lossy, place};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{
     ContainerNames, DownContainer, Endpoint, FailedUnit, Nanos, NearListener, Nearness, Pid, short_container,
@@ -197,11 +198,11 @@ impl Near {
     const SHOWN: usize = 3;
 
     /// Appends a question for each of the nearest, and the number of others.
-    pub(super) fn ask(near: &[Near], lines: &mut Vec<String>) {
+    pub(super) fn ask(near: &[Near], lines: &mut Vec<Fix>) {
         Self::ask_of(near, false, lines);
     }
 
-    fn ask_of(near: &[Near], cut: bool, lines: &mut Vec<String>) {
+    fn ask_of(near: &[Near], cut: bool, lines: &mut Vec<Fix>) {
         lines.extend(near.iter().take(Self::SHOWN).map(|near| {
             let why = match near.why {
                 Nearness::SamePort => "same port, other address",
@@ -211,17 +212,17 @@ impl Near {
                 Nearness::SamePath => "same path",
                 Nearness::OtherFiles => "same path, other mount namespace",
             };
-            format!(
+            Fix::advice(format!(
                 "{}[{}] listens on {} ({why}); is that the upstream?",
                 near.comm,
                 near.pid,
                 place(&near.address)
-            )
+            ))
         }));
         let more = near.len().saturating_sub(Self::SHOWN);
         if more > 0 {
             let least = if cut { "at least " } else { "" };
-            lines.push(format!("and {least}{more} more such listeners: ss -lntxp"));
+            lines.push(Fix::command("ss -lntxp").remark(format!("{least}{more} more such listeners")));
         }
     }
 }
@@ -262,15 +263,17 @@ impl From<&FailedUnit> for Failed {
 }
 
 /// How to see who listens at a place.
-pub(super) fn check(endpoint: &Endpoint) -> String {
-    match endpoint {
+pub(super) fn check(endpoint: &Endpoint) -> Fix {
+    Fix::command(match endpoint {
         Endpoint::Tcp(address) => format!("ss -ltnp 'sport = :{}'", address.port()),
-        Endpoint::Unix(_) => format!("ss -lxp | grep -F {}", quoted(&place(endpoint))),
-    }
+        Endpoint::Unix(_) => format!("ss -lxp | grep -F -e {}", quoted(place(endpoint))),
+    })
 }
 
 /// How to see what filters on this host.
-pub(super) const FILTERS: &str = "nft list ruleset; iptables-save";
+pub(super) fn filters() -> Fix {
+    Fix::command("nft list ruleset; iptables-save")
+}
 
 impl NotListening {
     fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -288,7 +291,7 @@ impl NotListening {
         self.moved.as_ref().map_or(Ok(()), |moved| moved.sentence(on, f))
     }
 
-    fn fix(&self, lines: &mut Vec<String>) {
+    fn fix(&self, lines: &mut Vec<Fix>) {
         self.moved.iter().for_each(|moved| moved.fix(lines));
         for down in self.containers_down.iter().take(Failed::SHOWN) {
             let who = ProcessFacts {
@@ -300,8 +303,8 @@ impl NotListening {
         }
         Near::ask_of(&self.near, self.near_cut, lines);
         lines.extend(self.failed_units.iter().take(Failed::SHOWN).map(|unit| {
-            let name = quoted(&unit.unit);
-            format!("systemctl status {name} (it failed: {}); is that the upstream?", unit.outcome())
+            Fix::command(format!("systemctl status {}", operand(&unit.unit)))
+                .remark(format!("it failed: {}; is that the upstream?", unit.outcome()))
         }));
         lines.push(check(&self.endpoint));
     }
@@ -361,20 +364,19 @@ impl Page for Listener {
         }
     }
 
-    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<Fix>) {
         match self {
             Listener::Stopped { process, near, .. } => {
                 lines.extend(ServiceManager::of(process).restart());
                 Near::ask(near, lines);
             }
             Listener::NotListening(place) => place.fix(lines),
-            Listener::Replaced { other_files: true, .. } => lines.push(
+            Listener::Replaced { other_files: true, .. } => lines.push(Fix::advice(
                 "put the socket where both see it: a volume of both containers, or a directory below /run instead of /tmp \
-                 (PrivateTmp=)"
-                    .into(),
-            ),
+                 (PrivateTmp=)",
+            )),
             Listener::Replaced { process, .. } => lines.extend(ServiceManager::of(process).restart()),
-            Listener::Rejected { .. } | Listener::Filtered { .. } => lines.push(FILTERS.into()),
+            Listener::Rejected { .. } | Listener::Filtered { .. } => lines.push(filters()),
             Listener::OnAnotherHost { .. } => {}
         }
     }

@@ -3,12 +3,13 @@
 use std::fmt::{self, Display as _};
 use std::net::IpAddr;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use nix::libc::{EDQUOT, ENOSPC, EROFS};
 use serde::Serialize;
 
+use super::fix::quoted;
 use super::listener::Icmp;
-use super::{Moved, On, Page, lossy_or_null, quoted};
+use super::{Fix, Moved, On, Page, lossy_or_null, route};
 use crate::attribute::verdict::Cause;
 use crate::event::{Limits, Ports};
 use crate::units::Errno;
@@ -158,14 +159,15 @@ impl Lack {
         }
     }
 
-    fn fix(&self, to: Option<IpAddr>) -> Option<String> {
+    fn fix(&self, to: Option<IpAddr>) -> Option<Fix> {
         match (self, to) {
-            (Lack::Bind { .. }, _) => Some("give an interface that address, or correct proxy_bind".to_owned()),
-            (_, Some(IpAddr::V6(_))) => Some(
+            (Lack::Bind { .. }, _) => {
+                Some(Fix::advice("give an interface that address, or correct proxy_bind"))
+            }
+            (_, Some(IpAddr::V6(_))) => Some(Fix::advice(
                 "pass to the upstream's IPv4 address (a name such as localhost means both families; resolver … ipv6=off; for \
-                 names in variables)"
-                    .to_owned(),
-            ),
+                 names in variables)",
+            )),
             _ => None,
         }
     }
@@ -230,11 +232,16 @@ impl Dns {
         write!(f, "{name} could not be resolved: {reason}")
     }
 
-    fn fix(&self) -> Option<String> {
-        let name = || self.name.as_ref().map_or("NAME".to_owned(), |name| quoted(&name.to_str_lossy()));
+    fn fix(&self) -> Option<Fix> {
+        let name = || self.name.as_ref().map_or("NAME".to_owned(), quoted);
         match (self.resolver, self.code) {
-            (Some(false), _) => Some("resolver 127.0.0.53; (in http, server or location)".into()),
-            (_, Some(_)) => Some(format!("dig {} @RESOLVER (as in nginx's resolver directive)", name())),
+            (Some(false), _) => {
+                Some(Fix::directive("resolver 127.0.0.53;").remark("in http, server or location"))
+            }
+            (_, Some(_)) => Some(
+                Fix::command(format!("dig @RESOLVER -q {}", name()))
+                    .remark("as in nginx's resolver directive"),
+            ),
             (_, None) => None,
         }
     }
@@ -293,43 +300,45 @@ impl Page for Local {
         }
     }
 
-    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<Fix>) {
         match self {
             Local::Unreachable { to, lacks, moved, .. } => {
                 lines.extend(lacks.as_ref().and_then(|lacks| lacks.fix(*to)));
                 moved.iter().for_each(|moved| moved.fix(lines));
                 let routed = to.filter(|_| !matches!(lacks, Some(Lack::Bind { .. })));
-                lines.extend(routed.map(|to| format!("ip route get {to}")));
+                lines.extend(routed.map(route));
             }
             Local::Prohibited { to, .. } => {
-                lines.extend(to.map(|to| format!("ip route get {to}")));
+                lines.extend(to.map(route));
             }
             Local::PortExhaustion(_) => lines.extend([
-                "keep connections to the upstream open: keepalive in the upstream block, proxy_http_version 1.1"
-                    .to_owned(),
-                "sysctl -w net.ipv4.ip_local_port_range='1024 65535'".to_owned(),
+                Fix::advice(
+                    "keep connections to the upstream open: keepalive in the upstream block, proxy_http_version 1.1",
+                ),
+                Fix::command("sysctl -w net.ipv4.ip_local_port_range='1024 65535'"),
             ]),
             Local::WorkerConnections { worker_connections } => {
                 let now = worker_connections.map_or(String::new(), |number| format!(" (now {number})"));
-                lines.push(format!("raise worker_connections in the events block{now}"));
+                lines.push(Fix::advice(format!("raise worker_connections in the events block{now}")));
             }
-            Local::Descriptors(Descriptors { system: false, limit: Some(limit), .. }) => lines.push(format!(
+            Local::Descriptors(Descriptors { system: false, limit: Some(limit), .. }) => lines.push(Fix::advice(format!(
                 "raise worker_rlimit_nofile (now {limit}) in nginx.conf, and LimitNOFILE= of its unit"
+            ))),
+            Local::Descriptors(_) => lines.push(Fix::advice(
+                "raise worker_rlimit_nofile in nginx.conf, LimitNOFILE= of its unit, fs.file-max for the system",
             )),
-            Local::Descriptors(_) => lines.push(
-                "raise worker_rlimit_nofile in nginx.conf, LimitNOFILE= of its unit, fs.file-max for the system"
-                    .into(),
-            ),
             Local::Storage { path, errno, .. } => {
-                let path = path.as_ref().map_or("PATH".to_owned(), |path| quoted(&path.to_str_lossy()));
+                let path = path.as_ref().map_or("PATH".to_owned(), quoted);
                 lines.push(match errno.map(|errno| errno.0) {
-                    Some(ENOSPC | EDQUOT) => format!("df -h \"$(dirname -- {path})\"; df -i \"$(dirname -- {path})\""),
-                    Some(EROFS) => format!("findmnt -T {path}"),
-                    _ => format!("namei -l {path}  # nginx's user needs to write there"),
+                    Some(ENOSPC | EDQUOT) => Fix::command(format!(
+                        "df -h \"$(dirname -- {path})\"; df -i \"$(dirname -- {path})\""
+                    )),
+                    Some(EROFS) => Fix::command(format!("findmnt -T {path}")),
+                    _ => Fix::command(format!("namei -l -- {path}")).remark("nginx's user needs to write there"),
                 });
-                lines.push(
-                    "proxy_temp_path or client_body_temp_path elsewhere, or proxy_max_temp_file_size 0; (no file)".to_owned(),
-                );
+                lines.push(Fix::advice(
+                    "proxy_temp_path or client_body_temp_path elsewhere, or proxy_max_temp_file_size 0; (no file)",
+                ));
             }
             Local::Dns(dns) => lines.extend(dns.fix()),
         }

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::quoted;
+use super::Fix;
+use super::fix::{operand, quoted};
 use crate::attribute::verdict::ProcessFacts;
 use crate::event::{ContainerNames, PodName, Runtime};
 
@@ -37,29 +38,33 @@ impl<'a> ServiceManager<'a> {
     }
 
     /// How to restart a process that is gone, and where its own log is.
-    pub(super) fn restart(&self) -> impl Iterator<Item = String> {
+    pub(super) fn restart(&self) -> impl Iterator<Item = Fix> {
         let again = match self {
-            Self::Service { unit, user } => Some([&*systemctl(*user), " restart ", &quoted(unit)].concat()),
+            Self::Service { unit, user } => {
+                Some(Fix::command([&*systemctl(*user), " restart ", &operand(unit)].concat()))
+            }
             Self::Scope { unit, who } => {
                 let comm = &who.comm;
-                Some(format!(
+                Some(Fix::advice(format!(
                     "start {comm} again as it was started: {unit} is a scope, which systemctl cannot restart"
-                ))
+                )))
             }
             Self::Container { id, names } => {
-                command_line(id, *names).map(|(program, name)| format!("{program} restart {name}"))
+                let line = command_line(id, *names);
+                line.map(|(program, name)| Fix::command(format!("{program} restart {name}")))
             }
-            Self::Sockets => {
-                Some("systemctl list-sockets --all  # the .socket unit that owns it; systemctl restart THAT.socket".into())
-            }
+            Self::Sockets => Some(
+                Fix::command("systemctl list-sockets --all")
+                    .remark("the .socket unit that owns it; systemctl restart THAT.socket"),
+            ),
             Self::Unknown => None,
         };
         self.log().into_iter().chain(again)
     }
 
     /// Where a process's own log is.
-    pub(super) fn log(&self) -> Option<String> {
-        match self {
+    pub(super) fn log(&self) -> Option<Fix> {
+        let line = match self {
             Self::Service { unit, user: None } => Some(["journalctl -u ", &quoted(unit), " -n 50"].concat()),
             Self::Service { unit, user: Some(uid) } => {
                 Some(format!("journalctl _UID={uid} _SYSTEMD_USER_UNIT={} -n 50", quoted(unit)))
@@ -70,60 +75,62 @@ impl<'a> ServiceManager<'a> {
                 None => logs(id, *names),
             },
             Self::Sockets | Self::Unknown => None,
-        }
+        };
+        line.map(Fix::command)
     }
 
     /// How to let a frozen process run again.
-    pub(super) fn thaw(&self) -> String {
+    pub(super) fn thaw(&self) -> Fix {
         match self {
             Self::Container { id, names } => match command_line(id, *names) {
-                Some((program, name)) => format!("{program} unpause {name}"),
-                None => "thaw its control group: echo 0 > …/cgroup.freeze".into(),
+                Some((program, name)) => Fix::command(format!("{program} unpause {name}")),
+                None => Fix::advice("thaw its control group: echo 0 > …/cgroup.freeze"),
             },
-            Self::Service { unit, user } => format!("{} thaw {}", systemctl(*user), quoted(unit)),
-            _ => {
-                "thaw its control group: echo 0 > …/cgroup.freeze (v1: echo THAWED > …/freezer.state)".into()
+            Self::Service { unit, user } => {
+                Fix::command(format!("{} thaw {}", systemctl(*user), operand(unit)))
             }
+            _ => Fix::advice(
+                "thaw its control group: echo 0 > …/cgroup.freeze (v1: echo THAWED > …/freezer.state)",
+            ),
         }
     }
 
     /// How to give a process more CPU time.
-    pub(super) fn more_cpu(&self) -> String {
+    pub(super) fn more_cpu(&self) -> Fix {
         match self {
             Self::Service { unit, user } => {
-                format!("{} set-property {} CPUQuota=…%", systemctl(*user), quoted(unit))
+                Fix::command(format!("{} set-property {} CPUQuota=…%", systemctl(*user), operand(unit)))
             }
             Self::Container { names: Some(ContainerNames { name, pod: Some(pod), .. }), .. } => {
-                format!("raise resources.limits.cpu of {}", in_pod(name.as_deref(), pod))
+                Fix::advice(format!("raise resources.limits.cpu of {}", in_pod(name.as_deref(), pod)))
             }
             Self::Container {
                 id,
                 names: Some(ContainerNames { runtime: Some(Runtime::Docker), name, .. }),
-            } => {
-                format!("docker update --cpus … {}", quoted(name.as_deref().unwrap_or(id)))
-            }
-            _ => "raise the CPU quota of its cgroup or container".into(),
+            } => Fix::command(format!("docker update --cpus … {}", operand(name.as_deref().unwrap_or(id)))),
+            _ => Fix::advice("raise the CPU quota of its cgroup or container"),
         }
     }
 
     /// How to give a process more memory.
-    pub(super) fn more_memory(&self) -> String {
+    pub(super) fn more_memory(&self) -> Fix {
         match self {
             Self::Service { unit, user } => {
                 let systemctl = systemctl(*user);
-                format!("{systemctl} set-property {} MemoryMax=… (or use less memory)", quoted(unit))
+                Fix::command(format!("{systemctl} set-property {} MemoryMax=…", operand(unit)))
+                    .remark("or use less memory")
             }
             Self::Container { names: Some(ContainerNames { name, pod: Some(pod), .. }), .. } => {
-                format!("raise resources.limits.memory of {}", in_pod(name.as_deref(), pod))
+                Fix::advice(format!("raise resources.limits.memory of {}", in_pod(name.as_deref(), pod)))
             }
             Self::Container {
                 id,
                 names: Some(ContainerNames { runtime: Some(Runtime::Docker), name, .. }),
             } => {
-                let name = quoted(name.as_deref().unwrap_or(id));
-                format!("docker update --memory … {name} (or use less memory)")
+                let name = operand(name.as_deref().unwrap_or(id));
+                Fix::command(format!("docker update --memory … {name}")).remark("or use less memory")
             }
-            _ => "raise the memory limit of its cgroup or container, or run fewer workers".into(),
+            _ => Fix::advice("raise the memory limit of its cgroup or container, or run fewer workers"),
         }
     }
 }
@@ -152,7 +159,7 @@ fn command_line(id: &str, names: Option<&ContainerNames>) -> Option<(&'static st
         Runtime::Nerdctl => "nerdctl",
         Runtime::Containerd | Runtime::Crio => return None,
     };
-    names.pod.is_none().then(|| (program, quoted(names.name.as_deref().unwrap_or(id))))
+    names.pod.is_none().then(|| (program, operand(names.name.as_deref().unwrap_or(id))))
 }
 
 fn logs(id: &str, names: Option<&ContainerNames>) -> Option<String> {
@@ -165,7 +172,7 @@ fn logs(id: &str, names: Option<&ContainerNames>) -> Option<String> {
 
 fn pod_logs(pod: &PodName, container: Option<&str>) -> String {
     let container = container.map_or(String::new(), |name| format!(" -c {}", quoted(name)));
-    format!("kubectl -n {} logs {}{container} --tail 50", quoted(&pod.namespace), quoted(&pod.name))
+    format!("kubectl -n {} logs{container} --tail 50 {}", quoted(&pod.namespace), operand(&pod.name))
 }
 
 #[cfg(test)]
@@ -187,7 +194,7 @@ mod tests {
                 container_names: container.map(|_| names.clone()),
                 pool: None,
             };
-            ServiceManager::of(&who).restart().collect::<Vec<_>>()
+            ServiceManager::of(&who).restart().map(|line| line.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(
             lines(Some("app.service"), None),
@@ -198,7 +205,7 @@ mod tests {
         for scope in ["init.scope", "session-3.scope"] {
             let found = lines(Some(scope), None);
             assert_eq!(found[0], "journalctl _PID=812 -n 50");
-            assert!(found.len() == 2 && !found[1].starts_with("systemctl"), "{found:?}");
+            assert!(found.len() == 2 && found[1].starts_with("# "), "{found:?}");
         }
         let inside = lines(Some("app.service"), Some("0123456789abcdef"));
         assert_eq!(inside, ["docker logs --tail 50 0123456789abcdef", "docker restart 0123456789abcdef"]);
@@ -213,12 +220,13 @@ mod tests {
             ..ProcessFacts::default()
         };
         let systemctl = "sudo -u '#1000' XDG_RUNTIME_DIR=/run/user/1000 systemctl --user";
-        let lines: Vec<_> = ServiceManager::of(&who).restart().collect();
+        let lines: Vec<_> = ServiceManager::of(&who).restart().map(|line| line.to_string()).collect();
         let journal = "journalctl _UID=1000 _SYSTEMD_USER_UNIT=app.service -n 50";
         assert_eq!(lines, [journal.to_owned(), format!("{systemctl} restart app.service")]);
         assert!(
             ServiceManager::of(&who)
                 .more_memory()
+                .to_string()
                 .starts_with(&format!("{systemctl} set-property app.service"))
         );
     }
@@ -232,18 +240,19 @@ mod tests {
                 container_names: Some(ContainerNames { runtime, name: name.map(str::to_owned), pod }),
                 ..ProcessFacts::default()
             };
-            let memory = ServiceManager::of(&who).more_memory();
-            (ServiceManager::of(&who).restart().collect::<Vec<_>>(), memory)
+            let manager = ServiceManager::of(&who);
+            let again = manager.restart().map(|line| line.to_string());
+            (again.collect::<Vec<_>>(), manager.more_memory().to_string())
         };
         let (docker, memory) = lines(Some(Runtime::Docker), Some("web"), None);
         assert_eq!(docker, ["docker logs --tail 50 web", "docker restart web"]);
-        assert_eq!(memory, "docker update --memory … web (or use less memory)");
+        assert_eq!(memory, "docker update --memory … web  # or use less memory");
         let (podman, _) = lines(Some(Runtime::Podman), Some("a b;c"), None);
         assert_eq!(podman, ["podman logs --tail 50 'a b;c'", "podman restart 'a b;c'"]);
         let pod = Some(("shop", "web-7d9f"));
         let (kubernetes, memory) = lines(Some(Runtime::Containerd), Some("php"), pod);
-        assert_eq!(kubernetes, ["kubectl -n shop logs web-7d9f -c php --tail 50"]);
-        assert_eq!(memory, "raise resources.limits.memory of container php of pod shop/web-7d9f");
+        assert_eq!(kubernetes, ["kubectl -n shop logs -c php --tail 50 web-7d9f"]);
+        assert_eq!(memory, "# raise resources.limits.memory of container php of pod shop/web-7d9f");
         assert_eq!(lines(Some(Runtime::Docker), Some("php"), pod).0, kubernetes);
         assert_eq!(lines(Some(Runtime::Crio), None, None).0, ["crictl logs --tail 50 0123456789abcdef"]);
         assert_eq!(lines(None, None, None).0, [""; 0]);

@@ -12,6 +12,7 @@ pub mod death;
 pub mod denied;
 mod doubt;
 pub mod evidence;
+mod fix;
 pub mod hops;
 pub mod listener;
 pub mod local;
@@ -27,7 +28,7 @@ pub mod waiting;
 pub mod waits;
 
 use std::fmt::{self, Display as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bstr::ByteSlice as _;
 use serde::{Serialize, Serializer};
@@ -36,6 +37,7 @@ pub use self::connection::Connection;
 pub use self::death::Death;
 pub use self::denied::Denied;
 pub use self::doubt::Doubt;
+pub use self::fix::{Fix, FixKind};
 use self::hops::On;
 pub use self::listener::Listener;
 pub use self::local::Local;
@@ -97,7 +99,7 @@ trait Page {
     fn sentence(&self, on: &On<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// Appends what to do: a command or configuration line each, the best first.
-    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>);
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<Fix>);
 
     /// When what these facts tell of happened, where they have a moment of their own.
     fn moment(&self) -> Option<Nanos> {
@@ -171,7 +173,7 @@ impl Verdict {
     }
 
     /// What to do: a command or configuration line each, the best first.
-    pub fn fix(&self) -> Vec<String> {
+    pub fn fix(&self) -> Vec<Fix> {
         let mut lines = Vec::new();
         self.finding.facts.page().fix(&On::root(self), &mut lines);
         lines
@@ -236,13 +238,9 @@ pub(super) fn place(endpoint: &Endpoint) -> String {
     }
 }
 
-/// A word of a shell command: what the host or a client named may hold anything.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/:@%+-".contains(&byte);
-    match !word.is_empty() && word.bytes().all(plain) && !word.starts_with('-') {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
+/// How to see which way this host sends packets to an address.
+fn route(to: IpAddr) -> Fix {
+    Fix::command(format!("ip route get {to}"))
 }
 
 /// Bytes as JSON's text, U+FFFD for what is not UTF-8.
@@ -273,12 +271,5 @@ mod tests {
             let address: SocketAddr = text.parse().expect("an address");
             assert_eq!(place(&Endpoint::Tcp(address)), address.to_string());
         }
-    }
-
-    #[test]
-    fn commands_quote_what_is_hostile() {
-        assert_eq!(quoted("/run/app.sock"), "/run/app.sock");
-        assert_eq!(quoted("x;reboot"), "'x;reboot'");
-        assert_eq!(quoted("a'b"), r"'a'\''b'");
     }
 }

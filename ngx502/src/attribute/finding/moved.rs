@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::On;
+use super::{Fix, On};
 use crate::attribute::verdict::ProcessFacts;
 use crate::event::Nanos;
 
@@ -44,12 +44,11 @@ impl Moved {
     }
 
     /// What to do where the former one is known to be elsewhere.
-    pub(super) fn fix(&self, lines: &mut Vec<String>) {
+    pub(super) fn fix(&self, lines: &mut Vec<Fix>) {
         if self.is_at.is_some() {
-            lines.push(
-                "nginx -s reload (nginx resolves names when it starts; a variable in proxy_pass with `resolver` does not wait)"
-                    .into(),
-            );
+            lines.push(Fix::command("nginx -s reload").remark(
+                "nginx resolves names when it starts; a variable in proxy_pass with `resolver` does not wait",
+            ));
         }
     }
 }

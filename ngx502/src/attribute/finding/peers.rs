@@ -5,7 +5,7 @@ use std::fmt;
 use bstr::BString;
 use serde::{Serialize, Serializer};
 
-use super::{On, Page, lossy};
+use super::{Fix, On, Page, lossy};
 use crate::attribute::verdict::{Cause, Symptom};
 
 /// Every peer of the group was marked down by failures of its own.
@@ -44,9 +44,9 @@ impl Page for PeersDown {
         })
     }
 
-    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
-        lines.push(
-            "repair the peers; fail_timeout and max_fails in the upstream block decide how long they stay out".into(),
-        );
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<Fix>) {
+        lines.push(Fix::advice(
+            "repair the peers; fail_timeout and max_fails in the upstream block decide how long they stay out",
+        ));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{LogWords, On, Page};
+use super::{Fix, LogWords, On, Page};
 use crate::attribute::verdict::Cause;
 
 /// What was wrong with them.
@@ -93,17 +93,21 @@ impl StreamReset {
         })
     }
 
-    fn fix(&self, lines: &mut Vec<String>) {
+    fn fix(&self, lines: &mut Vec<Fix>) {
         match self.name {
             Some("REFUSED_STREAM") => lines.push(
-                "grpc_next_upstream error timeout invalid_header non_idempotent;  # a refused stream was not processed"
-                    .to_owned(),
+                Fix::directive("grpc_next_upstream error timeout invalid_header non_idempotent;")
+                    .remark("a refused stream was not processed"),
             ),
-            Some("HTTP_1_1_REQUIRED") => lines.push("use proxy_pass with HTTP/1.1 for this upstream".to_owned()),
-            Some("INADEQUATE_SECURITY") => {
-                lines.push("offer TLS 1.2 or later and its modern ciphers: proxy_ssl_protocols, proxy_ssl_ciphers".to_owned());
+            Some("HTTP_1_1_REQUIRED") => {
+                lines.push(Fix::advice("use proxy_pass with HTTP/1.1 for this upstream"));
             }
-            _ => lines.push("see the upstream's own log: the frame comes from its HTTP/2 library or its handler".to_owned()),
+            Some("INADEQUATE_SECURITY") => lines.push(Fix::advice(
+                "offer TLS 1.2 or later and its modern ciphers: proxy_ssl_protocols, proxy_ssl_ciphers",
+            )),
+            _ => lines.push(Fix::advice(
+                "see the upstream's own log: the frame comes from its HTTP/2 library or its handler",
+            )),
         }
     }
 }
@@ -209,14 +213,14 @@ impl Mismatch {
         }
     }
 
-    fn fix(&self) -> Option<String> {
-        let instead = |wrong| format!("use proxy_pass instead of {wrong} for this upstream");
+    fn fix(&self) -> Option<Fix> {
+        let instead = |wrong| Fix::advice(format!("use proxy_pass instead of {wrong} for this upstream"));
         match (self.how, self.expected, self.spoken) {
             (SeenBy::Openssl, _, Some(Spoken::TlsVersion)) => {
-                Some("set proxy_ssl_protocols to what the upstream offers".into())
+                Some(Fix::advice("set proxy_ssl_protocols to what the upstream offers"))
             }
             (SeenBy::Openssl | SeenBy::RefusedBytes(_), ..) => {
-                Some("use proxy_pass http:// (grpc:// for gRPC) for this upstream".into())
+                Some(Fix::advice("use proxy_pass http:// (grpc:// for gRPC) for this upstream"))
             }
             (_, Spoken::FastCgi, Some(Spoken::Http1)) => Some(instead("fastcgi_pass")),
             (_, Spoken::Http2, Some(Spoken::Http1)) => Some(instead("grpc_pass")),
@@ -226,7 +230,9 @@ impl Mismatch {
 }
 
 /// How to see what nginx itself said.
-pub(super) const SHOW_ERRORS: &str = "error_log … error; shows it";
+pub(super) fn show_errors() -> Fix {
+    Fix::directive("error_log /var/log/nginx/error.log error;").remark("shows it")
+}
 
 impl Page for Protocol {
     fn cause(&self) -> Cause {
@@ -264,21 +270,20 @@ impl Page for Protocol {
         }
     }
 
-    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<Fix>) {
         match self {
             Protocol::Mismatch(mismatch) => lines.extend(mismatch.fix()),
             Protocol::BadResponse { .. } if on.nginx.words != LogWords::Read => {
-                lines.push(SHOW_ERRORS.into())
+                lines.push(show_errors());
             }
             Protocol::BadResponse { port } => {
-                lines.extend(
-                    port.map(|port| format!("tcpdump -nA -i any tcp port {port}  # shows what it sends")),
-                );
+                lines.extend(port.map(|port| {
+                    Fix::command(format!("tcpdump -nA -i any tcp port {port}")).remark("shows what it sends")
+                }));
             }
-            Protocol::HeaderTooBig { .. } => lines.push(
-                "raise proxy_buffer_size (fastcgi_buffer_size, uwsgi_buffer_size) above the header, e.g. 16k"
-                    .into(),
-            ),
+            Protocol::HeaderTooBig { .. } => lines.push(Fix::advice(
+                "raise proxy_buffer_size (fastcgi_buffer_size, uwsgi_buffer_size) above the header, e.g. 16k",
+            )),
             Protocol::StreamReset(reset) => reset.fix(lines),
             Protocol::UpstreamError { .. } => {}
         }

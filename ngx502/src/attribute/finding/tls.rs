@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::{On, Page};
+use super::{Fix, On, Page};
 use crate::attribute::verdict::Cause;
 
 /// Who refused what.
@@ -135,10 +135,10 @@ impl Page for Tls {
         }
     }
 
-    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
-        lines.extend(self.remedy().map(str::to_owned));
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<Fix>) {
+        lines.extend(self.remedy().map(Fix::advice));
         if on.target.parse::<SocketAddr>().is_ok() {
-            lines.push(format!("openssl s_client -connect {} -servername NAME", on.target));
+            lines.push(Fix::command(format!("openssl s_client -connect {} -servername NAME", on.target)));
         }
     }
 }

@@ -12,8 +12,9 @@ use super::denied::Allowed;
 use super::listener::{Near, check};
 use super::manager::ServiceManager;
 use super::process::full_or;
-use super::protocol::SHOW_ERRORS;
-use super::{LogWords, On, Page};
+use super::protocol::show_errors;
+use super::route;
+use super::{Fix, LogWords, On, Page};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::Endpoint;
 use crate::units::Micros;
@@ -276,7 +277,7 @@ impl Page for Unknown {
         }
     }
 
-    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<Fix>) {
         let missed = on.nginx.words == LogWords::Missed;
         match self {
             Unknown::ListenerNotReached(Some(process), true) => {
@@ -287,12 +288,14 @@ impl Page for Unknown {
             }
             Unknown::RelativePath(_, endpoint) => lines.push(check(endpoint)),
             Unknown::NoConnection(_) if !missed => {
-                lines.push("error_log /var/log/nginx/error.log error;".into());
+                lines.push(Fix::directive("error_log /var/log/nginx/error.log error;"));
             }
-            Unknown::NoErrno(to) => lines.extend(to.map(|to| format!("ip route get {to}"))),
-            Unknown::Bind(_) => lines.push("ip -br address; check proxy_bind".into()),
-            Unknown::PortsNotLookedUp => lines.push("ip -br address; ss -s".into()),
-            Unknown::Abandoned if !missed => lines.push(SHOW_ERRORS.into()),
+            Unknown::NoErrno(to) => lines.extend(to.map(route)),
+            Unknown::Bind(_) => {
+                lines.push(Fix::command("ip -br address").remark("has one the address of proxy_bind?"))
+            }
+            Unknown::PortsNotLookedUp => lines.push(Fix::command("ip -br address; ss -s")),
+            Unknown::Abandoned if !missed => lines.push(show_errors()),
             _ => {}
         }
     }

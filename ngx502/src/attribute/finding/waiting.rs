@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::listener::{FILTERS, Icmp};
+use super::listener::{Icmp, filters};
 use super::process::full_or;
-use super::{On, Page, Stuck};
+use super::{Fix, On, Page, Stuck};
 use crate::attribute::servers;
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Pid, Queue};
@@ -171,36 +171,40 @@ impl Page for Waiting {
         }
     }
 
-    fn fix(&self, on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, on: &On<'_>, lines: &mut Vec<Fix>) {
         match self {
             // More of them would be stuck as well.
             Waiting::QueueFull(AcceptQueue { stuck: Some(stuck), .. }) => stuck.fix(on, lines),
             Waiting::QueueFull(queue) => lines.extend([
                 servers::backlog(queue.comm(), queue.limit, queue.pool.as_deref()),
-                "sysctl net.core.somaxconn caps every backlog".to_owned(),
+                Fix::command("sysctl net.core.somaxconn").remark("it caps every backlog"),
             ]),
             Waiting::NotAccepted(queue) => {
                 lines.push(servers::backlog(queue.comm(), None, queue.pool.as_deref()));
             }
             Waiting::UpstreamSlow { process, .. } => {
                 let look = |who: &Rc<ProcessFacts>| {
-                    format!("see what it waits for: cat /proc/{}/stack; strace -p {}", who.pid, who.pid)
+                    Fix::command(format!("cat /proc/{}/stack; strace -p {}", who.pid, who.pid))
+                        .remark("what it waits for")
                 };
                 lines.extend(process.as_ref().map(look));
-                lines.push(
+                lines.push(Fix::advice(
                     "make the request faster, or raise the read timeout of its location (proxy_read_timeout or the \
-                     matching *_read_timeout)"
-                        .into(),
-                );
+                     matching *_read_timeout)",
+                ));
             }
             Waiting::Idle { .. } => lines.extend([
-                "have the application send a ping more often than proxy_read_timeout (60 s unless set)".to_owned(),
-                "proxy_read_timeout 1h; (in the location of the upgraded connections)".to_owned(),
+                Fix::advice(
+                    "have the application send a ping more often than proxy_read_timeout (60 s unless set)",
+                ),
+                Fix::directive("proxy_read_timeout 1h;")
+                    .remark("in the location of the upgraded connections"),
             ]),
-            Waiting::SynDropped {} => lines.push(FILTERS.into()),
+            Waiting::SynDropped {} => lines.push(filters()),
             Waiting::SegmentsDropped { .. } => lines.extend([
-                FILTERS.into(),
-                "conntrack -S; ip -s link (dropped, full or down); ping -M do -s 1472 (is the path's MTU smaller?)".into(),
+                filters(),
+                Fix::command("conntrack -S; ip -s link").remark("dropped, full or down?"),
+                Fix::advice("is the path's MTU smaller? ping -M do -s 1472 ADDRESS"),
             ]),
             Waiting::PathDown { .. } | Waiting::Icmp { .. } => {}
         }

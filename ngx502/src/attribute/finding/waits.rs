@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use super::fix::quoted;
 use super::manager::ServiceManager;
 use super::process::full_or;
 use super::waiting::AcceptQueue;
-use super::{On, Page, quoted};
+use super::{Fix, On, Page};
 use crate::attribute::servers;
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::units::{Bytes, Micros};
@@ -239,13 +240,15 @@ impl Peer {
     }
 
     /// What tells more about the service of that port.
-    fn ask(&self) -> Option<&'static str> {
+    fn ask(&self) -> Option<Fix> {
         let (_, port) = self.address.as_ref()?.rsplit_once(':')?;
         Some(match port {
-            "3306" => "SHOW FULL PROCESSLIST;  # on that database: what runs, and what waits for a lock",
-            "5432" => "SELECT pid, state, wait_event_type, query FROM pg_stat_activity;  # on that database",
-            "6379" => "redis-cli -h HOST SLOWLOG GET; redis-cli -h HOST CLIENT LIST",
-            "53" => "dig NAME @RESOLVER  # is the resolver of /etc/resolv.conf up?",
+            "3306" => Fix::directive("SHOW FULL PROCESSLIST;")
+                .remark("on that database: what runs, and what waits for a lock"),
+            "5432" => Fix::directive("SELECT pid, state, wait_event_type, query FROM pg_stat_activity;")
+                .remark("on that database"),
+            "6379" => Fix::command("redis-cli -h HOST SLOWLOG GET; redis-cli -h HOST CLIENT LIST"),
+            "53" => Fix::command("dig NAME @RESOLVER").remark("is the resolver of /etc/resolv.conf up?"),
             _ => return None,
         })
     }
@@ -369,60 +372,74 @@ impl Page for Stuck {
         }
     }
 
-    fn fix(&self, _on: &On<'_>, lines: &mut Vec<String>) {
+    fn fix(&self, _on: &On<'_>, lines: &mut Vec<Fix>) {
         let (who, manager) = (&self.process, ServiceManager::of(&self.process));
         match &self.reason {
             Reason::Dependency { on, .. } => {
-                lines.extend(on.ask().map(str::to_owned));
+                lines.extend(on.ask());
                 lines.extend(on.process.as_ref().and_then(|peer| ServiceManager::of(peer).log()));
-                lines.push(
-                    "give that call a time-out below nginx's read timeout, so that workers come free and the log says why".into(),
-                );
+                lines.push(Fix::advice(
+                    "give that call a time-out below nginx's read timeout, so that workers come free and the log says why",
+                ));
             }
-            Reason::Paused { how: Pause::Stopped, .. } => lines.push(format!("kill -CONT {}", who.pid)),
+            Reason::Paused { how: Pause::Stopped, .. } => {
+                lines.push(Fix::command(format!("kill -CONT {}", who.pid)))
+            }
             Reason::Paused { how: Pause::Traced, by } => {
-                lines.push(by.as_ref().map_or("detach the tracer".to_owned(), |by| {
+                lines.push(Fix::advice(by.as_ref().map_or("detach the tracer".to_owned(), |by| {
                     format!("detach or end the tracer, pid {}", by.pid)
-                }));
+                })));
             }
             Reason::Paused { how: Pause::Frozen, .. } => lines.push(manager.thaw()),
             Reason::Computes { .. } => {
-                lines.push(format!(
-                    "perf top -p {}  # or py-spy, rbspy, node --cpu-prof: what does it compute?",
-                    who.pid
+                lines.push(
+                    Fix::command(format!("perf top -p {}", who.pid))
+                        .remark("or py-spy, rbspy, node --cpu-prof: what does it compute?"),
+                );
+                lines.push(Fix::advice(
+                    "make that faster, or move it out of the request; more processes help only while there are CPUs",
                 ));
-                lines.push("make that faster, or move it out of the request; more processes help only while there are CPUs".into());
             }
             Reason::Throttled { .. } => lines.push(manager.more_cpu()),
             Reason::Lock { path, holder } => {
-                lines.push("lslocks  # who holds it".into());
+                lines.push(Fix::command("lslocks").remark("who holds it"));
                 if path.as_ref().is_some_and(|path| path.contains("sess_")) {
-                    lines.push("call session_write_close() before slow work, or keep sessions in Redis: a session is locked for its whole request".into());
+                    lines.push(Fix::advice(
+                        "call session_write_close() before slow work, or keep sessions in Redis: a session is locked for its \
+                         whole request",
+                    ));
                 }
                 lines.extend(holder.as_ref().map(|holder| {
-                    format!(
-                        "cat /proc/{}/stack; ls -l /proc/{}/fd  # what its holder does",
-                        holder.pid, holder.pid
-                    )
+                    Fix::command(format!("cat /proc/{}/stack; ls -l /proc/{}/fd", holder.pid, holder.pid))
+                        .remark("what its holder does")
                 }));
             }
             Reason::Disk { path, .. } => {
                 let path = path.as_ref().filter(|path| path.starts_with('/'));
-                lines.extend(path.map(|path| format!("findmnt -T {}", quoted(path))));
-                lines.push("iostat -x 1 3; cat /proc/pressure/io; dmesg | tail  # a slow disk, or an NFS or FUSE server that is gone".into());
+                lines.extend(path.map(|path| Fix::command(format!("findmnt -T {}", quoted(path)))));
+                lines.push(
+                    Fix::command("iostat -x 1 3; cat /proc/pressure/io; dmesg | tail")
+                        .remark("a slow disk, or an NFS or FUSE server that is gone"),
+                );
             }
             Reason::Pipe { reader } => {
-                lines.push(reader.as_ref().map_or("start what reads it again".to_owned(), |reader| {
-                    format!("see why {} does not read: cat /proc/{}/stack", reader.comm, reader.pid)
+                lines.push(reader.as_ref().map_or(Fix::advice("start what reads it again"), |reader| {
+                    Fix::command(format!("cat /proc/{}/stack", reader.pid))
+                        .remark(format!("why {} does not read", reader.comm))
                 }));
             }
             Reason::Memory { .. } => lines.push(manager.more_memory()),
             Reason::Files { .. } => {
-                lines.push(format!("ls -l /proc/{}/fd | awk '{{print $NF}}' | sort | uniq -c | sort -n | tail  # what it holds", who.pid));
                 lines.push(
-                    "raise LimitNOFILE= of its unit (--ulimit nofile= of its container), or find the leak"
-                        .into(),
+                    Fix::command(format!(
+                        "ls -l /proc/{}/fd | awk '{{print $NF}}' | sort | uniq -c | sort -n | tail",
+                        who.pid
+                    ))
+                    .remark("what it holds"),
                 );
+                lines.push(Fix::advice(
+                    "raise LimitNOFILE= of its unit (--ulimit nofile= of its container), or find the leak",
+                ));
             }
         }
         if let Some(queue) = self.queue.as_ref().filter(|_| matches!(self.reason, Reason::Computes { .. })) {

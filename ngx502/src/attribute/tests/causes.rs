@@ -166,7 +166,7 @@ fn nobody_ever_listened() {
     };
     let found = Trace::new().feed(Body::Endpoint(Box::new(asked))).attempt(refused()).page(502).verdict();
     is(&found, Symptom::ConnectRefused, Cause::NotListening, Certainty::Proven);
-    assert!(fixes(&found)[0].starts_with("php-fpm[12] listens on 127.0.0.1:9001"), "{:?}", fixes(&found));
+    assert!(fixes(&found)[0].starts_with("# php-fpm[12] listens on 127.0.0.1:9001"), "{:?}", fixes(&found));
     let unasked = Trace::new().attempt(refused()).page(502).verdict();
     is(&unasked, Symptom::ConnectRefused, Cause::NotListening, Certainty::Inferred);
 }

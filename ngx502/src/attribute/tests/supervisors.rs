@@ -18,7 +18,7 @@ fn ended_by(signal: i32, sender: ProcessRef, parent: bool, home: ProcessInfo) ->
 fn killed(found: &Verdict, words: &str, fix: Option<&str>) {
     is(found, Symptom::ConnectRefused, Cause::Killed, Certainty::Proven);
     says(found, words);
-    let limit = fixes(found).iter().find(|line| line.starts_with("raise")).map(ToString::to_string);
+    let limit = fixes(found).iter().find(|line| line.starts_with("# raise")).map(ToString::to_string);
     assert_eq!(limit.is_some(), fix.is_some(), "{:?}", fixes(found));
     assert!(limit.zip(fix).is_none_or(|(line, fix)| line.contains(fix)), "{:?}", fixes(found));
 }
@@ -102,9 +102,9 @@ fn a_pools_limit_is_told_with_its_name_and_its_configuration() {
     };
     let found = verdict("php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)");
     is(&found, Symptom::ClosedEarly, Cause::Killed, Certainty::Proven);
-    let line = "raise request_terminate_timeout in pool www of /etc/php/8.2/fpm/php-fpm.conf, or make the script faster";
+    let line = "# raise request_terminate_timeout in pool www of /etc/php/8.2/fpm/php-fpm.conf, or make the script faster";
     assert!(fixes(&found).iter().any(|fix| *fix == line), "{:?}", fixes(&found));
     let hostile = verdict("php-fpm: master process (relative");
-    let line = "raise request_terminate_timeout in pool www, or make the script faster";
+    let line = "# raise request_terminate_timeout in pool www, or make the script faster";
     assert!(fixes(&hostile).iter().any(|fix| *fix == line), "{:?}", fixes(&hostile));
 }

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::attribute::finding::Fix;
 use crate::attribute::finding::evidence::{Event, Evidence};
 use crate::attribute::verdict::{
     AttemptFacts, Cause, Certainty, RequestFacts, Times, UpstreamFacts, Verdict, WorkerFacts,
@@ -31,7 +32,7 @@ pub(crate) struct Line<'a, H, D> {
     attempts: &'a [AttemptFacts],
     errno: Option<Errno>,
     latency: Times,
-    fix: Vec<String>,
+    fix: Vec<Fix>,
     details: D,
 }
 

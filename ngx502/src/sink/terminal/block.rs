@@ -66,7 +66,11 @@ impl Block<'_> {
         self.evidence();
         for (number, fix) in self.verdict.fix().iter().enumerate() {
             let label = if number == 0 { "fix  " } else { "     " };
-            self.rows(label, None, &escape::terminal(fix.as_bytes()));
+            let margin = INDENT.len() + columns(label);
+            for (row, text) in fix.rows(self.options.width.saturating_sub(margin).max(20)).iter().enumerate()
+            {
+                let _ = writeln!(self.out, "{INDENT}{}{text}", if row == 0 { label } else { "     " });
+            }
         }
         self.worker();
         self.out.push('\n');
