@@ -119,9 +119,12 @@ impl Scene {
         Ok(Scene { tracer, lab, backend, network })
     }
 
-    /// An upstream at [`THIRD`] that was killed, and whose namespace went with it; its pid. Before the trace `beside` is
-    /// called with its address and port.
-    fn without_its_third(beside: impl FnOnce(Ipv4Addr, u16) -> Result<()>) -> Result<(Scene, u32)> {
+    /// An upstream at [`THIRD`] that was killed, and whose namespace went with it; its pid. `beside` is called with its
+    /// address and port before the trace, `meanwhile` during it, as long as the upstream lives.
+    fn without_its_third(
+        beside: impl FnOnce(Ipv4Addr, u16) -> Result<()>,
+        meanwhile: impl FnOnce() -> Result<()>,
+    ) -> Result<(Scene, u32)> {
         let network = Network::create()?;
         let third = Netns::create()?;
         network.connect(&third, THIRD)?;
@@ -129,6 +132,7 @@ impl Scene {
         let port = upstream.address().parse::<SocketAddr>()?.port();
         beside(THIRD, port)?;
         let scene = Scene::of(network, Way::Direct, SocketAddr::from((THIRD, port)), None)?;
+        meanwhile()?;
         upstream.kill(Signal::SIGKILL)?;
         drop(third);
         // The kernel takes the namespace and its end of the cable down when it finds the time.
@@ -236,8 +240,11 @@ fn request_dropped() -> Result<()> {
 
 /// The upstream's namespace is gone, and another one has its address, where nobody listens.
 fn address_reused() -> Result<()> {
-    let (mut scene, _) = Scene::without_its_third(|_, _| Ok(()))?;
-    let fourth = Netns::create()?;
+    let mut fourth = None;
+    // Made before the other one is gone: else it often has that one's number, and is taken for the same.
+    let make = || Netns::create().map(|made| fourth = Some(made));
+    let (mut scene, _) = Scene::without_its_third(|_, _| Ok(()), make)?;
+    let fourth = fourth.context("it was made")?;
     scene.network.connect(&fourth, THIRD)?;
     scene.network.front.command("ip neighbour flush dev docker0")?;
     let line = scene.explained("connect-refused", &["not-listening"])?;
@@ -250,7 +257,7 @@ fn address_reused() -> Result<()> {
 
 /// The upstream is killed and its namespace goes with it: nobody answers for its address.
 fn container_gone() -> Result<()> {
-    let (mut scene, pid) = Scene::without_its_third(|_, _| Ok(()))?;
+    let (mut scene, pid) = Scene::without_its_third(|_, _| Ok(()), || Ok(()))?;
     let line = scene.explained("connect-unreachable", &["killed"])?;
     ensure!(line["certainty"] == "inferred", "by its address alone, it cannot be certain: {line}");
     names(&line, pid)?;
@@ -262,11 +269,12 @@ fn container_gone() -> Result<()> {
 fn same_address_apart() -> Result<()> {
     let (apart, stranger) = (Network::create()?, Netns::create()?);
     let mut namesake = None;
-    let (mut scene, pid) = Scene::without_its_third(|address, port| {
+    let beside = |address, port| {
         apart.connect(&stranger, address)?;
         namesake = Some(backend(&stranger, &format!("tcp:0.0.0.0:{port}"), Behaviour::Answer)?);
         Ok(())
-    })?;
+    };
+    let (mut scene, pid) = Scene::without_its_third(beside, || Ok(()))?;
     let line = scene.explained("connect-unreachable", &["killed"])?;
     ensure!(line["certainty"] == "inferred", "by its address alone, it cannot be certain: {line}");
     names(&line, pid)?;
