@@ -112,6 +112,7 @@ impl Listeners {
             id: Some(event.id),
             netns: event.netns,
             bound: event.endpoint.clone(),
+            file: None,
             holders: vec![event.process.clone()],
             lost: Vec::new(),
             opened_at: Some(at),
@@ -127,8 +128,9 @@ impl Listeners {
 
     fn close(&mut self, at: Nanos, event: &Listen) {
         let end = if event.exiting { End::Died } else { End::Closed };
-        let mut holders = vec![event.process.clone()];
+        let (mut holders, mut file) = (vec![event.process.clone()], None);
         if let Some(listener) = self.take(event) {
+            file = listener.file;
             holders.extend(listener.holders);
             holders.extend(listener.lost.into_iter().map(|(holder, _)| holder));
         } else if let Some(known) = self.buried(event) {
@@ -141,6 +143,7 @@ impl Listeners {
             id: Some(event.id),
             netns: event.netns,
             bound: event.endpoint.clone(),
+            file,
             last: event.process.clone(),
             at,
             end,
@@ -240,12 +243,16 @@ impl Listeners {
             });
             let spot = known.as_ref().map_or(spot, |known| Spot::of(&known.bound, known.netns));
             match known {
-                Some(known) => known.confirm(at, holders.clone(), listed_at),
+                Some(known) => {
+                    known.file = found.file.or(known.file);
+                    known.confirm(at, holders.clone(), listed_at);
+                }
                 None => {
                     let listener = Listener {
                         id: None,
                         netns: info.netns,
                         bound: found.bound.clone(),
+                        file: found.file,
                         holders: holders.clone(),
                         lost: Vec::new(),
                         opened_at: info.asked.then_some(at),

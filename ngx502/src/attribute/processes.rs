@@ -180,6 +180,17 @@ impl Processes {
         self.living.get(&pid)?.info.as_ref()?.container_names.as_ref()?.label()
     }
 
+    /// Whether a process was ended by a signal, and could not tidy up.
+    pub(super) fn was_killed(&self, process: &ProcessRef) -> bool {
+        let exit = self.find(process).and_then(|life| life.exit.as_ref());
+        exit.is_some_and(|(_, exit)| exit.code & 0x7f != 0)
+    }
+
+    /// The mount namespace of the process that has a number.
+    pub(super) fn mounts_of(&self, pid: Pid) -> Option<u32> {
+        self.living.get(&pid)?.info.as_ref()?.mounts
+    }
+
     fn stranger(&self, process: &ProcessRef) -> Rc<ProcessFacts> {
         let mut last = self.stranger.borrow_mut();
         match &*last {

@@ -13,8 +13,9 @@ use super::listeners::{ClosedListener, Listeners};
 use super::processes::{Processes, same};
 use super::verdict::{Cause, Symptom, WorkerFacts};
 use crate::event::{
-    Body, DownContainer, Endpoint, EndpointInfo, FailedUnit, Guards, LOST_TRAFFIC, Limits, Nanos, Onward,
-    OnwardAttempt, PathWalk, PeerSocket, Pid, Ports, ProcessRef, ProcessWaits, RouteLookup, WorkerInfo,
+    Body, DownContainer, Endpoint, EndpointInfo, FailedUnit, FileNumbers, Guards, LOST_TRAFFIC, Limits,
+    Nanos, Onward, OnwardAttempt, PathKind, PathWalk, PeerSocket, Pid, Ports, ProcessRef, ProcessWaits,
+    RouteLookup, WorkerInfo,
 };
 use crate::session::{Session, observation};
 
@@ -204,18 +205,38 @@ impl World {
         self.watch.refusals && !self.watch.lost && reset
     }
 
-    /// The dead listener that was at a place last, before a time.
+    /// The dead listener that was last at the place where a connect of `of` led, before a time.
     pub(super) fn last_gone<'a>(
         &'a self,
+        of: Pid,
         there: &'a Destination,
         before: Nanos,
     ) -> Option<&'a ClosedListener> {
-        let was_there = |gone: &&ClosedListener| match &there.endpoint {
-            Endpoint::Tcp(address) => self.homes.had(gone.netns, address.ip(), gone.at),
-            Endpoint::Unix(_) => true,
-        };
         let all = self.listeners.gone(there).filter(|gone| gone.at <= before);
-        all.filter(was_there).max_by_key(|gone| gone.at)
+        all.filter(|gone| self.can_have_been(gone, there, of)).max_by_key(|gone| gone.at)
+    }
+
+    /// Whether a dead listener of that name can have been at the very place.
+    fn can_have_been(&self, gone: &ClosedListener, there: &Destination, of: Pid) -> bool {
+        if let Endpoint::Tcp(address) = &there.endpoint {
+            return self.homes.had(gone.netns, address.ip(), gone.at);
+        }
+        let Some((_, info)) = self.asked(there) else { return true };
+        let differ = |ours: FileNumbers, theirs: FileNumbers| {
+            ours.device == theirs.device && ours.inode != theirs.inode
+        };
+        // Who is killed leaves the file behind.
+        let left_none = info.path == Some(PathKind::Missing) && self.processes.was_killed(&gone.last);
+        let another = info.file.zip(gone.file).is_some_and(|(ours, theirs)| differ(ours, theirs));
+        !another && (!left_none || self.sees_same_files(of, gone))
+    }
+
+    /// Whether a holder of a listener had the mounts of the process `of`, so that one name means one file to both; true where
+    /// those are not known.
+    pub(super) fn sees_same_files(&self, of: Pid, gone: &ClosedListener) -> bool {
+        let Some(mounts) = self.processes.mounts_of(of) else { return true };
+        let theirs = |holder| self.processes.find(holder)?.info.as_ref()?.mounts;
+        gone.holders.iter().find_map(theirs) == Some(mounts)
     }
 
     /// The look-up of a place, made because an attempt failed.

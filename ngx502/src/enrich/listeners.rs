@@ -10,8 +10,8 @@ use super::path::{self, Walked};
 use super::sockets::{self, Listening, Netns};
 use super::{busy, local, procnet};
 use crate::event::{
-    AddressOwner, Body, Endpoint, EndpointInfo, ListenerInfo, NEAR_MAX, NearListener, Nearness, Owner,
-    PathKind, Pid, ProcessRef, Queue,
+    AddressOwner, Body, Endpoint, EndpointInfo, FileNumbers, ListenerInfo, NEAR_MAX, NearListener, Nearness,
+    Owner, PathKind, Pid, ProcessRef, Queue,
 };
 
 /// The listeners of a namespace, from sock_diag, else from /proc.
@@ -33,6 +33,7 @@ pub(super) fn everywhere(owners: &mut SocketOwners) -> Vec<EndpointInfo> {
         path: None,
         asked: false,
         holders_at,
+        file: None,
     });
     facts.collect()
 }
@@ -73,6 +74,9 @@ pub(super) fn at(
         None => most_specific(endpoint, table(netns)?),
     };
     let holders_at = owners.walked_from();
+    let is_socket = |walked: &&Walked| walked.kind == PathKind::Socket;
+    let file = walked.as_ref().filter(is_socket).and_then(Walked::diag_identity);
+    let file = file.map(|(device, inode)| FileNumbers { device, inode });
     let reached = reached.into_iter();
     let listeners: Vec<_> = reached.map(|listener| describe(owners, listener, busy::all_busy)).collect();
     let mut near = if listeners.is_empty() { near(owners, endpoint, netns, former) } else { Vec::new() };
@@ -92,6 +96,7 @@ pub(super) fn at(
         path: kind,
         asked: true,
         holders_at,
+        file,
     };
     let alias = walked.and_then(|walked| alias(endpoint, walked));
     Ok(alias.into_iter().chain([Body::Endpoint(Box::new(info))]).collect())
@@ -109,11 +114,12 @@ fn home(owners: &mut SocketOwners, ip: IpAddr, from: Netns) -> Result<Netns, Own
 /// A listener with its holders; `busy` says whether all of them are occupied.
 fn describe(
     owners: &mut SocketOwners,
-    Listening { bound, inode, queue, .. }: Listening,
+    Listening { bound, inode, queue, file, .. }: Listening,
     busy: impl Fn(&[ProcessRef], Option<Queue>) -> Option<bool>,
 ) -> ListenerInfo {
     let holders = owners.holders(inode);
-    ListenerInfo { all_busy: busy(&holders, queue), bound, inode, queue, holders }
+    let file = file.map(|(device, inode)| FileNumbers { device, inode });
+    ListenerInfo { all_busy: busy(&holders, queue), bound, inode, queue, holders, file }
 }
 
 fn alias(endpoint: &Endpoint, walked: Walked) -> Option<Body> {

@@ -29,6 +29,9 @@ pub struct ProcessInfo {
     pub cgroup: Option<String>,
     /// Effective uid.
     pub uid: u32,
+    /// Inode number of its mount namespace.
+    #[serde(default)]
+    pub mounts: Option<u32>,
 }
 
 /// The shortest run of hexadecimal digits that is taken for a container's id; runtimes use 64, some tools 32.
@@ -114,6 +117,18 @@ pub struct EndpointInfo {
     /// unknown.
     #[serde(default)]
     pub holders_at: Nanos,
+    /// AF_UNIX: the socket file that the path leads to, if there is one.
+    #[serde(default)]
+    pub file: Option<FileNumbers>,
+}
+
+/// A file, as the kernel itself numbers it; stat(2) shows others on some file systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileNumbers {
+    /// `dev_t`.
+    pub device: u32,
+    /// The inode's low 32 bits.
+    pub inode: u32,
 }
 
 /// One listening socket.
@@ -129,6 +144,9 @@ pub struct ListenerInfo {
     pub holders: Vec<ProcessRef>,
     /// Whether each holder was asleep in accept/epoll (false) or all were running or blocked elsewhere (true).
     pub all_busy: Option<bool>,
+    /// AF_UNIX: the file that it is bound to.
+    #[serde(default)]
+    pub file: Option<FileNumbers>,
 }
 
 /// Near misses that a look-up reports at most: more would not help.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use bstr::{BString, ByteSlice as _};
 
@@ -68,6 +69,9 @@ pub(crate) fn info(pid: Pid) -> io::Result<ProcessInfo> {
         container: membership.container,
         cgroup: membership.path,
         uid: status::numbers(&status, "Uid:").nth(1).unwrap_or(u32::MAX),
+        mounts: std::fs::metadata(format!("/proc/{pid}/ns/mnt"))
+            .ok()
+            .and_then(|namespace| u32::try_from(namespace.ino()).ok()),
     })
 }
 

@@ -27,9 +27,10 @@ const MEMORY: u64 = 64 << 20;
 type Play = fn(Pod) -> Result<()>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let plays: [(&str, Play); 7] = [
+    let plays: [(&str, Play); 8] = [
         ("killed", killed),
         ("killed-unix", killed_unix),
+        ("same-path-in-other-mounts", same_path_in_other_mounts),
         ("first-process-killed", first_process_killed),
         ("oom-killed", oom_killed),
         ("exits-upon-a-request", exits_upon_a_request),
@@ -180,6 +181,24 @@ fn killed_unix(pod: Pod) -> Result<()> {
     scene.backend()?.kill(Signal::SIGKILL)?;
     let line = scene.explained("killed-unix", "socket-refused", "killed")?;
     names(&line, victim, &scene.back)?;
+    scene.close().map(drop)
+}
+
+/// A server of another container is killed that listened on nginx's path, but in mounts of its own: that is another file, and
+/// the death proves nothing.
+fn same_path_in_other_mounts(pod: Pod) -> Result<()> {
+    let apart = Container::create(Runtime::Kubernetes, MEMORY, Some(Arc::clone(&pod.netns)))?;
+    let pod = Pod { back: apart, ..pod };
+    let path = format!("unix:{VOLUME}/apart.sock");
+    let backend = pod.backend(&path, Behaviour::Answer)?;
+    let mut scene = pod.serve(&path, Some(backend), "root")?;
+    scene.backend()?.kill(Signal::SIGKILL)?;
+    let uri = format!("/apart/{}", scene.lab.master());
+    scene.lab.get(&uri)?;
+    let line = scene.tracer.wait_for_uri("verdict", &uri)?;
+    ensure!(line["symptom"] == "socket-missing", "nginx sees no file: {line}");
+    let doubted = line["certainty"] == "inferred" && line["summary"].to_string().contains("other mounts");
+    ensure!(line["cause"] != "killed" || doubted, "another file's server is blamed for certain: {line}");
     scene.close().map(drop)
 }
 

@@ -129,7 +129,7 @@ impl Forwarder {
                 (How::Killed { .. }, Some(closer)) => (closer.process.clone(), Did::Ended(closer.at)),
                 (How::Killed { .. } | How::Exited { asked: Some(_), .. }, None) => {
                     let there = Destination::of(world, failure)?;
-                    let gone = world.last_gone(&there, Nanos(failure.at.0 + DISORDER))?;
+                    let gone = world.last_gone(failure.worker, &there, Nanos(failure.at.0 + DISORDER))?;
                     (gone.last.clone(), Did::Ended(gone.at))
                 }
                 _ => return None,

@@ -38,7 +38,7 @@ pub(super) fn diagnose(world: &World, failure: &FailedAttempt) -> Diagnosis {
     }
     let asked = world.asked(&there).filter(|(at, _)| at.0 + DISORDER >= failure.at.0);
     let place = Place { world, failure, there: &there, endpoint: &there.endpoint, asked };
-    let gone = world.last_gone(&there, Nanos(failure.at.0 + DISORDER));
+    let gone = world.last_gone(failure.worker, &there, Nanos(failure.at.0 + DISORDER));
     place
         .still_listening()
         .or_else(|| gone.map(|gone| place.ended(gone)))
@@ -64,7 +64,7 @@ pub(super) fn last_end(
     failure: &FailedAttempt,
     there: &Destination,
 ) -> Option<(Nanos, Diagnosis)> {
-    let gone = world.last_gone(there, Nanos(failure.at.0 + DISORDER))?;
+    let gone = world.last_gone(failure.worker, there, Nanos(failure.at.0 + DISORDER))?;
     Some((gone.at, Place { world, failure, there, endpoint: &there.endpoint, asked: None }.ended(gone)))
 }
 
@@ -156,15 +156,26 @@ impl Place<'_> {
     fn other_namespace(&self, gone: &ClosedListener) -> Option<Doubt> {
         let here = self.asked.map_or(self.failure.netns(), |(_, info)| info.netns);
         match &gone.bound {
-            Endpoint::Unix(_) => {
+            Endpoint::Unix(_) if self.is_the_file(gone) => None,
+            Endpoint::Unix(path) => {
                 let elsewhere = gone.netns != here && gone.netns != 0 && here != 0;
-                elsewhere.then_some(Doubt::OtherNamespace)
+                let pathname = path.first() != Some(&0);
+                let doubt = || {
+                    (pathname && !self.world.sees_same_files(self.failure.worker, gone))
+                        .then_some(Doubt::OtherMounts)
+                };
+                elsewhere.then_some(Doubt::OtherNamespace).or_else(doubt)
             }
             Endpoint::Tcp(_) => {
                 let other = self.there.is_former() || self.there.other_netns(self.failure.netns()).is_some();
                 (other && !self.there.delivered).then_some(Doubt::AddressOnly)
             }
         }
+    }
+
+    /// Whether nginx's path leads to the very file that a listener was bound to.
+    fn is_the_file(&self, gone: &ClosedListener) -> bool {
+        gone.file.is_some() && gone.file == self.asked.and_then(|(_, info)| info.file)
     }
 
     fn stopped(&self, process: Rc<ProcessFacts>, at: Option<Nanos>) -> Diagnosis {

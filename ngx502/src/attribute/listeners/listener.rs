@@ -1,7 +1,7 @@
 //! Rows of the table: a listener that lives, and one that is no more.
 
 use crate::attribute::processes::same;
-use crate::event::{Endpoint, Nanos, ProcessRef};
+use crate::event::{Endpoint, FileNumbers, Nanos, ProcessRef};
 
 /// A process can be so old (nanoseconds) before its descriptors show in /proc, on a busy machine.
 const BIRTH: u64 = 100_000_000;
@@ -12,6 +12,8 @@ pub(in crate::attribute) struct Listener {
     pub(super) id: Option<u64>,
     pub(in crate::attribute) netns: u32,
     pub(in crate::attribute) bound: Endpoint,
+    /// AF_UNIX: its file, where a look-up showed it.
+    pub(super) file: Option<FileNumbers>,
     pub(in crate::attribute) holders: Vec<ProcessRef>,
     /// Holders that died while others held on, with when.
     pub(in crate::attribute) lost: Vec<(ProcessRef, Nanos)>,
@@ -47,6 +49,7 @@ impl Listener {
             id: self.id,
             netns: self.netns,
             bound: self.bound.clone(),
+            file: self.file,
             last,
             at,
             end,
@@ -63,6 +66,8 @@ pub(in crate::attribute) struct ClosedListener {
     pub(super) id: Option<u64>,
     pub(in crate::attribute) netns: u32,
     pub(in crate::attribute) bound: Endpoint,
+    /// AF_UNIX: its file, where a look-up showed it.
+    pub(in crate::attribute) file: Option<FileNumbers>,
     /// The last holder.
     pub(in crate::attribute) last: ProcessRef,
     pub(in crate::attribute) at: Nanos,

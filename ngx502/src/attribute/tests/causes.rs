@@ -163,6 +163,7 @@ fn nobody_ever_listened() {
         path: None,
         asked: true,
         holders_at: Nanos(0),
+        file: None,
     };
     let found = Trace::new().feed(Body::Endpoint(Box::new(asked))).attempt(refused()).page(502).verdict();
     is(&found, Symptom::ConnectRefused, Cause::NotListening, Certainty::Proven);
@@ -210,6 +211,7 @@ fn a_containers_address_is_not_taken_for_another_hosts() {
         queue: None,
         holders: vec![app()],
         all_busy: None,
+        file: None,
     };
     let inside = EndpointInfo {
         endpoint: tcp("0.0.0.0:80"),
@@ -219,6 +221,7 @@ fn a_containers_address_is_not_taken_for_another_hosts() {
         path: None,
         asked: false,
         holders_at: Nanos(0),
+        file: None,
     };
     let found = Trace::new().feed(Body::Endpoint(Box::new(inside))).attempt(closed(away)).page(502).verdict();
     is(&found, Symptom::ClosedEarly, Cause::Unknown, Certainty::Unknown);

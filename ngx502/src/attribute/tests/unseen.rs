@@ -152,7 +152,14 @@ fn a_unit_that_failed_before_the_trace_is_in_the_fix_and_proves_nothing() {
 #[test]
 fn a_socket_that_outlives_its_last_holder_for_a_moment_is_no_new_listener() {
     for listed in [vec![app()], vec![]] {
-        let info = ListenerInfo { bound: unix(), inode: 5, queue: None, holders: listed, all_busy: None };
+        let info = ListenerInfo {
+            bound: unix(),
+            inode: 5,
+            queue: None,
+            holders: listed,
+            all_busy: None,
+            file: None,
+        };
         let closing = endpoint_info(unix(), vec![info], true);
         let trace = emptied(vec![app()], vec![exit(app(), 3 << 8), closing]);
         let found = found_empty(trace).attempt(socket_refused()).page(502).verdict();
@@ -209,6 +216,7 @@ fn a_socket_bound_to_the_path_that_nginx_does_not_reach_ends_no_listener() {
         path: Some(PathKind::Missing),
         asked: true,
         holders_at: Nanos(0),
+        file: None,
     };
     let trace = emptied(vec![app()], vec![Body::Endpoint(Box::new(asked)), alive(app())]);
     let missing = said(SOCK, "connect() to %V failed", 2, CONNECTING);
@@ -228,11 +236,13 @@ fn a_listener_of_another_namespace_proves_nothing() {
             queue: None,
             holders: vec![app()],
             all_busy: None,
+            file: None,
         }],
         near: vec![],
         path: None,
         asked: false,
         holders_at: Nanos(0),
+        file: None,
     };
     let trace = Trace::new()
         .feed(Body::Endpoint(Box::new(elsewhere)))

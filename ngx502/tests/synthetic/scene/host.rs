@@ -84,7 +84,7 @@ fn listener(
     all_busy: Option<bool>,
 ) -> ListenerInfo {
     let queue = queue.map(|(length, limit)| Queue { length, limit });
-    ListenerInfo { bound: bound.clone(), inode: 5, queue, holders, all_busy }
+    ListenerInfo { bound: bound.clone(), inode: 5, queue, holders, all_busy, file: None }
 }
 
 /// What is known of a place.
@@ -97,6 +97,7 @@ pub(crate) fn endpoint_info(endpoint: Endpoint, listeners: Vec<ListenerInfo>, as
         path: None,
         asked,
         holders_at: Nanos(0),
+        file: None,
     }))
 }
 
