@@ -40,6 +40,15 @@ pub struct Options {
     format: Option<Format>,
 }
 
+/// Where a function is probed.
+#[derive(Debug, Serialize)]
+struct Point {
+    /// Bytes behind the function's beginning.
+    offset: u64,
+    /// Traps a hit: one where the kernel emulates the instruction there, else two.
+    traps: u8,
+}
+
 /// One line of the diagnosis; as JSON, `type` comes first.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -66,6 +75,8 @@ enum Finding {
         pids: Vec<u32>,
         /// Functions that can be probed.
         probes: Vec<&'static str>,
+        /// Where in each of them, in the same order.
+        probe_points: Vec<Point>,
         /// What is missing and what that costs, in sentences.
         problems: Vec<String>,
         /// Where the struct layout comes from.
@@ -163,7 +174,8 @@ fn executable(first: &NginxProcess, all: &[NginxProcess]) -> Finding {
         Err(error) => {
             let problem = format!("{}: {error}", first.binary_path.display());
             let (problems, layout) = (vec![problem], "unknown".to_owned());
-            return Finding::Nginx { exe, version: None, pids, probes: Vec::new(), problems, layout };
+            let (probes, probe_points) = (Vec::new(), Vec::new());
+            return Finding::Nginx { exe, version: None, pids, probes, probe_points, problems, layout };
         }
     };
     let (probes, missing): (Vec<&Uprobe>, Vec<_>) =
@@ -171,11 +183,15 @@ fn executable(first: &NginxProcess, all: &[NginxProcess]) -> Finding {
     let mut problems: Vec<_> = binary.problem().iter().map(ToString::to_string).collect();
     problems.extend(all.iter().find_map(|nginx| debug_log(nginx.process.pid, &binary)));
     problems.extend(missing.iter().map(|uprobe| format!("without {}: {}", uprobe.symbol, uprobe.without)));
+    let points = probes.iter().filter_map(|uprobe| binary.functions.get(uprobe.program));
+    let probe_points =
+        points.map(|point| Point { offset: point.skip, traps: if point.emulated { 1 } else { 2 } }).collect();
     Finding::Nginx {
         exe,
         version: binary.version.as_ref().map(ToString::to_string),
         pids,
         probes: probes.iter().map(|uprobe| uprobe.symbol).collect(),
+        probe_points,
         problems,
         layout: format!("{:?}", layout::of(&binary).1),
     }

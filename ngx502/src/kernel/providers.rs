@@ -150,6 +150,8 @@ pub struct Uprobe {
     pub program: &'static str,
     /// The function, by the symbol that nginx exports.
     pub symbol: &'static str,
+    /// How many of its arguments the program reads, the first of them.
+    pub arguments: usize,
     /// When it is attached.
     pub when: When,
     /// What its absence costs.
@@ -179,20 +181,22 @@ pub static UPROBES: [Uprobe; 5] = [
     Uprobe {
         program: SPECIAL_RESPONSE,
         symbol: "ngx_http_special_response_handler",
+        arguments: 2,
         when: When::Always,
         without: "no verdict at all for this binary",
     },
     Uprobe {
         program: LOG,
         symbol: "ngx_log_error_core",
+        arguments: 6,
         when: When::Always,
         without: "symptoms that only the log text shows: timeouts, early closes, bad headers",
     },
-    // It begins with an instruction that the kernel cannot emulate: each hit costs a second trap. But no level of the error log
-    // short of `info` tells of an upgraded connection that timed out.
+    // No level of the error log short of `info` tells of an upgraded connection that timed out.
     Uprobe {
         program: "connection_error",
         symbol: "ngx_connection_error",
+        arguments: 3,
         when: When::Always,
         without: "connection errors where error_log hides them, idle upgraded connections",
     },
@@ -200,12 +204,14 @@ pub static UPROBES: [Uprobe; 5] = [
     Uprobe {
         program: SSL_ERROR,
         symbol: "ngx_ssl_error",
+        arguments: 4,
         when: When::LogHides,
         without: "TLS errors where error_log hides them",
     },
     Uprobe {
         program: "send_header",
         symbol: "ngx_http_send_header",
+        arguments: 1,
         when: When::Passthrough,
         without: "502s and 504s that the upstream answered itself, which --passthrough reports",
     },

@@ -14,6 +14,7 @@ use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
 
+use super::entry::{ProbePoint, probe_point};
 use super::foreign;
 use super::version::{Signature, Version};
 use crate::kernel::providers::{SPECIAL_RESPONSE, SSL_ERROR, UPROBES, When};
@@ -81,6 +82,13 @@ impl Segment {
         overlaps.then(|| self.vaddr.wrapping_sub(self.file_offset).wrapping_add(offset))
     }
 
+    /// The bytes from a virtual address on, at most so many; none of a writable segment.
+    fn code(&self, vaddr: u64, size: u64) -> &[u8] {
+        let from = vaddr.checked_sub(self.vaddr).and_then(|from| usize::try_from(from).ok());
+        let rest = from.and_then(|from| self.bytes.get(from..)).unwrap_or_default();
+        &rest[..rest.len().min(usize::try_from(size).unwrap_or(usize::MAX))]
+    }
+
     /// The offset in the file of a virtual address, if the file backs it.
     fn file_offset_of(&self, vaddr: u64) -> Option<u64> {
         let within = vaddr.checked_sub(self.vaddr).filter(|within| *within < self.file_size)?;
@@ -99,8 +107,8 @@ pub struct Binary {
     state: FileState,
     /// Which file it is.
     pub id: BinaryId,
-    /// Where to put the probes: for each BPF program in [`UPROBES`] whose function has a symbol, its offset in the *file*.
-    pub functions: HashMap<&'static str, u64>,
+    /// Where to put the probes: for each BPF program in [`UPROBES`] whose function has a symbol, the place in the *file*.
+    pub functions: HashMap<&'static str, ProbePoint>,
     /// What it calls itself; `None` when it does not say so.
     pub version: Option<Version>,
     /// Its build options as modules see them.
@@ -153,7 +161,7 @@ impl Binary {
             build_id: elf.build_id().ok().flatten().map(<[u8]>::to_vec),
             debug_link: elf.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.into(), crc)),
             has_debug_info: elf.section_by_name(".debug_info").is_some(),
-            cycle: symbols(&elf).find(|(name, ..)| *name == b"ngx_cycle").map(|(_, address, _)| address),
+            cycle: symbols(&elf).find(|symbol| symbol.name == b"ngx_cycle").map(|symbol| symbol.address),
             has_dynamic_symbols: elf.dynamic_symbols().next().is_some(),
             segments,
         })
@@ -321,21 +329,46 @@ fn segments(elf: &object::File<'_>) -> object::Result<Vec<Segment>> {
         .collect()
 }
 
-/// The symbols of `.dynsym`, which survives `strip`, then of `.symtab`: only what is defined here, since an imported
-/// function (a dynamic module's) has the name but no code.
-fn symbols<'elf>(elf: &'elf object::File<'elf>) -> impl Iterator<Item = (&'elf [u8], u64, SymbolKind)> {
-    let defined = elf.dynamic_symbols().chain(elf.symbols()).filter(|symbol| symbol.is_definition());
-    defined.filter_map(|symbol| Some((symbol.name_bytes().ok()?, symbol.address(), symbol.kind())))
+/// What is defined in an executable.
+struct Defined<'elf> {
+    name: &'elf [u8],
+    address: u64,
+    size: u64,
+    kind: SymbolKind,
 }
 
-fn functions(elf: &object::File<'_>, segments: &[Segment]) -> HashMap<&'static str, u64> {
+/// The symbols of `.dynsym`, which survives `strip`, then of `.symtab`: only what is defined here, since an imported
+/// function (a dynamic module's) has the name but no code.
+fn symbols<'elf>(elf: &'elf object::File<'elf>) -> impl Iterator<Item = Defined<'elf>> {
+    let defined = elf.dynamic_symbols().chain(elf.symbols()).filter(|symbol| symbol.is_definition());
+    defined.filter_map(|symbol| {
+        let (address, size, kind) = (symbol.address(), symbol.size(), symbol.kind());
+        Some(Defined { name: symbol.name_bytes().ok()?, address, size, kind })
+    })
+}
+
+/// A function without a size in the symbol table is read so far.
+const UNSIZED: u64 = 64;
+
+fn functions(elf: &object::File<'_>, segments: &[Segment]) -> HashMap<&'static str, ProbePoint> {
     let mut functions = HashMap::new();
     // Data of that name would get a breakpoint written into it.
-    for (name, address, _) in symbols(elf).filter(|(.., kind)| *kind == SymbolKind::Text) {
-        let Some(uprobe) = UPROBES.iter().find(|uprobe| uprobe.symbol.as_bytes() == name) else { continue };
+    for symbol in symbols(elf).filter(|symbol| symbol.kind == SymbolKind::Text) {
+        let named = UPROBES.iter().find(|uprobe| uprobe.symbol.as_bytes() == symbol.name);
+        let Some(uprobe) = named else { continue };
         let mut code = segments.iter().filter(|segment| segment.executable);
-        if let Some(offset) = code.find_map(|segment| segment.file_offset_of(address)) {
-            functions.entry(uprobe.program).or_insert(offset);
+        let size = if symbol.size == 0 { UNSIZED } else { symbol.size };
+        let point = code.find_map(|segment| {
+            let offset = segment.file_offset_of(symbol.address)?;
+            Some(probe_point(
+                elf.architecture(),
+                offset,
+                uprobe.arguments,
+                segment.code(symbol.address, size),
+            ))
+        });
+        if let Some(point) = point {
+            functions.entry(uprobe.program).or_insert(point);
         }
     }
     functions

@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod debuginfo;
 pub mod discover;
+mod entry;
 mod foreign;
 pub mod layout;
 mod memory;
@@ -16,6 +17,7 @@ pub mod version;
 
 pub use binary::{Binary, BinaryError, BinaryId, BinaryProblem};
 pub use discover::{NginxProcess, inspect, processes, select};
+pub use entry::ProbePoint;
 pub use layout::LayoutSource;
 pub use memory::{Memory, hides_failures, is_debug, load_bias};
 pub use role::Role;

@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use super::Finding;
+use super::{Finding, Point};
 use crate::kernel::load::Refused;
 use crate::session::NO_PROVIDER;
 
@@ -20,6 +20,13 @@ pub(super) fn show<'a>(findings: impl Iterator<Item = &'a Finding>, out: &mut im
     Ok(())
 }
 
+/// `ngx_log_error_core+4`, and what a hit there costs where that is more than one trap.
+fn place(name: &str, Point { offset, traps }: &Point) -> String {
+    let offset = if *offset > 0 { format!("+{offset}") } else { String::new() };
+    let traps = if *traps > 1 { " (two traps a hit)" } else { "" };
+    format!("{name}{offset}{traps}")
+}
+
 fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
     match finding {
         Finding::Observation { name, provider, tried, costs } => {
@@ -32,10 +39,12 @@ fn show_one(finding: &Finding, out: &mut impl Write) -> Result<()> {
                 None => Ok(()),
             }
         }
-        Finding::Nginx { exe, version, pids, probes, problems, layout } => {
+        Finding::Nginx { exe, version, pids, probes, probe_points, problems, layout } => {
             let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
             let version = version.as_deref().unwrap_or("unknown version");
             writeln!(out, "\n{exe} ({version}), pids {}", pids.join(" "))?;
+            let probes: Vec<_> =
+                probes.iter().zip(probe_points).map(|(name, point)| place(name, point)).collect();
             writeln!(out, "{:15} uprobes: {}", "", probes.join(" "))?;
             writeln!(out, "{:15} struct layout: {layout}", "")?;
             problems.iter().try_for_each(|problem| writeln!(out, "{:15} {problem}", ""))

@@ -52,7 +52,7 @@ fn a_fixed_address_binary_has_file_offsets_and_no_bias() {
     let binary = Binary::open(&path).unwrap();
     assert!(binary.problem().is_none(), "symbols come from .symtab");
     let length = fs::metadata(&path).unwrap().len();
-    let offset = binary.functions[LOG];
+    let offset = binary.functions[LOG].function;
     assert!(offset < length, "{offset:#x} is an offset in the file, not an address");
     let process = Running::start(&path);
     let pid = Pid(process.0.id());

@@ -107,7 +107,8 @@ impl TrackedBinary {
             exe: self.exe.clone(),
         };
         for (program, _) in &self.links {
-            let Some(offset) = new.binary.functions.get(program).copied() else { continue };
+            let Some(point) = new.binary.functions.get(program) else { continue };
+            let offset = point.offset();
             if let Err(error) = new.attach_one(program, offset, kernel) {
                 new.detach(kernel);
                 return Err(error);
@@ -119,7 +120,7 @@ impl TrackedBinary {
 
     fn attach_probes(&mut self, passthrough: bool, kernel: &mut Kernel) -> Result<()> {
         for Uprobe { program, when, .. } in &UPROBES {
-            let offset = self.binary.functions.get(program).copied();
+            let offset = self.binary.functions.get(program).map(|point| point.offset());
             let Some(offset) = offset.filter(|_| passthrough || *when != When::Passthrough) else { continue };
             if *when == When::LogHides {
                 self.deferred.push((program, offset));
