@@ -13,6 +13,9 @@ pub mod nginx;
 // Reads `/proc`, for both of the above and for look-ups.
 mod proc;
 
+/// What this process may do.
+pub mod privileges;
+
 // ── From bytes to records ──
 
 // Yields records: of the ring buffer, or of captures.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -82,6 +83,8 @@ impl Unfinished {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
+            // It holds addresses and paths of clients.
+            .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot create `{}`", target.display()))?;
         Ok(Self { path, file })

@@ -23,6 +23,7 @@ use crate::{
     nginx::{
         LOG_LIMIT, Memory, binary::Binary, discover, discover::NginxProcess, is_debug, layout, load_bias,
     },
+    privileges,
     sink::options::Format,
     values,
 };
@@ -123,6 +124,7 @@ enum Finding {
 /// # Errors
 /// When tracing is impossible at all (privileges, no BTF, the kernel refuses the programs), or `out` fails.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
+    privileges::restrict();
     let mut kernel = Kernel::load(preflight::check()?, false)?;
     kernel.load_every_uprobe()?;
     kernel.attach(&[]);

@@ -22,6 +22,7 @@ use crate::{
         skipped::{Skipped, SkippedRuns},
     },
     nginx::{self, Tracked},
+    privileges,
     proc::{clock, sockets_of},
     session::{NO_PROVIDER, Session, observation},
     sink::options::Format,
@@ -85,6 +86,7 @@ pub struct Options {
 /// # Errors
 /// When the capture cannot be created, the kernel or the privileges do not allow tracing, or standard output fails.
 pub fn run(options: &Options, verbose: u8) -> Result<()> {
+    privileges::restrict();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(trace(options, verbose))
 }

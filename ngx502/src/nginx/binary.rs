@@ -14,6 +14,7 @@ use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use object::{Object as _, ObjectKind, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
 
+use super::budget::Budget;
 use super::entry::{ProbePoint, probe_point};
 use super::foreign;
 use super::version::{Signature, Version};
@@ -149,19 +150,21 @@ impl Binary {
             return Err(BinaryError::Malformed(reason.to_owned()));
         }
         let segments = segments(&elf)?;
+        let budget = Budget::new();
+        let symbols = named(&elf, &budget)?;
         let texts = || segments.iter().map(|segment| segment.bytes.as_slice());
         Ok(Self {
             path: path.to_owned(),
             file: Arc::new(file),
             state,
             id: state.id,
-            functions: functions(&elf, &segments),
+            functions: functions(&elf, &symbols, &segments),
             version: texts().filter_map(Version::find).max_by_key(|version| version.product),
             signature: texts().find_map(Signature::find),
             build_id: elf.build_id().ok().flatten().map(<[u8]>::to_vec),
             debug_link: elf.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.into(), crc)),
             has_debug_info: elf.section_by_name(".debug_info").is_some(),
-            cycle: symbols(&elf).find(|symbol| symbol.name == b"ngx_cycle").map(|symbol| symbol.address),
+            cycle: symbols.iter().find(|symbol| symbol.name == CYCLE).map(|symbol| symbol.address),
             has_dynamic_symbols: elf.dynamic_symbols().next().is_some(),
             segments,
         })
@@ -270,8 +273,11 @@ pub enum BinaryError {
     #[error(transparent)]
     Read(#[from] std::io::Error),
     /// It is not a regular file, or too large to be a server's executable.
-    #[error("not a regular file of at most 1 GiB, so it is not read")]
+    #[error("not a regular file of at most 256 MiB, so it is not read")]
     NotReadable,
+    /// It is made so that reading it takes more than it may.
+    #[error("its symbols or segments take more time or memory than any nginx's, so it is not probed")]
+    TooCostly,
     /// It was written to between two looks.
     #[error("it was written to while it was read, so it is not probed")]
     Changed,
@@ -312,21 +318,30 @@ pub enum BinaryProblem {
     Missing(Vec<&'static str>),
 }
 
-fn segments(elf: &object::File<'_>) -> object::Result<Vec<Segment>> {
-    elf.segments()
-        .map(|segment| {
-            let (file_offset, file_size) = segment.file_range();
-            let permissions = segment.permissions();
-            let bytes = if permissions.writable() { &[][..] } else { segment.data()? };
-            Ok(Segment {
-                vaddr: segment.address(),
-                file_offset,
-                file_size,
-                executable: permissions.executable(),
-                bytes: bytes.to_vec(),
-            })
-        })
-        .collect()
+/// The bytes of an executable's read-only segments are kept up to this: no nginx has a quarter of it.
+const MAX_SEGMENTS: usize = 128 << 20;
+
+fn segments(elf: &object::File<'_>) -> Result<Vec<Segment>, BinaryError> {
+    let mut kept = 0;
+    let mut segments = Vec::new();
+    for segment in elf.segments() {
+        let (file_offset, file_size) = segment.file_range();
+        let permissions = segment.permissions();
+        let bytes = if permissions.writable() { &[][..] } else { segment.data()? };
+        // Each may cover the whole file.
+        kept += bytes.len();
+        if kept > MAX_SEGMENTS {
+            return Err(BinaryError::TooCostly);
+        }
+        segments.push(Segment {
+            vaddr: segment.address(),
+            file_offset,
+            file_size,
+            executable: permissions.executable(),
+            bytes: bytes.to_vec(),
+        });
+    }
+    Ok(segments)
 }
 
 /// What is defined in an executable.
@@ -337,23 +352,38 @@ struct Defined<'elf> {
     kind: SymbolKind,
 }
 
-/// The symbols of `.dynsym`, which survives `strip`, then of `.symtab`: only what is defined here, since an imported
-/// function (a dynamic module's) has the name but no code.
-fn symbols<'elf>(elf: &'elf object::File<'elf>) -> impl Iterator<Item = Defined<'elf>> {
-    let defined = elf.dynamic_symbols().chain(elf.symbols()).filter(|symbol| symbol.is_definition());
-    defined.filter_map(|symbol| {
-        let (address, size, kind) = (symbol.address(), symbol.size(), symbol.kind());
-        Some(Defined { name: symbol.name_bytes().ok()?, address, size, kind })
-    })
+/// nginx's variable that leads to its configuration.
+const CYCLE: &[u8] = b"ngx_cycle";
+
+/// The symbols that matter, of `.dynsym`, which survives `strip`, then of `.symtab`: only what is defined here, since an
+/// imported function (a dynamic module's) has the name but no code.
+fn named<'elf>(elf: &'elf object::File<'elf>, budget: &Budget) -> Result<Vec<Defined<'elf>>, BinaryError> {
+    let mut found = Vec::new();
+    for symbol in elf.dynamic_symbols().chain(elf.symbols()).filter(|symbol| symbol.is_definition()) {
+        // The end of each name is searched for: a table without ends makes that long.
+        if budget.is_over() {
+            return Err(BinaryError::TooCostly);
+        }
+        let Ok(name) = symbol.name_bytes() else { continue };
+        if name == CYCLE || UPROBES.iter().any(|uprobe| uprobe.symbol.as_bytes() == name) {
+            let (address, size, kind) = (symbol.address(), symbol.size(), symbol.kind());
+            found.push(Defined { name, address, size, kind });
+        }
+    }
+    Ok(found)
 }
 
 /// A function without a size in the symbol table is read so far.
 const UNSIZED: u64 = 64;
 
-fn functions(elf: &object::File<'_>, segments: &[Segment]) -> HashMap<&'static str, ProbePoint> {
+fn functions(
+    elf: &object::File<'_>,
+    symbols: &[Defined<'_>],
+    segments: &[Segment],
+) -> HashMap<&'static str, ProbePoint> {
     let mut functions = HashMap::new();
     // Data of that name would get a breakpoint written into it.
-    for symbol in symbols(elf).filter(|symbol| symbol.kind == SymbolKind::Text) {
+    for symbol in symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Text) {
         let named = UPROBES.iter().find(|uprobe| uprobe.symbol.as_bytes() == symbol.name);
         let Some(uprobe) = named else { continue };
         let mut code = segments.iter().filter(|segment| segment.executable);

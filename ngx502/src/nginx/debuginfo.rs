@@ -2,27 +2,37 @@
 //! build id or debug link as debuggers find it, on this host and in the container of the process.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, DwarfSections, EndianSlice,
-    RunTimeEndian, Unit, UnitOffset, constants as dw,
+    RunTimeEndian, SectionId, Unit, UnitOffset, constants as dw,
 };
 use ngx502_common::layout::{ABSENT, NginxLayout};
 use object::{CompressionFormat, Object as _, ObjectSection as _};
 
 use super::binary::Binary;
+use super::budget::Budget;
 use super::foreign;
 
 /// Where debug files are installed.
 const DEBUG_DIRECTORY: &str = "usr/lib/debug";
 
-/// No compressed section is unpacked beyond this.
-const MAX_SECTION: u64 = 1 << 30;
+/// What the types need; the line tables because units are not read without them.
+const SECTIONS: [SectionId; 6] = [
+    SectionId::DebugInfo,
+    SectionId::DebugAbbrev,
+    SectionId::DebugStr,
+    SectionId::DebugLineStr,
+    SectionId::DebugStrOffsets,
+    SectionId::DebugLine,
+];
 
 /// How many qualifiers and typedefs may stand between a member and its struct; only a malformed file has more.
 const MAX_TYPE_DEPTH: usize = 16;
@@ -35,19 +45,20 @@ type Entry<'data> = DebuggingInformationEntry<Reader<'data>>;
 
 /// The offsets that debug information gives, over those of `base`; and the file that holds it.
 ///
-/// `None` when there is none, or it does not describe nginx's request.
+/// `None` when there is none, or it does not describe nginx's request, or takes too long to read.
 pub fn layout(binary: &Binary, base: NginxLayout) -> Option<(NginxLayout, PathBuf)> {
+    let budget = Budget::new();
     if binary.has_debug_info
         && let Ok(data) = binary.bytes()
         && let Ok(elf) = object::File::parse(data.as_slice())
-        && let Some(layout) = read_layout(&elf, base)
+        && let Some(layout) = read_layout(&elf, base, &budget)
     {
         return Some((layout, binary.path.clone()));
     }
     separate_files(binary).into_iter().find_map(|(root, path)| {
         let data = foreign::read(&foreign::open_in_root(&root, &path).ok()?).ok()?;
         let elf = object::File::parse(data.as_slice()).ok()?;
-        let layout = belongs_to(binary, &elf, &data).then(|| read_layout(&elf, base))??;
+        let layout = belongs_to(binary, &elf, &data).then(|| read_layout(&elf, base, &budget))??;
         Some((layout, root.join(path)))
     })
 }
@@ -95,17 +106,25 @@ fn belongs_to(binary: &Binary, debug: &object::File<'_>, data: &[u8]) -> bool {
     }
 }
 
-fn read_layout(elf: &object::File<'_>, base: NginxLayout) -> Option<NginxLayout> {
+fn read_layout(elf: &object::File<'_>, base: NginxLayout, budget: &Budget) -> Option<NginxLayout> {
     let endian = if elf.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
-    let sections = DwarfSections::load(|id| section(elf, id.name())).ok()?;
-    Types::read(sections.borrow(|data| EndianSlice::new(data, endian))).ok()?.layout(base)
+    let sections = DwarfSections::load(|id| match SECTIONS.contains(&id) {
+        true => section(elf, id.name(), budget),
+        false => Ok(Cow::Borrowed(&[][..])),
+    });
+    let sections = sections.ok()?;
+    Types::read(sections.borrow(|data| EndianSlice::new(data, endian)), budget).ok()?.layout(base)
 }
 
 /// A section's bytes, unpacked; empty when it is missing.
-fn section<'data>(elf: &object::File<'data>, name: &str) -> Result<Cow<'data, [u8]>, object::Error> {
+fn section<'data>(
+    elf: &object::File<'data>,
+    name: &str,
+    budget: &Budget,
+) -> Result<Cow<'data, [u8]>, object::Error> {
     let Some(section) = elf.section_by_name(name) else { return Ok(Cow::Borrowed(&[])) };
     let packed = section.compressed_data()?;
-    let limit = packed.uncompressed_size.min(MAX_SECTION);
+    let limit = packed.uncompressed_size.min(budget.bytes());
     let mut unpacked = Vec::new();
     // What cannot be unpacked is left empty, and the structs are then not found.
     let done = match packed.format {
@@ -118,32 +137,42 @@ fn section<'data>(elf: &object::File<'data>, name: &str) -> Result<Cow<'data, [u
         }
         _ => Ok(0),
     };
+    budget.spend(unpacked.len() as u64);
     Ok(Cow::Owned(if done.is_ok() { unpacked } else { Vec::new() }))
 }
 
-/// The compilation units of a file, and where nginx's structs are in them.
-struct Types<'data> {
+/// The compilation units of a file that describe nginx's structs, and where those are in them.
+struct Types<'data, 'budget> {
     dwarf: Dwarf<Reader<'data>>,
-    units: Vec<Unit<Reader<'data>>>,
+    /// Only those, and what they refer to: the others are read and dropped, since each has its own copy of a table.
+    units: RefCell<Vec<Rc<Unit<Reader<'data>>>>>,
     roots: [Option<DebugInfoOffset>; ROOTS.len()],
+    budget: &'budget Budget,
 }
 
-impl<'data> Types<'data> {
-    fn read(dwarf: Dwarf<Reader<'data>>) -> gimli::Result<Self> {
-        let mut units = Vec::new();
-        let mut headers = dwarf.units();
+impl<'data, 'budget> Types<'data, 'budget> {
+    fn read(dwarf: Dwarf<Reader<'data>>, budget: &'budget Budget) -> gimli::Result<Self> {
+        let mut types = Self { dwarf, units: RefCell::default(), roots: [None; ROOTS.len()], budget };
+        let mut headers = types.dwarf.units();
         while let Some(header) = headers.next()? {
-            units.push(dwarf.unit(header)?);
-        }
-        let mut types = Self { dwarf, units, roots: [None; ROOTS.len()] };
-        for unit in &types.units {
+            if budget.is_over() {
+                log::debug!("debug information takes too long to read, and is left");
+                break;
+            }
+            let unit = types.dwarf.unit(header)?;
             let root = |entry: &Entry<'data>| {
-                let name = types.name_of(unit, entry).filter(|_| is_definition(entry))?;
+                let name = types.name_of(&unit, entry).filter(|_| is_definition(entry))?;
                 let root = ROOTS.iter().position(|root| root.as_bytes() == name)?;
                 Some((root, entry.offset().to_debug_info_offset(&unit.header)?))
             };
-            for (root, place) in children(unit, None, root)? {
+            let found = children(&unit, None, budget, root)?;
+            let mut new = false;
+            for (root, place) in found {
+                new |= types.roots[root].is_none();
                 types.roots[root].get_or_insert(place);
+            }
+            if new {
+                types.units.borrow_mut().push(Rc::new(unit));
             }
             if types.roots.iter().all(Option::is_some) {
                 break;
@@ -163,27 +192,52 @@ impl<'data> Types<'data> {
             let (unit, structure) = self.structure(parent)?;
             let member = |entry: &Entry<'data>| {
                 let found = entry.tag() == dw::DW_TAG_member;
-                (found && self.name_of(unit, entry) == Some(name.as_bytes())).then(|| entry.clone())
+                (found && self.name_of(&unit, entry) == Some(name.as_bytes())).then(|| entry.clone())
             };
-            let member = children(unit, Some(structure), member).ok()?.into_iter().next()?;
+            let member = children(&unit, Some(structure), self.budget, member).ok()?.into_iter().next()?;
             let at = member.attr_value(dw::DW_AT_data_member_location)?.udata_value()?;
-            Some((offset.checked_add(at)?, type_of(unit, &member)?))
+            Some((offset.checked_add(at)?, type_of(&unit, &member)?))
         })
     }
 
     /// Follows typedefs, qualifiers and pointers to the struct behind them.
-    fn structure(&self, mut place: DebugInfoOffset) -> Option<(&Unit<Reader<'data>>, UnitOffset)> {
+    fn structure(&self, mut place: DebugInfoOffset) -> Option<(Rc<Unit<Reader<'data>>>, UnitOffset)> {
         for _ in 0..MAX_TYPE_DEPTH {
-            let within = |unit: &'_ Unit<Reader<'data>>| place.to_unit_offset(&unit.header);
-            let (unit, offset) = self.units.iter().find_map(|unit| Some((unit, within(unit)?)))?;
-            let entry = unit.entry(offset).ok()?;
-            match entry.tag() {
-                _ if is_definition(&entry) => return Some((unit, offset)),
-                dw::DW_TAG_typedef
-                | dw::DW_TAG_const_type
-                | dw::DW_TAG_volatile_type
-                | dw::DW_TAG_pointer_type => place = type_of(unit, &entry)?,
-                _ => return None,
+            let unit = self.unit_of(place)?;
+            let offset = place.to_unit_offset(&unit.header)?;
+            let next = {
+                let entry = unit.entry(offset).ok()?;
+                match entry.tag() {
+                    _ if is_definition(&entry) => None,
+                    dw::DW_TAG_typedef
+                    | dw::DW_TAG_const_type
+                    | dw::DW_TAG_volatile_type
+                    | dw::DW_TAG_pointer_type => Some(type_of(&unit, &entry)?),
+                    _ => return None,
+                }
+            };
+            match next {
+                Some(next) => place = next,
+                None => return Some((unit, offset)),
+            }
+        }
+        None
+    }
+
+    /// The unit that has an entry: one of those that are kept, else another one, where shared types are.
+    fn unit_of(&self, place: DebugInfoOffset) -> Option<Rc<Unit<Reader<'data>>>> {
+        let has = |unit: &&Rc<Unit<Reader<'data>>>| place.to_unit_offset(&unit.header).is_some();
+        if let Some(kept) = self.units.borrow().iter().find(has) {
+            return Some(Rc::clone(kept));
+        }
+        let mut headers = self.dwarf.units();
+        while let Some(header) = headers.next().ok()?
+            && !self.budget.is_over()
+        {
+            if place.to_unit_offset(&header).is_some() {
+                let unit = Rc::new(self.dwarf.unit(header).ok()?);
+                self.units.borrow_mut().push(Rc::clone(&unit));
+                return Some(unit);
             }
         }
         None
@@ -239,12 +293,15 @@ fn type_of<'data>(unit: &Unit<Reader<'data>>, entry: &Entry<'data>) -> Option<De
 fn children<'data, T>(
     unit: &Unit<Reader<'data>>,
     parent: Option<UnitOffset>,
+    budget: &Budget,
     pick: impl Fn(&Entry<'data>) -> Option<T>,
 ) -> gimli::Result<Vec<T>> {
     let mut tree = unit.entries_tree(parent)?;
     let mut children = tree.root()?.children();
     let mut picked = Vec::new();
-    while let Some(child) = children.next()? {
+    while let Some(child) = children.next()?
+        && !budget.is_over()
+    {
         picked.extend(pick(child.entry()));
     }
     Ok(picked)

@@ -16,7 +16,7 @@ use nix::sys::statfs::{
 use super::binary::BinaryError;
 
 /// No executable or debug file larger than this is read: the largest known, with debug information, have some 100 MB.
-const MAX_FILE: u64 = 1 << 30;
+const MAX_FILE: u64 = 256 << 20;
 
 /// File systems whose regular files may make a reader wait for ever, or act upon being read.
 const NOT_FILES: [FsType; 6] =

@@ -5,6 +5,7 @@
 //! that a trace attaches to.
 
 pub mod binary;
+mod budget;
 pub mod debuginfo;
 pub mod discover;
 mod entry;

@@ -2,6 +2,7 @@
 //! directory of its own, and (in [`stand_in`]) small stand-ins for builds that no package offers.
 
 mod stand_in;
+mod zoo;
 
 use std::{
     fs::{self, File},

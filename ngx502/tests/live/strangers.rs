@@ -15,12 +15,15 @@ use crate::tracer::Tracer;
 use crate::{outcome_of, skip};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test("strangers::one-file-below-two-mounts", || {
-        if let Err(error) = Image::create().and_then(|image| image.mounted("probe")) {
-            skip!(format!("{error:#}"));
-        }
-        outcome_of(one_file_below_two_mounts)
-    })]
+    vec![
+        Trial::test("strangers::one-file-below-two-mounts", || {
+            if let Err(error) = Image::create().and_then(|image| image.mounted("probe")) {
+                skip!(format!("{error:#}"));
+            }
+            outcome_of(one_file_below_two_mounts)
+        }),
+        Trial::test("strangers::needless-privileges-are-given-up", || outcome_of(privileges_are_given_up)),
+    ]
 }
 
 fn refused() -> &'static Fault {
@@ -87,6 +90,31 @@ fn attached(pid: u32) -> Result<usize> {
     };
     let all = directory.read_dir()?.filter_map(|entry| Some(entry.ok()?.path()));
     Ok(all.filter(|path| is_attachment(path)).count())
+}
+
+/// Of each thread, and for good: what it reads is written by strangers.
+fn privileges_are_given_up() -> Result<()> {
+    const KILL: u64 = 1 << 5;
+    const SETUID: u64 = 1 << 7;
+    const SYS_MODULE: u64 = 1 << 16;
+    const SYS_RAWIO: u64 = 1 << 17;
+    let testbed = Testbed::start(&[refused()], |_| {})?;
+    let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
+    for thread in fs::read_dir(format!("/proc/{}/task", tracer.pid()))? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim).with_context(|| format!("no {name} in {status}"))
+        };
+        for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let held = u64::from_str_radix(field(set)?, 16)?;
+            ensure!(held & (KILL | SETUID | SYS_MODULE | SYS_RAWIO) == 0, "{set} {held:#x}");
+        }
+        ensure!(field("NoNewPrivs:")? == "1", "it may gain privileges: {status}");
+    }
+    let uri = testbed.fire("refused-nobody")?.uri;
+    tracer.wait_for_uri("verdict", &uri)?;
+    tracer.stop().map(drop)
 }
 
 /// Two containers of one image run one file: it is probed once, each failure is told once, and no mount is held for longer
