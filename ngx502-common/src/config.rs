@@ -113,6 +113,12 @@ kernel_layout! {
     task_cgroups,
     /// `task_struct.mm`.
     task_mm,
+    /// `task_struct.nsproxy`
+    task_nsproxy,
+    /// `nsproxy.mnt_ns`
+    nsproxy_mnt_ns,
+    /// `mnt_namespace.ns.inum`
+    mnt_namespace_inum,
     /// `signal_struct.live`.
     signal_live,
     /// `signal_struct.group_exit_code`.

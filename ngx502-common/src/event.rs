@@ -93,8 +93,8 @@ pub struct Listen {
     pub reserved: u16,
     /// `task->exit_code`.
     pub exit_code: i32,
-    /// Padding, 0.
-    pub reserved2: u32,
+    /// Its mount namespace; 0 when unknown.
+    pub mounts: u32,
 }
 
 /// The same of an AF_UNIX stream socket, with the path that it is bound to.

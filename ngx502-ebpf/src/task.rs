@@ -60,6 +60,14 @@ pub fn process(task: u64) -> Process {
     process
 }
 
+/// The number of a task's mount namespace; 0 when it has none any more.
+#[inline(always)]
+pub fn mounts(task: u64) -> u32 {
+    let nsproxy = kernel::read_or(task, offset!(task_nsproxy), 0u64);
+    let namespace = kernel::read_or(nsproxy, offset!(nsproxy_mnt_ns), 0u64);
+    kernel::read_or(namespace, offset!(mnt_namespace_inum), 0)
+}
+
 /// Whether a task is on its way out.
 #[inline(always)]
 pub fn is_exiting(task: u64) -> bool {

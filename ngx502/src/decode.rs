@@ -311,6 +311,7 @@ fn listen(wire: &wire::Listen) -> Listen {
         exiting: wire.exiting != 0,
         exit_code: wire.exit_code,
         backlog: wire.backlog,
+        mounts: Some(wire.mounts).filter(|mounts| *mounts != 0),
     }
 }
 

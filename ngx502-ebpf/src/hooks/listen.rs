@@ -84,6 +84,6 @@ fn listen(sk: u64, kind: u16, open: bool) -> Listen {
         exiting: u8::from(task::is_exiting(current)),
         reserved: 0,
         exit_code: task::exit_code(current),
-        reserved2: 0,
+        mounts: task::mounts(current),
     }
 }

@@ -113,6 +113,7 @@ impl Listeners {
             netns: event.netns,
             bound: event.endpoint.clone(),
             file: None,
+            mounts: event.mounts,
             holders: vec![event.process.clone()],
             lost: Vec::new(),
             opened_at: Some(at),
@@ -128,9 +129,10 @@ impl Listeners {
 
     fn close(&mut self, at: Nanos, event: &Listen) {
         let end = if event.exiting { End::Died } else { End::Closed };
-        let (mut holders, mut file) = (vec![event.process.clone()], None);
+        let (mut holders, mut file, mut mounts) = (vec![event.process.clone()], None, event.mounts);
         if let Some(listener) = self.take(event) {
             file = listener.file;
+            mounts = listener.mounts.or(mounts);
             holders.extend(listener.holders);
             holders.extend(listener.lost.into_iter().map(|(holder, _)| holder));
         } else if let Some(known) = self.buried(event) {
@@ -144,6 +146,7 @@ impl Listeners {
             netns: event.netns,
             bound: event.endpoint.clone(),
             file,
+            mounts,
             last: event.process.clone(),
             at,
             end,
@@ -253,6 +256,7 @@ impl Listeners {
                         netns: info.netns,
                         bound: found.bound.clone(),
                         file: found.file,
+                        mounts: None,
                         holders: holders.clone(),
                         lost: Vec::new(),
                         opened_at: info.asked.then_some(at),

@@ -236,7 +236,7 @@ impl World {
     pub(super) fn sees_same_files(&self, of: Pid, gone: &ClosedListener) -> bool {
         let Some(mounts) = self.processes.mounts_of(of) else { return true };
         let theirs = |holder| self.processes.find(holder)?.info.as_ref()?.mounts;
-        gone.holders.iter().find_map(theirs) == Some(mounts)
+        gone.mounts.or_else(|| gone.holders.iter().find_map(theirs)) == Some(mounts)
     }
 
     /// The look-up of a place, made because an attempt failed.

@@ -220,6 +220,9 @@ pub struct Listen {
     pub exit_code: i32,
     /// The backlog, for `open`.
     pub backlog: u32,
+    /// Inode number of the process's mount namespace.
+    #[serde(default)]
+    pub mounts: Option<u32>,
 }
 
 /// A place to listen.

@@ -14,6 +14,8 @@ pub(in crate::attribute) struct Listener {
     pub(in crate::attribute) bound: Endpoint,
     /// AF_UNIX: its file, where a look-up showed it.
     pub(super) file: Option<FileNumbers>,
+    /// The mounts of who opened it, where that was seen.
+    pub(super) mounts: Option<u32>,
     pub(in crate::attribute) holders: Vec<ProcessRef>,
     /// Holders that died while others held on, with when.
     pub(in crate::attribute) lost: Vec<(ProcessRef, Nanos)>,
@@ -50,6 +52,7 @@ impl Listener {
             netns: self.netns,
             bound: self.bound.clone(),
             file: self.file,
+            mounts: self.mounts,
             last,
             at,
             end,
@@ -68,6 +71,8 @@ pub(in crate::attribute) struct ClosedListener {
     pub(in crate::attribute) bound: Endpoint,
     /// AF_UNIX: its file, where a look-up showed it.
     pub(in crate::attribute) file: Option<FileNumbers>,
+    /// The mounts of who opened it, where that was seen.
+    pub(in crate::attribute) mounts: Option<u32>,
     /// The last holder.
     pub(in crate::attribute) last: ProcessRef,
     pub(in crate::attribute) at: Nanos,

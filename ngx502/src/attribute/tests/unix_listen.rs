@@ -26,6 +26,7 @@ fn listens(path: &str, open: bool, exiting: bool) -> Body {
         exiting,
         exit_code: 0,
         backlog: 128,
+        mounts: None,
     };
     Body::Listen(event)
 }

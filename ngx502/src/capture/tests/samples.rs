@@ -121,6 +121,7 @@ pub(super) fn corners() -> Vec<Record> {
         exiting: false,
         exit_code: i32::MIN,
         backlog: 511,
+        mounts: None,
     };
     let series = LatencySeries {
         upstream: "u".into(),

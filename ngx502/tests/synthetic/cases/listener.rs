@@ -49,6 +49,7 @@ fn ended_at(s: &mut Scene, path: &str) {
         exiting: false,
         exit_code: 0,
         backlog: 511,
+        mounts: None,
     };
     s.feed(Body::Listen(open));
     s.feed(s.exit(s.app(), 9));

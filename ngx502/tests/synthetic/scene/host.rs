@@ -146,6 +146,7 @@ impl Scene {
             exiting,
             exit_code: 0,
             backlog: 0,
+            mounts: None,
         })
     }
 }
