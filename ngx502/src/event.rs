@@ -137,6 +137,8 @@ pub enum Body {
     /// Enrichment: the addresses of a network namespace, at the start, when something begins to listen in a new one, and
     /// when one of them is looked up.
     NamespaceAddresses(NamespaceAddresses),
+    /// Enrichment: where a process faulted, before the signal that it got.
+    FaultPlace(Box<FaultPlace>),
     /// Enrichment: what the routing table answers a worker.
     Route(RouteLookup),
     /// Enrichment: what may refuse a worker's connect besides permission bits and routes.

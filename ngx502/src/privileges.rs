@@ -5,7 +5,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 
 /// What tracing needs, from the first program to the last look-up.
-const NEEDED: [Capability; 9] = [
+const NEEDED: [Capability; 10] = [
     // Programs, maps, probes.
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
@@ -18,6 +18,8 @@ const NEEDED: [Capability; 9] = [
     // Entering a mount or network namespace, and asking which programs guard a cgroup.
     Capability::CAP_SYS_CHROOT,
     Capability::CAP_NET_ADMIN,
+    // The kernel's log, which says where a process crashed.
+    Capability::CAP_SYSLOG,
     // A capture's next part, in a folder of the person behind sudo.
     Capability::CAP_DAC_OVERRIDE,
 ];

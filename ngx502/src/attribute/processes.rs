@@ -7,12 +7,12 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use bstr::ByteSlice as _;
+use bstr::{BString, ByteSlice as _};
 
 use super::bounded::Bounded;
 use super::servers;
 use super::verdict::ProcessFacts;
-use crate::event::{Exit, MemoryLimit, Nanos, Oom, Pid, ProcessInfo, ProcessRef, Signal};
+use crate::event::{Exit, FaultPlace, MemoryLimit, Nanos, Oom, Pid, ProcessInfo, ProcessRef, Signal};
 
 /// Two clock ticks of 10 ms: no pid is reused that fast.
 const START_TOLERANCE: u64 = 20_000_000;
@@ -31,6 +31,8 @@ pub(super) struct Life {
     pub(super) info: Option<ProcessInfo>,
     pub(super) signals: Vec<(Nanos, Signal)>,
     pub(super) oom: Option<(Nanos, Oom)>,
+    /// Where it faulted last.
+    pub(super) fault: Option<(BString, Option<u64>)>,
     pub(super) exit: Option<(Nanos, Exit)>,
     /// When /proc last showed it alive.
     alive_at: Option<Nanos>,
@@ -87,6 +89,10 @@ impl Processes {
             life.signals.remove(0);
         }
         life.signals.push((at, signal.clone()));
+    }
+
+    pub(super) fn faulted(&mut self, place: &FaultPlace) {
+        self.life_mut(&place.process).fault = Some((place.module.clone(), place.offset));
     }
 
     pub(super) fn oom(&mut self, at: Nanos, oom: &Oom) {

@@ -131,6 +131,7 @@ impl World {
             }
             Body::Signal(signal) => self.processes.signal(at, signal),
             Body::Oom(oom) => self.processes.oom(at, oom),
+            Body::FaultPlace(place) => self.processes.faulted(place),
             Body::Process(info) => self.processes.learn(at, info),
             Body::Endpoint(info) => {
                 self.listeners.found(at, info, |process| self.processes.died_by(process, at));

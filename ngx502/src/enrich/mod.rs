@@ -11,6 +11,7 @@ mod containers;
 mod guards;
 mod holders;
 mod hops;
+mod kernel_log;
 mod limits;
 mod links;
 mod listeners;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use self::containers::Containers;
 use self::holders::SocketOwners;
+use self::kernel_log::KernelLog;
 use self::lookup::Lookup;
 use self::rate_limit::RateLimit;
 use self::sockets::Netns;
@@ -79,6 +81,9 @@ struct ReportedNamespace {
     links: Option<Links>,
 }
 
+/// SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV: signals of which the kernel logs where they come from.
+const FAULTS: [i32; 5] = [4, 5, 7, 8, 11];
+
 /// Asks the machine on behalf of attribution.
 #[derive(Debug)]
 pub struct Enricher {
@@ -100,6 +105,7 @@ pub struct Enricher {
     addresses_read: Option<Instant>,
     /// Who asks what processes wait for, off the tracer's thread.
     looker: Option<Looker>,
+    kernel_log: KernelLog,
     /// When systemd was asked last.
     units_asked: Option<Instant>,
     /// When a program's other listeners were looked for last.
@@ -122,6 +128,7 @@ impl Enricher {
             addresses: HashMap::new(),
             addresses_read: None,
             looker: None,
+            kernel_log: KernelLog::open(),
             units_asked: None,
             programs_asked: None,
         }
@@ -187,6 +194,10 @@ impl Enricher {
             Body::Signal(signal) => {
                 self.report(&signal.target, &mut bodies);
                 self.report(&signal.sender, &mut bodies);
+                if !signal.from_user && FAULTS.contains(&signal.signal) {
+                    let place = self.kernel_log.place_of(&signal.target);
+                    bodies.extend(place.map(|place| Body::FaultPlace(Box::new(place))));
+                }
             }
             Body::Oom(oom) => {
                 self.report(&oom.victim, &mut bodies);

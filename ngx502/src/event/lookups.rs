@@ -407,6 +407,17 @@ pub struct NamespaceAddresses {
     pub links: Option<Links>,
 }
 
+/// Where a process faulted, by the kernel's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultPlace {
+    /// Whose fault.
+    pub process: ProcessRef,
+    /// The base name of the file that holds the instruction; hostile.
+    pub module: BString,
+    /// The instruction's offset in that file; `None` where the kernel does not log it (before 6.4).
+    pub offset: Option<u64>,
+}
+
 /// What leads out of a network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {

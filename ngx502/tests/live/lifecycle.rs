@@ -14,7 +14,36 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("lifecycle::query-is-hidden", || outcome_of(query_is_hidden)),
         Trial::test("lifecycle::passthrough-is-opt-in", || outcome_of(passthrough_is_opt_in)),
         Trial::test("lifecycle::status-filter", || outcome_of(status_filter)),
+        Trial::test("lifecycle::the-place-of-a-crash", || outcome_of(the_place_of_a_crash)),
     ]
+}
+
+/// How often a crash is made until the kernel logs one: it leaves out lines where many come in a few seconds, as other
+/// trials' do.
+const CRASHES: usize = 12;
+
+/// A crash is told with the file that holds the instruction: the upstreams are this program.
+fn the_place_of_a_crash() -> Result<()> {
+    let program = std::env::current_exe()?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut last = String::new();
+    for _ in 0..CRASHES {
+        let testbed = Testbed::start(&[faults::named("closed-by-crash")], |_| {})?;
+        let mut tracer = Tracer::start(testbed.lab().master(), &[])?;
+        let uri = testbed.fire("closed-by-crash")?.uri;
+        let line = tracer.wait_for_uri("verdict", &uri)?;
+        ensure!(line["cause"] == "crashed", "{line}");
+        let module = &line["details"]["module"];
+        if !module.is_null() {
+            ensure!(*module == name.as_str(), "in {module}, not in {name}: {line}");
+            let told = format!(" in {name}");
+            ensure!(line["summary"].as_str().is_some_and(|text| text.contains(&told)), "not told: {line}");
+            return tracer.stop().map(drop);
+        }
+        last = line.to_string();
+        tracer.stop()?;
+    }
+    anyhow::bail!("none of {CRASHES} crashes has a place, the last one: {last}")
 }
 
 fn refused() -> &'static Fault {

@@ -179,7 +179,10 @@ impl<'a> Case<'a> {
         let sent = self.last_signal(within, |sent| sent.signal == number && !raised(sent)).or(last);
         let (signal, at) = (SignalNumber(number), self.at);
         let ended = Fact::EndedBy(self.who.clone(), signal);
-        let crashed = |address, own| How::Crashed { signal, address, core, own };
+        // Whoever handles a fault may end of something else.
+        let place = self.life.and_then(|life| life.fault.clone()).filter(|_| FAULTS.contains(&number));
+        let (module, offset) = place.map_or((None, None), |(module, offset)| (Some(module), offset));
+        let crashed = |address, own| How::Crashed { signal, address, module, offset, core, own };
         let found = match sent {
             Some((_, sent)) if FAULTS.contains(&number) && (!sent.from_user || self.is_self(sent)) => {
                 self.found(crashed(sent.fault_address, Own::Fault))

@@ -3,11 +3,12 @@
 use std::fmt::{self, Display as _};
 use std::rc::Rc;
 
+use bstr::BString;
 use serde::{Serialize, Serializer};
 
 use super::listener::Near;
 use super::manager::ServiceManager;
-use super::{Fix, On, Page, say};
+use super::{Fix, On, Page, lossy_or_null, say};
 use crate::attribute::servers::{self, SignalRule};
 use crate::attribute::verdict::{Cause, ProcessFacts};
 use crate::event::{Nanos, Oom};
@@ -88,6 +89,12 @@ pub enum How {
         /// The faulting address in hexadecimal, `0x8`, where the signal tells one.
         #[serde(serialize_with = "hexadecimal")]
         address: Option<u64>,
+        /// The file that holds the instruction, by its base name; null unless the kernel logged it.
+        #[serde(serialize_with = "lossy_or_null")]
+        module: Option<BString>,
+        /// The instruction's offset in that file in hexadecimal, `0x5219`; null unless the kernel logged it (since 6.4).
+        #[serde(serialize_with = "hexadecimal")]
+        offset: Option<u64>,
         /// Whether a core was dumped.
         core: bool,
         /// What it had done.
@@ -379,13 +386,15 @@ impl Page for Death {
                 }
                 sender.sent(*signal, &self.victim).fmt(f)
             }
-            How::Crashed { signal, core, own, .. } => {
-                write!(
-                    f,
-                    " crashed with {signal}{}{when}{}",
-                    own.why(),
-                    if *core { ", core dumped" } else { "" }
-                )
+            How::Crashed { signal, address, module, offset, core, own } => {
+                write!(f, " crashed with {signal}{}", own.why())?;
+                if let Some(module) = module {
+                    write!(f, " in {module}")?;
+                    offset.map_or(Ok(()), |offset| write!(f, "+{offset:#x}"))?;
+                    address.map_or(Ok(()), |address| write!(f, " accessing {address:#x}"))?;
+                }
+                when.fmt(f)?;
+                f.write_str(if *core { ", core dumped" } else { "" })
             }
             How::Exited { code, asked: None, orphaned } => {
                 write!(f, " exited{when} with code {code}")?;

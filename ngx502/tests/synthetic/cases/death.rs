@@ -194,6 +194,14 @@ pub(super) const CASES: &[Case] = &[
     ("a profiler's timer, which the probe leaves out", |s| fallen(s, vec![s.exit(s.app(), 27)])),
     ("a kill by its own hand", |s| by_itself(s, 15, 0, s.app())),
     ("the hard limit of CPU time, most likely", |s| by_itself(s, 9, 0x80, s.app())),
+    ("a fault in a module, logged by the kernel", |s| {
+        let place = s.fault_place(s.app(), "opcache.so", Some(0x5219));
+        fallen(s, vec![place, s.fault(11, 1, s.app()), s.exit(s.app(), 11)]);
+    }),
+    ("a fault in a module, logged by an old kernel", |s| {
+        let place = s.fault_place(s.app(), "opcache.so", None);
+        fallen(s, vec![place, s.fault(11, 1, s.app()), s.exit(s.app(), 11)]);
+    }),
     ("a fault that was not seen", |s| fallen(s, vec![s.exit(s.app(), 11)])),
     ("while it served the connection", |s| {
         serving(s, vec![s.fault(11, 1, s.app()), s.exit(s.app(), 11)], 11);

@@ -121,6 +121,11 @@ impl Scene {
         self.signal(number, code, process.clone(), process)
     }
 
+    /// What the kernel logged of a fault.
+    pub(crate) fn fault_place(&self, process: ProcessRef, module: &str, offset: Option<u64>) -> Body {
+        Body::FaultPlace(Box::new(FaultPlace { process, module: module.into(), offset }))
+    }
+
     /// A signal; the kernel's own have a positive `code`.
     pub(crate) fn signal(&self, signal: i32, code: i32, target: ProcessRef, sender: ProcessRef) -> Body {
         let from_user = code <= 0;
