@@ -2,9 +2,10 @@
 //! cause.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
 use super::{Enricher, lookup, sockets};
-use crate::event::{Body, Ends, Nanos, Onward, OnwardAttempt, Pid, ProcessRef, Socket};
+use crate::event::{Body, Endpoint, Ends, Nanos, Onward, OnwardAttempt, Pid, ProcessRef, Socket};
 use crate::proc;
 
 /// Processes that are followed one after the other, at most.
@@ -52,6 +53,13 @@ impl Enricher {
         let mut found: Vec<ProcessRef> = ends.collect();
         for answer in answers {
             match answer {
+                // Its holder let it go before it was looked for: a single one that listens there has had it, most likely.
+                Body::PeerSocket(peer) if peer.holders.is_empty() && peer.accepted == Some(true) => {
+                    let place = socket.and_then(|socket| self.last_holders(&socket.ends));
+                    if let Some([only]) = place {
+                        found.push(only.clone());
+                    }
+                }
                 Body::PeerSocket(peer) => found.extend(peer.holders.iter().take(BREADTH).cloned()),
                 Body::Endpoint(info) if info.asked && info.listeners.is_empty() => {
                     let former = self.holders.get(&info.endpoint);
@@ -71,6 +79,19 @@ impl Enricher {
         found.retain(|process| process.pid.0 != 0 && met.insert(process.pid));
         found.truncate(BREADTH);
         found
+    }
+
+    /// Who was last found to hold the listener that a connection leads to, wherever it is bound.
+    fn last_holders(&self, ends: &Ends) -> Option<&[ProcessRef]> {
+        let places = match ends {
+            Ends::Tcp { remote, .. } => {
+                let any =
+                    [SocketAddr::from(([0; 4], remote.port())), SocketAddr::from(([0; 16], remote.port()))];
+                [*remote, any[0], any[1]].map(Endpoint::Tcp).to_vec()
+            }
+            Ends::Unix { path } => vec![Endpoint::Unix(path.clone())],
+        };
+        places.iter().find_map(|place| self.holders.get(place)).map(Vec::as_slice)
     }
 
     /// Adds what the socket of an open connection has sent and received so far.
